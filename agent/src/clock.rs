@@ -1,0 +1,1 @@
+//! The real clocks; everything else gets them handed in.

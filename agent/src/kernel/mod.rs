@@ -1,0 +1,1 @@
+//! Asks the kernel; each file is a read and a pure parse.

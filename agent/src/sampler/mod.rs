@@ -1,0 +1,1 @@
+//! When to sample, what a sample is, and which record it becomes; no sockets.

@@ -1,0 +1,1 @@
+//! The system calls, and the only unsafe code.

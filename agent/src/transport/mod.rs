@@ -1,0 +1,1 @@
+//! Enrols, connects, sends records, takes acks.

@@ -1,0 +1,1 @@
+//! HTTP: the JSON API that people, pages and scripts share.

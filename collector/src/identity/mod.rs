@@ -1,0 +1,1 @@
+//! Who a peer is: CA, certificates, tokens, operators.

@@ -1,0 +1,1 @@
+//! Takes records from agents; knows no SQL.

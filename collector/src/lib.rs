@@ -1,0 +1,16 @@
+//! The Highwater collector and the operator's command line, as a library; `main.rs` is thin.
+//!
+//! In path order: [`ingest`] takes records from agents, [`writer`] commits them, [`store`] is the only room that knows
+//! SQL, [`query`] answers questions from it, [`api`] says the answers over HTTP, [`cli`] shows them. [`identity`]
+//! decides who a peer is, [`embedded`] keeps the private PostgreSQL of `up`.
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod embedded;
+pub mod host;
+pub mod identity;
+pub mod ingest;
+pub mod query;
+pub mod store;
+pub mod writer;

@@ -1,0 +1,3 @@
+//! The `highwater` binary; everything is in the library.
+
+fn main() {}

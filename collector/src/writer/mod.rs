@@ -1,0 +1,1 @@
+//! Commits records durably, one writer per host, and acks what is durable.

@@ -1,0 +1,137 @@
+//! The difference of two states: `apply(a, diff(a, b)) == b`, order of rows included.
+
+use alloc::vec::Vec;
+
+use crate::availability::Availability;
+use crate::limits::{Limits, Totals};
+use crate::object::{MsgQueue, SemArray, ShmSegment};
+use crate::snapshot::{BootId, LeftOut, Namespace, NamespaceId, State, Unreadable};
+use crate::text::HostText;
+
+/// What changed from one state to the next. Every changed value is absolute, so a reader without the base still learns
+/// totals and limits.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Delta {
+    /// How long the later sample's reads took, microseconds.
+    pub took_us: u32,
+    /// New boot id (only in a diff for people; a new boot begins a new epoch).
+    pub boot_id: Option<BootId>,
+    /// New sampling interval, milliseconds.
+    pub interval_ms: Option<u32>,
+    /// New page size, bytes.
+    pub page_size: Option<u32>,
+    /// New time zone.
+    pub zone: Option<HostText>,
+    /// New availability.
+    pub availability: Option<Availability>,
+    /// uids whose name is new or other; `None` = no longer named.
+    pub users: Vec<(u32, Option<HostText>)>,
+    /// gids, likewise.
+    pub groups: Vec<(u32, Option<HostText>)>,
+    /// Namespaces that appeared, went or changed.
+    pub namespaces: Vec<NamespaceDelta>,
+}
+
+/// What happened to one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamespaceDelta {
+    /// It is no longer there.
+    Gone(NamespaceId),
+    /// It is new, at this position of the later list.
+    Appeared {
+        /// Index in the later state's list.
+        position: u32,
+        /// All of it.
+        namespace: Namespace,
+    },
+    /// It is still there and something in it changed.
+    Changed(NamespaceChange),
+}
+
+/// What changed in one namespace; `None` and [`ListChange::Same`] = as before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceChange {
+    /// Which one.
+    pub id: NamespaceId,
+    /// New name.
+    pub name: Option<Option<HostText>>,
+    /// Whether the later sample was torn, where that differs.
+    pub torn: Option<bool>,
+    /// New limits, whole.
+    pub limits: Option<Option<Limits>>,
+    /// New totals, whole.
+    pub totals: Option<Option<Totals>>,
+    /// Semaphore arrays.
+    pub sem: ListChange<SemArray>,
+    /// Shared memory segments.
+    pub shm: ListChange<ShmSegment>,
+    /// Message queues.
+    pub msg: ListChange<MsgQueue>,
+    /// New list of what could not be read, whole.
+    pub unreadable: Option<Vec<Unreadable>>,
+    /// New counts of what was left out.
+    pub left_out: Option<LeftOut>,
+}
+
+/// What happened to one list of objects.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum ListChange<T> {
+    /// Nothing.
+    #[default]
+    Same,
+    /// It can no longer be read.
+    Unreadable,
+    /// The whole later list: it could not be read before, or ids repeat, or kept rows changed places.
+    Whole(Vec<T>),
+    /// Rows that went, changed or came; the kept ones keep their order.
+    Edits {
+        /// Ids of rows that went.
+        removed: Vec<i32>,
+        /// Later values of rows whose id stayed and which can be the same object.
+        changed: Vec<T>,
+        /// New rows with their index in the later list, ascending. A row whose id stayed but which cannot be the same
+        /// object (see [`crate::object::Object::is_same_as`]) is in `removed` and here.
+        added: Vec<(u32, T)>,
+    },
+}
+
+/// The difference, `None` if the states are equal. `took_us` is the later sample's.
+pub fn diff(before: &State, after: &State, took_us: u32) -> Option<Delta> {
+    todo!()
+}
+
+/// The later state. Fails if the delta does not fit the state (another base, or made up by a hostile peer).
+pub fn apply(before: &State, delta: &Delta) -> Result<State, DeltaError> {
+    todo!()
+}
+
+/// Why a delta does not fit its base.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeltaError {
+    /// The namespace it changes or removes is not in the base.
+    #[error("the delta names IPC namespace {inode} (instance {instance}), which its base does not have")]
+    NoSuchNamespace {
+        /// Inode.
+        inode: u64,
+        /// Instance.
+        instance: u64,
+    },
+    /// A row it removes or changes is not in the base.
+    #[error("the delta names {kind} id {id}, which its base does not have")]
+    NoSuchObject {
+        /// `sem`, `shm` or `msg`.
+        kind: &'static str,
+        /// The id.
+        id: i32,
+    },
+    /// A position lies beyond the list.
+    #[error("the delta puts {what} at position {position} of a list of {len}")]
+    BadPosition {
+        /// What is put.
+        what: &'static str,
+        /// Where.
+        position: u32,
+        /// Into how many.
+        len: usize,
+    },
+}

@@ -1,0 +1,24 @@
+//! What a System V IPC snapshot is, how it changes, how it is packed and how it is shown.
+//!
+//! `no_std` on purpose: a clock, a file or a random hash order does not compile here. Time and randomness arrive
+//! as arguments. Both binaries use this crate; nothing in it knows protobuf, JSON, SQL or sockets.
+//!
+//! In path order: [`object`] and [`limits`] are what the kernel shows, [`availability`] says whether it shows
+//! anything, [`snapshot`] is one sample, [`delta`] is the difference of two, [`record`] is what a stream carries,
+//! [`codec`] is how a record is packed, [`render`] is the text people know.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod availability;
+pub mod codec;
+pub mod delta;
+pub mod limits;
+pub mod object;
+pub mod record;
+pub mod render;
+pub mod session;
+pub mod snapshot;
+pub mod text;
+pub mod time;

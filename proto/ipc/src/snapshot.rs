@@ -1,0 +1,128 @@
+//! Everything one sample read.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::availability::Availability;
+use crate::limits::{Limits, Totals};
+use crate::object::{Kind, MsgQueue, SemArray, ShmSegment};
+use crate::text::HostText;
+use crate::time::At;
+
+/// `/proc/sys/kernel/random/boot_id`: 16 random bytes, one value a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct BootId(pub [u8; 16]);
+
+/// One sample of one host: what it is compared by is [`State`], the rest says when and how it was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Just before the first read.
+    pub at: At,
+    /// How long the reads took, microseconds.
+    pub took_us: u32,
+    /// Everything that was read.
+    pub state: State,
+}
+
+/// What a sample read; two samples with equal states differ only in time, and the later one is a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The boot this was sampled in.
+    pub boot_id: BootId,
+    /// Planned time between samples, milliseconds.
+    pub interval_ms: u32,
+    /// Bytes in a page (`sysconf(_SC_PAGESIZE)`); `ipcs -l` needs it.
+    pub page_size: u32,
+    /// The host's time zone as an IANA name where it is known, else a POSIX TZ text; empty = UTC.
+    pub zone: HostText,
+    /// Whether this host can do System V IPC.
+    pub availability: Availability,
+    /// Names of the uids that own or made an object, as `getpwuid(3)` answered on the host; a uid without an entry is
+    /// not in it.
+    pub users: BTreeMap<u32, HostText>,
+    /// Names of the gids, likewise.
+    pub groups: BTreeMap<u32, HostText>,
+    /// The IPC namespaces that were read, the host's first.
+    pub namespaces: Vec<Namespace>,
+}
+
+/// Which IPC namespace: the inode people see, and what keeps two that reused one inode apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct NamespaceId {
+    /// Inode of `/proc/PID/ns/ipc`; 0 where the kernel shows none.
+    pub inode: u64,
+    /// `ioctl(NS_GET_ID)` where the kernel has it, else a number the agent chose for this instance.
+    pub instance: u64,
+}
+
+/// One IPC namespace as sampled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Which one.
+    pub id: NamespaceId,
+    /// What its leader calls itself, as claimed (container id, comm); `None` for the host's own.
+    pub name: Option<HostText>,
+    /// Whether totals before and after the reads differed: `/proc/sysvipc` is no atomic view.
+    pub torn: bool,
+    /// Limits, `None` = could not be read.
+    pub limits: Option<Limits>,
+    /// Totals, `None` = could not be read.
+    pub totals: Option<Totals>,
+    /// Semaphore arrays in the kernel's order; `None` = could not be read, which is not "none".
+    pub sem: Option<Vec<SemArray>>,
+    /// Shared memory segments, likewise.
+    pub shm: Option<Vec<ShmSegment>>,
+    /// Message queues, likewise.
+    pub msg: Option<Vec<MsgQueue>>,
+    /// What could not be read, and why; at most [`Namespace::MAX_UNREADABLE`].
+    pub unreadable: Vec<Unreadable>,
+    /// Objects not listed because the sample's budget was spent, by kind.
+    pub left_out: LeftOut,
+}
+
+impl Namespace {
+    /// The most `unreadable` entries a namespace carries.
+    pub const MAX_UNREADABLE: usize = 16;
+
+    /// Whether all three kinds, limits and totals were read and nothing was left out.
+    pub fn complete(&self) -> bool {
+        self.unreadable.is_empty()
+            && self.left_out == LeftOut::default()
+            && self.sem.is_some()
+            && self.shm.is_some()
+            && self.msg.is_some()
+            && self.limits.is_some()
+            && self.totals.is_some()
+    }
+
+    /// Whether the objects of that kind were read.
+    pub fn has(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Sem => self.sem.is_some(),
+            Kind::Shm => self.shm.is_some(),
+            Kind::Msg => self.msg.is_some(),
+        }
+    }
+}
+
+/// One source that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unreadable {
+    /// The file or call, e.g. `/proc/sysvipc/sem`.
+    pub source: HostText,
+    /// Line in that file, from 1; 0 = the source as a whole.
+    pub line: u32,
+    /// What went wrong, with errno or column and value.
+    pub error: HostText,
+}
+
+/// Objects that exist but are not listed, by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    /// Semaphore arrays.
+    pub sem: u64,
+    /// Shared memory segments.
+    pub shm: u64,
+    /// Message queues.
+    pub msg: u64,
+}

@@ -1,0 +1,380 @@
+//! Where wire and domain meet, both ways; hostile input is refused here with an error that names the field.
+
+use highwater_ipc::codec::{self, CodecError};
+use highwater_ipc::record::{Body, Chain, Content, Epoch, EpochId, EpochNo, Keyframe, Record, RecordKind, Seq};
+use highwater_ipc::session::{Hello, HostFacts, Now, SpooledEpoch, StoredEpoch, Verdict, Welcome};
+use highwater_ipc::snapshot::{BootId, State};
+use highwater_ipc::text::HostText;
+use highwater_ipc::time::At;
+
+use crate::{bounds, v1};
+
+/// Why a message was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A field is longer or larger than its bound.
+    #[error("{field} is {value}, the bound is {bound}")]
+    TooLarge {
+        /// The field, as the .proto file calls it.
+        field: &'static str,
+        /// Its length or value.
+        value: u64,
+        /// The bound.
+        bound: u64,
+    },
+    /// A field of fixed length has another one.
+    #[error("{field} has {len} bytes, not {expected}")]
+    WrongLength {
+        /// The field.
+        field: &'static str,
+        /// Its length.
+        len: usize,
+        /// The only right one.
+        expected: usize,
+    },
+    /// A number that names nothing.
+    #[error("{field} is {value}, which names nothing this version knows")]
+    UnknownCode {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: i64,
+    },
+    /// A field that must be there is not.
+    #[error("{field} is missing")]
+    Missing {
+        /// The field.
+        field: &'static str,
+    },
+    /// Fields that contradict each other.
+    #[error("{what}")]
+    Contradiction {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A packed body that is none.
+    #[error("a record's body cannot be read: {0}")]
+    Body(#[from] CodecError),
+}
+
+/// Writes a hello.
+pub fn hello_to_wire(hello: &Hello) -> v1::Hello {
+    let facts = &hello.facts;
+    v1::Hello {
+        agent_version: facts.agent_version.as_bytes().to_vec(),
+        machine_id: facts.machine_id.as_bytes().to_vec(),
+        boot_id: facts.boot_id.0.to_vec(),
+        hostname: facts.hostname.as_bytes().to_vec(),
+        kernel: facts.kernel.as_bytes().to_vec(),
+        arch: facts.arch.as_bytes().to_vec(),
+        distro: facts.distro.as_bytes().to_vec(),
+        wall_ms: hello.now.wall_ms,
+        boot_us: hello.now.boot_us,
+        epochs: hello
+            .epochs
+            .iter()
+            .map(|e| v1::SpooledEpoch {
+                epoch_no: e.epoch.no.0,
+                epoch_id: e.epoch.id.0,
+                first_seq: e.first.0,
+                next_seq: e.next.0,
+                chain: e.chain.0.to_vec(),
+                boot_id: e.boot_id.0.to_vec(),
+            })
+            .collect(),
+    }
+}
+
+/// Reads a hello.
+pub fn hello_from_wire(hello: v1::Hello) -> Result<Hello, WireError> {
+    within("Hello.epochs", hello.epochs.len(), bounds::EPOCHS)?;
+    let mut epochs: Vec<SpooledEpoch> = Vec::with_capacity(hello.epochs.len());
+    for e in &hello.epochs {
+        let epoch = Epoch { no: EpochNo(number("SpooledEpoch.epoch_no", e.epoch_no)?), id: EpochId(e.epoch_id) };
+        if epochs.last().is_some_and(|before| before.epoch.no >= epoch.no) {
+            return Err(WireError::Contradiction { what: "Hello.epochs does not ascend" });
+        }
+        if e.first_seq > e.next_seq {
+            return Err(WireError::Contradiction { what: "SpooledEpoch.first_seq is beyond next_seq" });
+        }
+        epochs.push(SpooledEpoch {
+            epoch,
+            boot_id: boot_id("SpooledEpoch.boot_id", &e.boot_id)?,
+            first: Seq(e.first_seq),
+            next: Seq(number("SpooledEpoch.next_seq", e.next_seq)?),
+            chain: chain("SpooledEpoch.chain", &e.chain)?,
+        });
+    }
+    if epochs.is_empty() {
+        return Err(WireError::Missing { field: "Hello.epochs" });
+    }
+    Ok(Hello {
+        facts: HostFacts {
+            agent_version: text("Hello.agent_version", &hello.agent_version, bounds::SHORT_TEXT)?,
+            machine_id: text("Hello.machine_id", &hello.machine_id, bounds::SHORT_TEXT)?,
+            boot_id: boot_id("Hello.boot_id", &hello.boot_id)?,
+            hostname: text("Hello.hostname", &hello.hostname, HostText::MAX)?,
+            kernel: text("Hello.kernel", &hello.kernel, HostText::MAX)?,
+            arch: text("Hello.arch", &hello.arch, HostText::MAX)?,
+            distro: text("Hello.distro", &hello.distro, HostText::MAX)?,
+        },
+        now: At { wall_ms: hello.wall_ms, boot_us: number("Hello.boot_us", hello.boot_us)? },
+        epochs,
+    })
+}
+
+/// Writes a welcome.
+pub fn welcome_to_wire(welcome: &Welcome) -> v1::Welcome {
+    v1::Welcome {
+        session: welcome.session,
+        server_wall_ms: welcome.server_wall_ms,
+        interval_ms: welcome.interval_ms.unwrap_or(0),
+        epochs: welcome
+            .epochs
+            .iter()
+            .map(|e| v1::StoredEpoch {
+                epoch_no: e.no.0,
+                next_seq: e.next.0,
+                chain: e.chain.0.to_vec(),
+                verdict: match e.verdict {
+                    Verdict::Continue => v1::Verdict::Continue,
+                    Verdict::Forked => v1::Verdict::Forked,
+                    Verdict::HistoryRestored => v1::Verdict::HistoryRestored,
+                }
+                .into(),
+            })
+            .collect(),
+    }
+}
+
+/// Reads a welcome.
+pub fn welcome_from_wire(welcome: &v1::Welcome) -> Result<Welcome, WireError> {
+    within("Welcome.epochs", welcome.epochs.len(), bounds::EPOCHS)?;
+    let epochs = welcome
+        .epochs
+        .iter()
+        .map(|e| {
+            let verdict = match v1::Verdict::try_from(e.verdict) {
+                Ok(v1::Verdict::Continue) => Verdict::Continue,
+                Ok(v1::Verdict::Forked) => Verdict::Forked,
+                Ok(v1::Verdict::HistoryRestored) => Verdict::HistoryRestored,
+                Ok(v1::Verdict::Unspecified) | Err(_) => {
+                    return Err(WireError::UnknownCode { field: "StoredEpoch.verdict", value: e.verdict.into() });
+                }
+            };
+            Ok(StoredEpoch {
+                no: EpochNo(e.epoch_no),
+                next: Seq(e.next_seq),
+                chain: chain("StoredEpoch.chain", &e.chain)?,
+                verdict,
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    let interval_ms = match welcome.interval_ms {
+        0 => None,
+        ms => Some(interval("Welcome.interval_ms", ms)?),
+    };
+    Ok(Welcome { session: welcome.session, server_wall_ms: welcome.server_wall_ms, interval_ms, epochs })
+}
+
+/// Checks a sampling interval, milliseconds.
+pub fn interval(field: &'static str, ms: u32) -> Result<u32, WireError> {
+    if ms < bounds::INTERVAL_MIN_MS {
+        return Err(WireError::UnknownCode { field, value: ms.into() });
+    }
+    within(field, ms as usize, bounds::INTERVAL_MAX_MS as usize)?;
+    Ok(ms)
+}
+
+/// Writes a record as one part, or as several if its body exceeds [`bounds::PART`].
+pub fn record_to_wire(record: &Record) -> Vec<v1::Record> {
+    let parts = record.body.len().div_ceil(bounds::PART).max(1);
+    let more_parts = u32::try_from(parts - 1).unwrap_or(u32::MAX);
+    (0..=more_parts)
+        .map(|part| {
+            let from = part as usize * bounds::PART;
+            let to = record.body.len().min(from + bounds::PART);
+            v1::Record {
+                kind: i32::from(record.kind.code()),
+                seq: record.seq.0,
+                merged: record.seq.0 - record.first_seq.0,
+                chain: record.chain.0.to_vec(),
+                body: record.body[from..to].to_vec(),
+                part,
+                more_parts,
+            }
+        })
+        .collect()
+}
+
+/// Puts the parts of records together again; holds at most one record, at most [`Record::MAX_BODY`] bytes.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    open: Option<Record>,
+    next_part: u32,
+}
+
+impl Assembler {
+    /// Takes the next part of the stream. `Ok(None)`: more parts are to come.
+    pub fn push(&mut self, part: v1::Record) -> Result<Option<Record>, WireError> {
+        within("Record.body", part.body.len(), bounds::PART)?;
+        let more = u64::from(part.more_parts);
+        let most = (Record::MAX_BODY / bounds::PART) as u64;
+        if more > most {
+            return Err(WireError::TooLarge { field: "Record.more_parts", value: more, bound: most });
+        }
+        if part.part != self.next_part || part.part > part.more_parts {
+            return Err(WireError::Contradiction { what: "Record.part is not the next part of its record" });
+        }
+        let last = part.part == part.more_parts;
+        let whole = match self.open.take() {
+            None => first_part(part)?,
+            Some(mut open) => {
+                if part.seq != open.seq.0 || part.kind != i32::from(open.kind.code()) {
+                    return Err(WireError::Contradiction { what: "the parts of a record differ in seq or kind" });
+                }
+                within("the parts' bodies together", open.body.len() + part.body.len(), Record::MAX_BODY)?;
+                open.body.extend_from_slice(&part.body);
+                open
+            }
+        };
+        if last {
+            self.next_part = 0;
+            Ok(Some(whole))
+        } else {
+            self.next_part += 1;
+            self.open = Some(whole);
+            Ok(None)
+        }
+    }
+}
+
+fn first_part(part: v1::Record) -> Result<Record, WireError> {
+    let kind = u8::try_from(part.kind)
+        .ok()
+        .and_then(RecordKind::from_code)
+        .ok_or(WireError::UnknownCode { field: "Record.kind", value: part.kind.into() })?;
+    let seq = number("Record.seq", part.seq)?;
+    if part.merged > 0 && kind != RecordKind::Heartbeat {
+        return Err(WireError::Contradiction { what: "Record.merged is set on a record that is no heartbeat" });
+    }
+    let first = seq.checked_sub(part.merged);
+    let first = first.ok_or(WireError::Contradiction { what: "Record.merged exceeds Record.seq" })?;
+    Ok(Record {
+        kind,
+        first_seq: Seq(first),
+        seq: Seq(seq),
+        chain: chain("Record.chain", &part.chain)?,
+        body: part.body,
+    })
+}
+
+/// Writes the present of a host that is behind; its objects are left out.
+pub fn now_to_wire(now: &Now) -> v1::Now {
+    let mut state = now.state.clone();
+    for namespace in &mut state.namespaces {
+        (namespace.sem, namespace.shm, namespace.msg) = (None, None, None);
+    }
+    (state.users, state.groups) = Default::default();
+    let content = Content::Keyframe(Keyframe { gap: None, took_us: 0, state });
+    v1::Now {
+        wall_ms: now.at.wall_ms,
+        backlog_from_ms: now.backlog_from_ms,
+        summary: codec::encode_body(&Body { at: now.at, content }),
+    }
+}
+
+/// Reads the present of a host that is behind.
+pub fn now_from_wire(now: &v1::Now) -> Result<Now, WireError> {
+    within("Now.summary", now.summary.len(), bounds::SUMMARY)?;
+    let body = codec::decode_body(RecordKind::Keyframe, &now.summary)?;
+    let state: State = match body.content {
+        Content::Keyframe(keyframe) => keyframe.state,
+        _ => return Err(WireError::Contradiction { what: "Now.summary is no keyframe" }),
+    };
+    number("Now.summary's boot time", body.at.boot_us)?;
+    Ok(Now { backlog_from_ms: now.backlog_from_ms, at: body.at, state })
+}
+
+fn text(field: &'static str, bytes: &[u8], bound: usize) -> Result<HostText, WireError> {
+    within(field, bytes.len(), bound)?;
+    Ok(HostText::cut(bytes))
+}
+
+fn within(field: &'static str, value: usize, bound: usize) -> Result<(), WireError> {
+    if value > bound {
+        return Err(WireError::TooLarge { field, value: value as u64, bound: bound as u64 });
+    }
+    Ok(())
+}
+
+fn number(field: &'static str, value: u64) -> Result<u64, WireError> {
+    if value >= bounds::NUMBER {
+        return Err(WireError::TooLarge { field, value, bound: bounds::NUMBER - 1 });
+    }
+    Ok(value)
+}
+
+fn chain(field: &'static str, bytes: &[u8]) -> Result<Chain, WireError> {
+    fixed(field, bytes).map(Chain)
+}
+
+fn boot_id(field: &'static str, bytes: &[u8]) -> Result<BootId, WireError> {
+    fixed(field, bytes).map(BootId)
+}
+
+fn fixed<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], WireError> {
+    bytes.try_into().map_err(|_| WireError::WrongLength { field, len: bytes.len(), expected: N })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: RecordKind, first: u64, last: u64, body: Vec<u8>) -> Record {
+        Record { kind, first_seq: Seq(first), seq: Seq(last), chain: Chain([1; 8]), body }
+    }
+
+    #[test]
+    fn a_large_record_travels_in_parts_and_comes_out_whole() {
+        let whole = record(RecordKind::Keyframe, 5, 5, (0..=255).cycle().take(bounds::PART * 2 + 7).collect());
+        let parts = record_to_wire(&whole);
+        assert_eq!(parts.len(), 3);
+        let mut assembler = Assembler::default();
+        let mut out = None;
+        for part in parts {
+            assert!(out.is_none());
+            out = assembler.push(part).unwrap();
+        }
+        assert_eq!(out, Some(whole));
+    }
+
+    #[test]
+    fn merged_heartbeats_keep_their_span() {
+        let beats = record(RecordKind::Heartbeat, 3, 9, vec![1]);
+        let mut parts = record_to_wire(&beats);
+        assert_eq!(Assembler::default().push(parts.remove(0)).unwrap(), Some(beats));
+    }
+
+    #[test]
+    fn refuses_what_contradicts_itself_or_exceeds_a_bound() {
+        let mut part = record_to_wire(&record(RecordKind::Delta, 3, 3, vec![1])).remove(0);
+        part.merged = 1;
+        assert!(matches!(Assembler::default().push(part.clone()), Err(WireError::Contradiction { .. })));
+        part.merged = 0;
+        part.seq = u64::MAX;
+        assert!(matches!(
+            Assembler::default().push(part.clone()),
+            Err(WireError::TooLarge { field: "Record.seq", .. })
+        ));
+        part.seq = 1;
+        part.chain = vec![0; 9];
+        assert!(matches!(Assembler::default().push(part.clone()), Err(WireError::WrongLength { .. })));
+        part.chain = vec![0; 8];
+        part.part = 1;
+        assert!(matches!(Assembler::default().push(part.clone()), Err(WireError::Contradiction { .. })));
+        part.part = 0;
+        part.more_parts = u32::MAX;
+        assert!(matches!(Assembler::default().push(part), Err(WireError::TooLarge { .. })));
+    }
+}
