@@ -1,3 +1,7 @@
 //! The `highwater` binary; everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    highwater::cli::run::run()
+}

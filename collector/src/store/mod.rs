@@ -5,6 +5,7 @@ pub mod tx;
 
 use std::time::Duration;
 
+use sqlx::migrate::Migrate as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 /// The database, cheap to clone.
@@ -25,8 +26,18 @@ impl Db {
     }
 
     /// Brings the schema up to date and says which migrations it applied, by number and name.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        MIGRATIONS.run(&self.pool).await.map_err(StoreError::Migrate)
+    pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let before = self.applied().await?;
+        MIGRATIONS.run(&self.pool).await.map_err(StoreError::Migrate)?;
+        let new = MIGRATIONS.iter().filter(|m| m.migration_type.is_up_migration() && !before.contains(&m.version));
+        Ok(new.map(|m| format!("{:04} {}", m.version, m.description)).collect())
+    }
+
+    async fn applied(&self) -> Result<Vec<i64>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        connection.ensure_migrations_table(&MIGRATIONS.table_name).await.map_err(StoreError::Migrate)?;
+        let applied = connection.list_applied_migrations(&MIGRATIONS.table_name).await.map_err(StoreError::Migrate)?;
+        Ok(applied.iter().map(|m| m.version).collect())
     }
 
     /// Closes every connection; waits for those in use.

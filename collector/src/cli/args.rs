@@ -1,0 +1,94 @@
+//! What may be typed.
+
+use std::io::IsTerminal;
+
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+
+use super::{migrate, version};
+
+/// `highwater`: what System V IPC objects every host holds, now and at any past instant.
+#[derive(Debug, Parser)]
+#[command(name = "highwater", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 the answer was printed, 1 an error, 2 usage, 3 yes, trouble (--exit-code), \
+    4 no data for that instant.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the database's schema up to date and say what was done
+    Migrate(migrate::MigrateArgs),
+    /// Print the version
+    Version(version::VersionArgs),
+}
+
+/// What holds for every command.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Global {
+    /// Print one JSON document instead of text; the same as -o json
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+    /// Form of the answer
+    #[arg(short = 'o', long = "output", value_enum, global = true, default_value = "text", help_heading = "Output")]
+    pub output: Format,
+    /// Colours: auto = on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, global = true, default_value = "auto", help_heading = "Output")]
+    pub color: ColorChoice,
+    /// Say more on stderr; twice for debugging (RUST_LOG says it more exactly)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+}
+
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs: the contract's JSON.
+    Json,
+}
+
+impl Global {
+    /// Whether the answer is to be JSON.
+    pub fn wants_json(&self) -> bool {
+        self.json || self.output == Format::Json
+    }
+
+    /// Whether stdout gets colours.
+    pub fn wants_color(&self) -> bool {
+        match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && std::io::stdout().is_terminal()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn json_may_be_asked_for_in_both_ways_after_the_command() {
+        for args in [["highwater", "version", "--json"].as_slice(), &["highwater", "version", "-o", "json"]] {
+            assert!(Cli::try_parse_from(args).unwrap().global.wants_json());
+        }
+    }
+}
