@@ -1,1 +1,16 @@
 //! HTTP: the JSON API that people, pages and scripts share.
+//!
+//! [`serve`] answers `/api/v1/...` on a listener until it is told to stop. Everything but `/livez` and
+//! `/openapi.json` needs `Authorization: Bearer TOKEN` of an operator ([`auth`]). Answers have the shapes of the JSON
+//! contract ([`json`]), errors are problem documents (RFC 9457) with a machine-readable `code` ([`problem`]). An
+//! instant without data is an answer (200 with `gap`), not an error. `/openapi.json` ([`openapi`]) describes all of
+//! it. Handlers ask [`crate::query`] and hold no logic of their own.
+
+mod auth;
+mod problem;
+mod router;
+mod server;
+
+pub use auth::{Operator, VerifyToken};
+pub use router::ApiState;
+pub use server::serve;

@@ -1,0 +1,111 @@
+//! Who may ask: a bearer token of an operator, and a Host header that names this server.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::problem::Problem;
+use super::router::Shared;
+use crate::store::StoreError;
+
+/// A person or script that may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// The name it was added under.
+    pub name: String,
+}
+
+/// Decides whose token this is: `None` = nobody's, or revoked. Given by whoever starts the API, from
+/// [`crate::identity`].
+pub type VerifyToken =
+    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Option<Operator>, StoreError>> + Send>> + Send + Sync>;
+
+/// The most bytes an Authorization header may have; a longer one is no token of ours.
+const MAX_AUTHORIZATION: usize = 512;
+
+/// Lets a request pass whose bearer token is an operator's.
+pub(super) async fn require_operator(State(state): State<Shared>, request: Request, next: Next) -> Response {
+    let Some(token) = bearer(request.headers()) else {
+        return Problem::unauthorized("this request carries no `Authorization: Bearer TOKEN` header").into_response();
+    };
+    match (state.verify)(token.to_owned()).await {
+        Ok(Some(_operator)) => next.run(request).await,
+        Ok(None) => {
+            Problem::unauthorized("the token of this request is not an operator's, or was revoked").into_response()
+        }
+        Err(e) => Problem::from(e).into_response(),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?;
+    if value.len() > MAX_AUTHORIZATION {
+        return None;
+    }
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Refuses a request for another server: a page in a browser that rebinds its own name to 127.0.0.1 sends that name.
+pub(super) async fn require_own_host(State(state): State<Shared>, request: Request, next: Next) -> Response {
+    let named = request.headers().get(header::HOST).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    match named {
+        Some(host) if is_own_host(&host, state.bound) => next.run(request).await,
+        Some(host) => Problem::misdirected(&format!(
+            "the Host header says {host:?}, and this server answers to localhost and {} only",
+            state.bound
+        ))
+        .into_response(),
+        None => Problem::misdirected("this request has no Host header").into_response(),
+    }
+}
+
+/// Whether a Host header names a loopback address, `localhost`, or the address this server is bound to. Bound to all
+/// addresses it answers to any address, but still to no foreign name.
+fn is_own_host(host: &str, bound: SocketAddr) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(v6) => v6.split_once(']').map_or(v6, |(address, _)| address),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    if name.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == bound.ip() || bound.ip().is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_and_the_bound_address_are_this_host() {
+        let bound: SocketAddr = "10.1.2.3:8080".parse().unwrap();
+        for own in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.9.9.9", "[::1]:8080", "10.1.2.3:8080"] {
+            assert!(is_own_host(own, bound), "{own}");
+        }
+        for foreign in ["evil.example", "evil.example:8080", "10.1.2.4", "localhost.evil.example", "", ":8080"] {
+            assert!(!is_own_host(foreign, bound), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_is_read_and_other_schemes_are_not() {
+        let with = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(with("Bearer abc"), Some("abc".into()));
+        assert_eq!(with("bearer  abc "), Some("abc".into()));
+        assert_eq!(with("Basic abc"), None);
+        assert_eq!(with("Bearer "), None);
+        assert_eq!(with(&format!("Bearer {}", "a".repeat(600))), None);
+    }
+}

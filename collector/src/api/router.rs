@@ -1,0 +1,54 @@
+//! Which path is answered by whom.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri};
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+
+use super::auth::{self, VerifyToken};
+use super::problem::Problem;
+use crate::clock::WallClock;
+use crate::store::Db;
+
+/// What the API is built from, cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Where history is.
+    pub db: Db,
+    /// The collector's wall clock.
+    pub clock: Arc<dyn WallClock>,
+    /// Whose token a request carries.
+    pub verify: VerifyToken,
+}
+
+/// [`ApiState`] and what only the running server knows.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) db: Db,
+    pub(super) clock: Arc<dyn WallClock>,
+    pub(super) verify: VerifyToken,
+    /// The address the listener is bound to; a Host header may name it.
+    pub(super) bound: SocketAddr,
+}
+
+/// The most bytes a request body may have: nothing here reads one.
+const MAX_BODY: usize = 4096;
+
+/// All paths.
+pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
+    let state = Shared { db: state.db, clock: state.clock, verify: state.verify, bound };
+    let closed = Router::new();
+    let closed = closed.route_layer(from_fn_with_state(state.clone(), auth::require_operator));
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .nest("/api/v1", closed)
+        .fallback(async |uri: Uri| Problem::no_such_path(uri.path()))
+        .method_not_allowed_fallback(async |method: Method| Problem::no_such_method(method.as_str()))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(state.clone(), auth::require_own_host))
+        .with_state(state)
+}
