@@ -12,5 +12,6 @@ pub mod host;
 pub mod identity;
 pub mod ingest;
 pub mod query;
+pub mod secret_file;
 pub mod store;
 pub mod writer;

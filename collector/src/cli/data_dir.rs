@@ -1,8 +1,9 @@
 //! Where `up` keeps everything, unless told: also where every other command looks for the client file.
 
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+
+use crate::secret_file;
 
 /// Name of the client file in the data directory: `{"http":..,"token":..}`, 0600.
 pub const CLIENT_FILE: &str = "client.json";
@@ -13,9 +14,9 @@ pub fn default_data_dir() -> Option<PathBuf> {
     choose(is_root(), std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME"))
 }
 
-/// Whether this process acts as root (the owner of `/proc/self` is the effective user).
+/// Whether this process acts as root.
 pub fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
+    secret_file::effective_uid().is_ok_and(|uid| uid == 0)
 }
 
 /// The XDG rule: a relative or empty `XDG_DATA_HOME` counts as not set.

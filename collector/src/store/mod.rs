@@ -1,6 +1,11 @@
 //! The only room that knows SQL: domain types go in and come out, rows are private, every statement is a constant in
 //! [`sql`] or a file per table here.
 
+pub mod audit;
+pub mod certificate;
+pub mod enrolment_token;
+pub mod host;
+pub mod operator_token;
 pub mod tx;
 
 use std::time::Duration;

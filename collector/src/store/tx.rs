@@ -5,6 +5,9 @@ use sqlx::{Connection as _, PgConnection, Transaction};
 
 use super::{Db, StoreError};
 
+/// What statements run on: the inside of a transaction, for signatures of rooms that must not name `sqlx`.
+pub type Connection = PgConnection;
+
 /// Runs reads in one REPEATABLE READ READ ONLY transaction: they all see one state of the database, whatever commits
 /// meanwhile.
 pub async fn snapshot(db: &Db) -> Result<Transaction<'static, Postgres>, StoreError> {
