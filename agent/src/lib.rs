@@ -3,6 +3,7 @@
 //! In path order: [`sys`] holds the system calls, [`kernel`] asks and parses, [`sampler`] decides when and makes
 //! records, [`spool`] keeps them until they are acked, [`transport`] sends them.
 
+pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod config;
