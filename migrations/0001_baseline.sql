@@ -72,11 +72,13 @@ CREATE TABLE stream (
     chain           bytea  NOT NULL,           -- what the record at next_seq must carry, 8 bytes
     covered_wall_ms bigint,                    -- time of the last sample stored or covered; null = none yet
     covered_boot_us bigint,
-    interval_ms     int    NOT NULL,           -- of the latest keyframe or delta that said one
+    interval_ms     int    NOT NULL,           -- of the latest keyframe or delta that said one; 0 = none yet
     stretch         int    NOT NULL,           -- the current stretch's number; -1 = none yet
-    base_seq        bigint,                    -- keyframe that the next delta builds on; null = one is wanted
+    base_seq        bigint,                    -- keyframe that the next delta builds on; null = one is wanted, and what
+                                               -- comes before it is acked into the gap, not stored
     base_day        date,                      -- and its partition
-    pending_reason  smallint,                  -- announced by a gap-reason record, used by the next keyframe
+    pending_reason  smallint,                  -- announced by a gap-reason record, or a refusal; used by the next keyframe
+    pending_detail  text   NOT NULL,           -- goes with it into gap.detail, e.g. the words of a refusal; may be empty
     compacted_to    bigint NOT NULL,           -- records before it live in chunks
     session         bigint NOT NULL,           -- the only session that may commit
     opened_ms       bigint NOT NULL,           -- collector's clock
@@ -109,9 +111,11 @@ CREATE TABLE frame (
     day           date     NOT NULL,           -- UTC day of wall_ms; 1970-01-01 for times outside 2020 .. server + 1 day
     kind          smallint NOT NULL,           -- proto/ipc/src/record.rs
     stretch       int      NOT NULL,
-    wall_ms       bigint   NOT NULL,
+    wall_ms       bigint   NOT NULL,           -- host's clock; never falls within a stretch: set back by at most 500 ms
+                                               -- (no clock step yet) it stands still here, the body has the clock as read
     boot_us       bigint   NOT NULL,
-    prev_wall_ms  bigint,                      -- the sample before it: the state before was confirmed until then
+    prev_wall_ms  bigint,                      -- the epoch's sample before it: the state before was confirmed until then;
+                                               -- null = the epoch's first
     base_seq      bigint   NOT NULL,           -- keyframe this builds on (itself, if it is one)
     base_day      date     NOT NULL,           -- and its partition
     received_ms   bigint   NOT NULL,           -- collector's clock

@@ -1,92 +1,24 @@
-//! The only room that knows SQL: domain types go in and come out, rows are private, every statement is a constant in
-//! [`sql`] or a file per table here.
+//! The only room that knows SQL: domain types go in and come out, rows are private, every statement is a `&'static str`
+//! constant whose name ends in `_SQL`, in a file per table.
+//!
+//! [`tx`] begins and ends transactions, [`day`] chooses a frame's partition, [`partition`] makes it.
 
 pub mod audit;
 pub mod certificate;
+pub mod day;
+mod db;
 pub mod enrolment_token;
+pub mod frame;
+pub mod gap;
 pub mod host;
+pub mod host_facts;
+pub mod host_name;
+pub mod host_status;
+mod number;
 pub mod operator_token;
+pub mod partition;
+pub mod stream;
+pub mod stretch;
 pub mod tx;
 
-use std::time::Duration;
-
-use sqlx::migrate::Migrate as _;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-
-/// The database, cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Db {
-    pool: PgPool,
-}
-
-impl Db {
-    /// Connects lazily-checked connections to `options`; fails if the server cannot be reached within 10 s.
-    pub async fn connect(options: PgConnectOptions, most_connections: u32) -> Result<Self, StoreError> {
-        let pool = PgPoolOptions::new()
-            .max_connections(most_connections)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_with(options)
-            .await?;
-        Ok(Self { pool })
-    }
-
-    /// Brings the schema up to date and says which migrations it applied, by number and name.
-    pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        let before = self.applied().await?;
-        MIGRATIONS.run(&self.pool).await.map_err(StoreError::Migrate)?;
-        let new = MIGRATIONS.iter().filter(|m| m.migration_type.is_up_migration() && !before.contains(&m.version));
-        Ok(new.map(|m| format!("{:04} {}", m.version, m.description)).collect())
-    }
-
-    async fn applied(&self) -> Result<Vec<i64>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        connection.ensure_migrations_table(&MIGRATIONS.table_name).await.map_err(StoreError::Migrate)?;
-        let applied = connection.list_applied_migrations(&MIGRATIONS.table_name).await.map_err(StoreError::Migrate)?;
-        Ok(applied.iter().map(|m| m.version).collect())
-    }
-
-    /// Closes every connection; waits for those in use.
-    pub async fn close(&self) {
-        self.pool.close().await;
-    }
-}
-
-/// The migrations compiled into this binary.
-pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
-
-/// Why the database did not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database refused or could not be reached.
-    #[error("the database: {0}")]
-    Sql(#[from] sqlx::Error),
-    /// A migration failed.
-    #[error("migrating the database: {0}")]
-    Migrate(sqlx::migrate::MigrateError),
-    /// A stored value is not what the collector writes.
-    #[error("the database holds {what}, which Highwater does not write; was the table edited by hand?")]
-    Corrupt {
-        /// Table, column and value.
-        what: String,
-    },
-}
-
-impl StoreError {
-    /// The SQLSTATE, where the server gave one.
-    pub fn sqlstate(&self) -> Option<String> {
-        match self {
-            StoreError::Sql(sqlx::Error::Database(e)) => e.code().map(|c| c.into_owned()),
-            _ => None,
-        }
-    }
-
-    /// Serialization failure or deadlock: the whole transaction may be tried again.
-    pub fn may_retry(&self) -> bool {
-        matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
-    }
-
-    /// The server refused a value (SQLSTATE class 22 or 23): trying again cannot help.
-    pub fn refused_value(&self) -> bool {
-        self.sqlstate().is_some_and(|c| c.starts_with("22") || c.starts_with("23"))
-    }
-}
+pub use db::{Db, MIGRATIONS, StoreError};

@@ -1,23 +1,27 @@
 //! Transactions: begun on a connection of their own, committed or rolled back, never cancelled half way.
 
-use sqlx::postgres::Postgres;
-use sqlx::{Connection as _, PgConnection, Transaction};
+use sqlx::postgres::{PgConnection, Postgres};
+use sqlx::{Connection as _, Transaction};
 
 use super::{Db, StoreError};
 
 /// What statements run on: the inside of a transaction, for signatures of rooms that must not name `sqlx`.
 pub type Connection = PgConnection;
 
+const BEGIN_READ_SQL: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const BEGIN_WRITE_SQL: &str = "BEGIN";
+const DURABLE_SQL: &str = "SET LOCAL synchronous_commit = on";
+
 /// Runs reads in one REPEATABLE READ READ ONLY transaction: they all see one state of the database, whatever commits
 /// meanwhile.
 pub async fn snapshot(db: &Db) -> Result<Transaction<'static, Postgres>, StoreError> {
-    begin(db, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+    begin(db, BEGIN_READ_SQL).await
 }
 
 /// Begins a writing transaction whose commit is durable before it returns.
 pub async fn write(db: &Db) -> Result<Transaction<'static, Postgres>, StoreError> {
-    let mut tx = begin(db, "BEGIN").await?;
-    sqlx::query("SET LOCAL synchronous_commit = on").execute(&mut *tx).await?;
+    let mut tx = begin(db, BEGIN_WRITE_SQL).await?;
+    sqlx::query(DURABLE_SQL).execute(&mut *tx).await?;
     Ok(tx)
 }
 
@@ -34,7 +38,52 @@ async fn begin(db: &Db, statement: &'static str) -> Result<Transaction<'static, 
     }
 }
 
-/// Ends a connection for good instead of giving it back: its state is not known.
-pub async fn discard(connection: PgConnection) {
-    let _ = connection.close_hard().await;
+/// A connection that belongs to one task. Dropping it closes its socket, so whoever does not know what became of a
+/// commit drops it and asks again on another: nothing is ever given back to a pool in an unknown state.
+pub struct Dedicated {
+    connection: PgConnection,
 }
+
+impl Dedicated {
+    pub(super) fn new(connection: PgConnection) -> Self {
+        Self { connection }
+    }
+
+    /// Begins a writing transaction whose commit is durable before it returns.
+    pub async fn write(&mut self) -> Result<Write<'_>, StoreError> {
+        let mut tx = self.connection.begin_with(BEGIN_WRITE_SQL).await?;
+        sqlx::query(DURABLE_SQL).execute(&mut *tx).await?;
+        Ok(Write { tx })
+    }
+
+    /// Says goodbye to the server; errors do not matter any more.
+    pub async fn close(self) {
+        let _ = self.connection.close().await;
+    }
+}
+
+/// A writing transaction; dropped without [`Write::commit`] it changes nothing.
+pub struct Write<'c> {
+    tx: Transaction<'c, Postgres>,
+}
+
+impl Write<'_> {
+    /// Commits. The answer is proof: nothing else makes one.
+    pub async fn commit(self) -> Result<Committed, StoreError> {
+        self.tx.commit().await?;
+        Ok(Committed(()))
+    }
+
+    /// Changes nothing.
+    pub async fn rollback(self) -> Result<(), StoreError> {
+        Ok(self.tx.rollback().await?)
+    }
+
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.tx
+    }
+}
+
+/// Proof that a COMMIT returned.
+#[derive(Debug)]
+pub struct Committed(());

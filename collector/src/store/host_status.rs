@@ -1,0 +1,163 @@
+//! Table `host_status`: the present of each host. A row exists from a host's first record, or `now`, on.
+
+use highwater_ipc::limits::{Limits, Resource, Totals};
+
+use super::StoreError;
+use super::number::{bigint, int, unsigned};
+use super::stream::Session;
+use super::tx::Write;
+use crate::host::HostId;
+
+const RESUME_SQL: &str = "UPDATE host_status SET session = $2, skew_ms = $3, last_seen_ms = $4, disconnected_ms = NULL
+    WHERE host_id = $1 RETURNING sampled_wall_ms, interval_ms, backlog_from_ms, namespace";
+
+/// Values that a record does not say stay as they are. Numbers up to 2^64-1 travel as text.
+const UPSERT_SQL: &str = "INSERT INTO host_status AS s (host_id, last_seen_ms, sampled_wall_ms, skew_ms, interval_ms,
+        backlog_from_ms, session, namespace, sem_arrays, semmni, semaphores, semmns, shm_segments, shmmni, shm_pages,
+        shmall, msg_queues, msgmni)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::int[], $6::bigint[], $7::bigint[],
+        $8::bigint[], $9::text[]::numeric[], $10::text[]::numeric[], $11::text[]::numeric[], $12::text[]::numeric[],
+        $13::text[]::numeric[], $14::text[]::numeric[], $15::text[]::numeric[], $16::text[]::numeric[],
+        $17::text[]::numeric[], $18::text[]::numeric[])
+    ON CONFLICT (host_id) DO UPDATE SET last_seen_ms = excluded.last_seen_ms,
+        sampled_wall_ms = excluded.sampled_wall_ms, skew_ms = excluded.skew_ms, interval_ms = excluded.interval_ms,
+        backlog_from_ms = excluded.backlog_from_ms, session = excluded.session,
+        namespace = COALESCE(excluded.namespace, s.namespace),
+        sem_arrays = COALESCE(excluded.sem_arrays, s.sem_arrays), semmni = COALESCE(excluded.semmni, s.semmni),
+        semaphores = COALESCE(excluded.semaphores, s.semaphores), semmns = COALESCE(excluded.semmns, s.semmns),
+        shm_segments = COALESCE(excluded.shm_segments, s.shm_segments), shmmni = COALESCE(excluded.shmmni, s.shmmni),
+        shm_pages = COALESCE(excluded.shm_pages, s.shm_pages), shmall = COALESCE(excluded.shmall, s.shmall),
+        msg_queues = COALESCE(excluded.msg_queues, s.msg_queues), msgmni = COALESCE(excluded.msgmni, s.msgmni)";
+
+/// A session that another one has followed says nothing about the present.
+const OWN_SQL: &str = "SELECT host_id FROM stream WHERE host_id = ANY ($1) AND session = ANY ($2)
+    GROUP BY host_id ORDER BY host_id";
+
+const DISCONNECT_SQL: &str = "UPDATE host_status SET disconnected_ms = $3 WHERE host_id = $1 AND session = $2";
+
+/// The present of one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The host.
+    pub host: HostId,
+    /// Its session.
+    pub session: Session,
+    /// Collector's clock at its last record or `now`.
+    pub last_seen_ms: i64,
+    /// Host's clock minus the collector's, at hello.
+    pub skew_ms: i64,
+    /// What its newest sample says.
+    pub present: Present,
+    /// What that sample, or one since the last upsert, says of use and limits.
+    pub usage: Usage,
+}
+
+/// What a host's newest sample says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Present {
+    /// Host's wall clock of it, milliseconds since 1970.
+    pub sampled_wall_ms: i64,
+    /// Planned time between samples, milliseconds.
+    pub interval_ms: u32,
+    /// Oldest sample not yet received, host's wall clock; `None` = none behind.
+    pub backlog_from_ms: Option<i64>,
+    /// Inode of the host's IPC namespace.
+    pub namespace: Option<u64>,
+}
+
+/// Use and limits of a host's own namespace; `None` = not said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// What is in use.
+    pub totals: Option<Totals>,
+    /// What may be.
+    pub limits: Option<Limits>,
+}
+
+/// Takes over the row of a host that says hello; `None` if it has none yet.
+pub async fn resume(
+    tx: &mut Write<'_>,
+    host: HostId,
+    session: Session,
+    skew_ms: i64,
+    now_ms: i64,
+) -> Result<Option<Present>, StoreError> {
+    let row: Option<PresentRow> = sqlx::query_as(RESUME_SQL)
+        .bind(host.0)
+        .bind(session.0)
+        .bind(skew_ms)
+        .bind(now_ms)
+        .fetch_optional(tx.connection())
+        .await?;
+    row.map(PresentRow::into_domain).transpose()
+}
+
+/// Overwrites the present of hosts; each at most once a call.
+pub async fn upsert(tx: &mut Write<'_>, rows: &[Status]) -> Result<(), StoreError> {
+    let used = |r: Resource| rows.iter().map(|s| s.usage.of(r).0).collect::<Vec<_>>();
+    let limit = |r: Resource| rows.iter().map(|s| s.usage.of(r).1).collect::<Vec<_>>();
+    let mut query = sqlx::query(UPSERT_SQL)
+        .bind(rows.iter().map(|s| s.host.0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|s| s.last_seen_ms).collect::<Vec<_>>())
+        .bind(rows.iter().map(|s| s.present.sampled_wall_ms).collect::<Vec<_>>())
+        .bind(rows.iter().map(|s| s.skew_ms).collect::<Vec<_>>())
+        .bind(rows.iter().map(|s| int(s.present.interval_ms)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|s| s.present.backlog_from_ms).collect::<Vec<_>>())
+        .bind(rows.iter().map(|s| s.session.0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|s| s.present.namespace.map(bigint)).collect::<Vec<_>>());
+    for resource in Resource::ALL {
+        query = query.bind(used(resource)).bind(limit(resource));
+    }
+    query.execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// Which of these hosts still belong to the session beside them.
+pub async fn owned(tx: &mut Write<'_>, hosts: &[(HostId, Session)]) -> Result<Vec<HostId>, StoreError> {
+    let own: Vec<i64> = sqlx::query_scalar(OWN_SQL)
+        .bind(hosts.iter().map(|h| h.0.0).collect::<Vec<_>>())
+        .bind(hosts.iter().map(|h| h.1.0).collect::<Vec<_>>())
+        .fetch_all(tx.connection())
+        .await?;
+    Ok(own.into_iter().map(HostId).collect())
+}
+
+/// Says that a session ended, if it is still the host's.
+pub async fn disconnect(tx: &mut Write<'_>, host: HostId, session: Session, at_ms: i64) -> Result<(), StoreError> {
+    sqlx::query(DISCONNECT_SQL).bind(host.0).bind(session.0).bind(at_ms).execute(tx.connection()).await?;
+    Ok(())
+}
+
+impl Usage {
+    /// Used and limit of one resource, as decimal text.
+    fn of(&self, resource: Resource) -> (Option<String>, Option<String>) {
+        let used = self.totals.map(|t| match resource {
+            Resource::Semmni => t.sem_arrays,
+            Resource::Semmns => t.semaphores,
+            Resource::Shmmni => t.shm_segments,
+            Resource::Shmall => t.shm_pages,
+            Resource::Msgmni => t.msg_queues,
+        });
+        let limit = self.limits.map(|l| resource.of(&Totals::default(), &l).1);
+        (used.map(|n| n.to_string()), limit.map(|n| n.to_string()))
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct PresentRow {
+    sampled_wall_ms: i64,
+    interval_ms: i32,
+    backlog_from_ms: Option<i64>,
+    namespace: Option<i64>,
+}
+
+impl PresentRow {
+    fn into_domain(self) -> Result<Present, StoreError> {
+        Ok(Present {
+            sampled_wall_ms: self.sampled_wall_ms,
+            interval_ms: u32::try_from(self.interval_ms).unwrap_or(0),
+            backlog_from_ms: self.backlog_from_ms,
+            namespace: self.namespace.map(|n| unsigned("host_status.namespace", n)).transpose()?,
+        })
+    }
+}
