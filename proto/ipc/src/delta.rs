@@ -1,11 +1,23 @@
-//! The difference of two states: `apply(a, diff(a, b)) == b`, order of rows included.
+//! The difference of two states: `apply(a, diff(a, b)) == b` for any two, order of rows included.
+//!
+//! A delta names what it removes or changes in the order of the state it was made from, and what it adds in the order
+//! of the state it leads to. So both ways are one walk along the lists, and a delta that does not fit its base is told
+//! by the first name that the walk does not meet.
+
+mod apply;
+mod diff;
+#[cfg(test)]
+mod tests;
+
+pub use apply::apply;
+pub use diff::diff;
 
 use alloc::vec::Vec;
 
 use crate::availability::Availability;
 use crate::limits::{Limits, Totals};
 use crate::object::{MsgQueue, SemArray, ShmSegment};
-use crate::snapshot::{BootId, LeftOut, Namespace, NamespaceId, State, Unreadable};
+use crate::snapshot::{BootId, LeftOut, Namespace, NamespaceId, Unreadable};
 use crate::text::HostText;
 
 /// What changed from one state to the next. Every changed value is absolute, so a reader without the base still learns
@@ -28,7 +40,9 @@ pub struct Delta {
     pub users: Vec<(u32, Option<HostText>)>,
     /// gids, likewise.
     pub groups: Vec<(u32, Option<HostText>)>,
-    /// Namespaces that appeared, went or changed.
+    /// Namespaces that went or changed, in the order of the earlier list, and those that appeared, by position. One
+    /// that changed its place among the others is in it twice, as gone and as appeared; that alone says nothing of its
+    /// life.
     pub namespaces: Vec<NamespaceDelta>,
 }
 
@@ -85,9 +99,9 @@ pub enum ListChange<T> {
     Whole(Vec<T>),
     /// Rows that went, changed or came; the kept ones keep their order.
     Edits {
-        /// Ids of rows that went.
+        /// Ids of rows that went, in the order of the earlier list.
         removed: Vec<i32>,
-        /// Later values of rows whose id stayed and which can be the same object.
+        /// Later values of rows whose id stayed and which can be the same object, in the order of the lists.
         changed: Vec<T>,
         /// New rows with their index in the later list, ascending. A row whose id stayed but which cannot be the same
         /// object (see [`crate::object::Object::is_same_as`]) is in `removed` and here.
@@ -95,20 +109,10 @@ pub enum ListChange<T> {
     },
 }
 
-/// The difference, `None` if the states are equal. `took_us` is the later sample's.
-pub fn diff(before: &State, after: &State, took_us: u32) -> Option<Delta> {
-    todo!()
-}
-
-/// The later state. Fails if the delta does not fit the state (another base, or made up by a hostile peer).
-pub fn apply(before: &State, delta: &Delta) -> Result<State, DeltaError> {
-    todo!()
-}
-
 /// Why a delta does not fit its base.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeltaError {
-    /// The namespace it changes or removes is not in the base.
+    /// The namespace it changes or removes is not in the base, or not in the order of the base.
     #[error("the delta names IPC namespace {inode} (instance {instance}), which its base does not have")]
     NoSuchNamespace {
         /// Inode.
@@ -116,7 +120,7 @@ pub enum DeltaError {
         /// Instance.
         instance: u64,
     },
-    /// A row it removes or changes is not in the base.
+    /// A row it removes or changes is not in the base, or not in the order of the base.
     #[error("the delta names {kind} id {id}, which its base does not have")]
     NoSuchObject {
         /// `sem`, `shm` or `msg`.
@@ -124,7 +128,23 @@ pub enum DeltaError {
         /// The id.
         id: i32,
     },
-    /// A position lies beyond the list.
+    /// It edits rows that the base could not read.
+    #[error("the delta edits the {kind} rows of IPC namespace {inode}, which its base could not read")]
+    NoRows {
+        /// `sem`, `shm` or `msg`.
+        kind: &'static str,
+        /// Inode of the namespace.
+        inode: u64,
+    },
+    /// It takes the name of a uid or gid that has none in the base.
+    #[error("the delta takes the name of {what} {id}, which has none in its base")]
+    NoSuchName {
+        /// `uid` or `gid`.
+        what: &'static str,
+        /// Which.
+        id: u32,
+    },
+    /// A position lies beyond the list, or before one that was given earlier.
     #[error("the delta puts {what} at position {position} of a list of {len}")]
     BadPosition {
         /// What is put.

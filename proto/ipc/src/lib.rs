@@ -13,6 +13,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[cfg(test)]
+mod arbitrary;
 pub mod availability;
 pub mod codec;
 pub mod delta;

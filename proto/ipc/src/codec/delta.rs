@@ -1,0 +1,267 @@
+//! A difference.
+
+use alloc::vec::Vec;
+
+use super::rows::{Neighbours, ObjectRow, read_list, write_list};
+use super::state::{self, Context};
+use super::varint::{Reader, Writer};
+use super::{CodecError, MAX_ENTRIES, MAX_NAMESPACES};
+use crate::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta};
+use crate::object::Object;
+use crate::snapshot::BootId;
+use crate::text::HostText;
+
+pub(super) fn write_delta(out: &mut Writer, context: &mut Context, delta: &Delta) {
+    out.number(delta.took_us.into());
+    let Delta { boot_id, interval_ms, page_size, zone, availability, users, groups, namespaces, .. } = delta;
+    let which = [
+        boot_id.is_some(),
+        interval_ms.is_some(),
+        page_size.is_some(),
+        zone.is_some(),
+        availability.is_some(),
+        !users.is_empty(),
+        !groups.is_empty(),
+        !namespaces.is_empty(),
+    ];
+    out.byte(which.into_iter().enumerate().fold(0, |which, (bit, set)| which | u8::from(set) << bit));
+    boot_id.iter().for_each(|id| out.bytes(&id.0));
+    interval_ms.iter().for_each(|ms| out.number((*ms).into()));
+    page_size.iter().for_each(|bytes| out.number((*bytes).into()));
+    zone.iter().for_each(|zone| out.text(zone));
+    availability.iter().for_each(|availability| state::write_availability(out, availability));
+    write_names(out, users);
+    write_names(out, groups);
+    if !namespaces.is_empty() {
+        out.count(namespaces.len());
+        namespaces.iter().for_each(|namespace| write_namespace(out, context, namespace));
+    }
+}
+
+pub(super) fn read_delta(bytes: &mut Reader<'_>, context: &mut Context) -> Result<Delta, CodecError> {
+    let took_us = bytes.u32("took_us")?;
+    let which = bytes.byte("what a delta changes")?;
+    let which = |bit: u8| which >> bit & 1 == 1;
+    Ok(Delta {
+        took_us,
+        boot_id: if which(0) { Some(BootId(bytes.array("boot_id")?)) } else { None },
+        interval_ms: if which(1) { Some(bytes.u32("interval_ms")?) } else { None },
+        page_size: if which(2) { Some(bytes.u32("page_size")?) } else { None },
+        zone: if which(3) { Some(bytes.text("zone")?) } else { None },
+        availability: if which(4) { Some(state::read_availability(bytes)?) } else { None },
+        users: if which(5) { read_names(bytes)? } else { Vec::new() },
+        groups: if which(6) { read_names(bytes)? } else { Vec::new() },
+        namespaces: if which(7) {
+            let offset = bytes.offset();
+            match bytes.count("changed namespaces", MAX_NAMESPACES, 3)? {
+                0 => return Err(CodecError::NotCanonical { offset, what: "changed namespaces" }),
+                count => bytes.list(count, |bytes| read_namespace(bytes, context))?,
+            }
+        } else {
+            Vec::new()
+        },
+    })
+}
+
+fn write_names(out: &mut Writer, names: &[(u32, Option<HostText>)]) {
+    if names.is_empty() {
+        return;
+    }
+    out.count(names.len());
+    let mut next = 0;
+    for (id, name) in names {
+        out.signed(i64::from(*id) - next);
+        out.optional_text(name.as_ref());
+        next = i64::from(*id) + 1;
+    }
+}
+
+fn read_names(bytes: &mut Reader<'_>) -> Result<Vec<(u32, Option<HostText>)>, CodecError> {
+    let offset = bytes.offset();
+    let count = bytes.entries("changed names", MAX_ENTRIES, 2)?;
+    if count == 0 {
+        return Err(CodecError::NotCanonical { offset, what: "changed names" });
+    }
+    let mut next = 0;
+    bytes.list(count, |bytes| {
+        let id = read_step(bytes, "the id of a changed name", next)?;
+        next = i64::from(id) + 1;
+        Ok((id, bytes.optional_text("a changed name")?))
+    })
+}
+
+/// A number that is expected to be `next`.
+fn read_step<T>(bytes: &mut Reader<'_>, what: &'static str, next: i64) -> Result<T, CodecError>
+where
+    T: TryFrom<i64> + Bounded,
+{
+    let offset = bytes.offset();
+    let value = next.saturating_add(bytes.signed(what)?);
+    T::try_from(value).map_err(|_| CodecError::OutOfRange { offset, what, value, low: T::LOW, high: T::HIGH })
+}
+
+/// The range of a narrow number.
+trait Bounded {
+    const LOW: i64;
+    const HIGH: i64;
+}
+
+impl Bounded for u32 {
+    const LOW: i64 = 0;
+    const HIGH: i64 = u32::MAX as i64;
+}
+
+impl Bounded for i32 {
+    const LOW: i64 = i32::MIN as i64;
+    const HIGH: i64 = i32::MAX as i64;
+}
+
+fn write_namespace(out: &mut Writer, context: &mut Context, delta: &NamespaceDelta) {
+    match delta {
+        NamespaceDelta::Gone(id) => {
+            out.byte(1);
+            state::write_id(out, context, *id);
+        }
+        NamespaceDelta::Appeared { position, namespace } => {
+            out.byte(2);
+            out.number((*position).into());
+            state::write_namespace(out, context, namespace);
+        }
+        NamespaceDelta::Changed(change) => {
+            out.byte(3);
+            state::write_id(out, context, change.id);
+            write_change(out, context, change);
+        }
+    }
+}
+
+fn read_namespace(bytes: &mut Reader<'_>, context: &mut Context) -> Result<NamespaceDelta, CodecError> {
+    match bytes.code("what became of a namespace", |code| (1..=3).contains(&code).then_some(code))? {
+        1 => Ok(NamespaceDelta::Gone(state::read_id(bytes, context)?)),
+        2 => Ok(NamespaceDelta::Appeared {
+            position: bytes.u32("a namespace's position")?,
+            namespace: state::read_namespace(bytes, context)?,
+        }),
+        _ => read_change(bytes, context).map(NamespaceDelta::Changed),
+    }
+}
+
+fn write_change(out: &mut Writer, context: &mut Context, change: &NamespaceChange) {
+    let NamespaceChange { name, torn, limits, totals, sem, shm, msg, unreadable, left_out, .. } = change;
+    let which = [
+        totals.is_some(),
+        *sem != ListChange::Same,
+        *shm != ListChange::Same,
+        *msg != ListChange::Same,
+        limits.is_some(),
+        torn.is_some(),
+        name.is_some(),
+        unreadable.is_some(),
+        left_out.is_some(),
+    ];
+    out.number(which.into_iter().enumerate().fold(0, |which, (bit, set)| which | u64::from(set) << bit));
+    if let Some(totals) = totals {
+        out.byte(totals.is_some().into());
+        totals.iter().for_each(|totals| state::write_totals(out, totals));
+    }
+    write_edits(out, sem, context.seconds);
+    write_edits(out, shm, context.seconds);
+    write_edits(out, msg, context.seconds);
+    if let Some(limits) = limits {
+        out.byte(limits.is_some().into());
+        limits.iter().for_each(|limits| state::write_limits(out, context, limits));
+    }
+    torn.iter().for_each(|torn| out.byte((*torn).into()));
+    name.iter().for_each(|name| out.optional_text(name.as_ref()));
+    unreadable.iter().for_each(|unreadable| state::write_unreadable(out, unreadable));
+    left_out.iter().for_each(|left_out| state::write_left_out(out, left_out));
+}
+
+fn read_change(bytes: &mut Reader<'_>, context: &mut Context) -> Result<NamespaceChange, CodecError> {
+    let id = state::read_id(bytes, context)?;
+    let offset = bytes.offset();
+    let which = bytes.number("what changed in a namespace")?;
+    if which >> 9 != 0 {
+        return Err(CodecError::UnknownCode { offset, what: "what changed in a namespace", value: which });
+    }
+    let which = |bit: u8| which >> bit & 1 == 1;
+    let seconds = context.seconds;
+    let totals = match which(0) {
+        true if bytes.flag("whether totals are known")? => Some(Some(state::read_totals(bytes)?)),
+        known => known.then_some(None),
+    };
+    let sem = if which(1) { read_edits(bytes, seconds)? } else { ListChange::Same };
+    let shm = if which(2) { read_edits(bytes, seconds)? } else { ListChange::Same };
+    let msg = if which(3) { read_edits(bytes, seconds)? } else { ListChange::Same };
+    let limits = match which(4) {
+        true if bytes.flag("whether limits are known")? => Some(Some(state::read_limits(bytes, context)?)),
+        known => known.then_some(None),
+    };
+    Ok(NamespaceChange {
+        id,
+        torn: if which(5) { Some(bytes.flag("torn")?) } else { None },
+        name: if which(6) { Some(bytes.optional_text("a namespace's name")?) } else { None },
+        limits,
+        totals,
+        sem,
+        shm,
+        msg,
+        unreadable: if which(7) { Some(state::read_unreadable(bytes)?) } else { None },
+        left_out: if which(8) { Some(state::read_left_out(bytes)?) } else { None },
+    })
+}
+
+fn write_edits<T: ObjectRow>(out: &mut Writer, change: &ListChange<T>, seconds: i64) {
+    match change {
+        ListChange::Same => {}
+        ListChange::Unreadable => out.byte(1),
+        ListChange::Whole(rows) => {
+            out.byte(2);
+            write_list(out, rows, seconds);
+        }
+        ListChange::Edits { removed, changed, added } => {
+            out.byte(3);
+            out.count(removed.len());
+            let mut next = 0;
+            for id in removed {
+                out.signed(i64::from(*id) - next);
+                next = i64::from(*id) + 1;
+            }
+            write_list(out, changed, seconds);
+            out.count(added.len());
+            let mut next = 0;
+            let mut neighbours = Neighbours::new::<T>(seconds);
+            for (position, row) in added {
+                out.signed(i64::from(*position) - next);
+                next = i64::from(*position) + 1;
+                neighbours.write(out, row);
+            }
+        }
+    }
+}
+
+fn read_edits<T: ObjectRow + Object>(bytes: &mut Reader<'_>, seconds: i64) -> Result<ListChange<T>, CodecError> {
+    match bytes.code("what became of a list", |code| (1..=3).contains(&code).then_some(code))? {
+        1 => Ok(ListChange::Unreadable),
+        2 => Ok(ListChange::Whole(read_list(bytes, seconds)?)),
+        _ => {
+            let count = bytes.entries("removed rows", MAX_ENTRIES, 1)?;
+            let mut next = 0;
+            let removed = bytes.list(count, |bytes| {
+                let id: i32 = read_step(bytes, "the id of a removed row", next)?;
+                next = i64::from(id) + 1;
+                Ok(id)
+            })?;
+            let changed = read_list(bytes, seconds)?;
+            let count = bytes.entries("added rows", MAX_ENTRIES, 1 + T::LEAST)?;
+            let mut next = 0;
+            let mut neighbours = Neighbours::new::<T>(seconds);
+            let added = bytes.list(count, |bytes| {
+                let position: u32 = read_step(bytes, "the position of an added row", next)?;
+                next = i64::from(position) + 1;
+                Ok((position, neighbours.read(bytes)?))
+            })?;
+            Ok(ListChange::Edits { removed, changed, added })
+        }
+    }
+}
