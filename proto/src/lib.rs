@@ -8,6 +8,7 @@
 pub mod bounds;
 pub mod chain;
 pub mod convert;
+pub mod json;
 pub mod token;
 
 /// Generated from `highwater/v1/*.proto`, which document every field.

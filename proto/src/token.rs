@@ -61,7 +61,7 @@ pub fn to_hex(bytes: &[u8]) -> String {
 
 /// Exactly `N` bytes from hexadecimal digits.
 pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != 2 * N || !text.is_ascii() {
+    if text.len() != 2 * N || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
     let mut out = [0; N];
