@@ -1,9 +1,6 @@
 //! Who may ask: a bearer token of an operator, and a Host header that names this server.
 
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -12,19 +9,6 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::problem::Problem;
 use super::router::Shared;
-use crate::store::StoreError;
-
-/// A person or script that may ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operator {
-    /// The name it was added under.
-    pub name: String,
-}
-
-/// Decides whose token this is: `None` = nobody's, or revoked. Given by whoever starts the API, from
-/// [`crate::identity`].
-pub type VerifyToken =
-    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Option<Operator>, StoreError>> + Send>> + Send + Sync>;
 
 /// The most bytes an Authorization header may have; a longer one is no token of ours.
 const MAX_AUTHORIZATION: usize = 512;
@@ -34,7 +18,7 @@ pub(super) async fn require_operator(State(state): State<Shared>, request: Reque
     let Some(token) = bearer(request.headers()) else {
         return Problem::unauthorized("this request carries no `Authorization: Bearer TOKEN` header").into_response();
     };
-    match (state.verify)(token.to_owned()).await {
+    match state.operators.verify(token).await {
         Ok(Some(_operator)) => next.run(request).await,
         Ok(None) => {
             Problem::unauthorized("the token of this request is not an operator's, or was revoked").into_response()

@@ -11,6 +11,5 @@ mod problem;
 mod router;
 mod server;
 
-pub use auth::{Operator, VerifyToken};
 pub use router::ApiState;
 pub use server::serve;

@@ -9,9 +9,10 @@ use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 
-use super::auth::{self, VerifyToken};
+use super::auth;
 use super::problem::Problem;
 use crate::clock::WallClock;
+use crate::identity::operators::Operators;
 use crate::store::Db;
 
 /// What the API is built from, cheap to clone.
@@ -22,7 +23,7 @@ pub struct ApiState {
     /// The collector's wall clock.
     pub clock: Arc<dyn WallClock>,
     /// Whose token a request carries.
-    pub verify: VerifyToken,
+    pub operators: Operators,
 }
 
 /// [`ApiState`] and what only the running server knows.
@@ -30,7 +31,7 @@ pub struct ApiState {
 pub(super) struct Shared {
     pub(super) db: Db,
     pub(super) clock: Arc<dyn WallClock>,
-    pub(super) verify: VerifyToken,
+    pub(super) operators: Operators,
     /// The address the listener is bound to; a Host header may name it.
     pub(super) bound: SocketAddr,
 }
@@ -40,7 +41,7 @@ const MAX_BODY: usize = 4096;
 
 /// All paths.
 pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
-    let state = Shared { db: state.db, clock: state.clock, verify: state.verify, bound };
+    let state = Shared { db: state.db, clock: state.clock, operators: state.operators, bound };
     let closed = Router::new();
     let closed = closed.route_layer(from_fn_with_state(state.clone(), auth::require_operator));
     Router::new()

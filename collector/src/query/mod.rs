@@ -1,1 +1,45 @@
-//! Questions to answers; knows no HTTP.
+//! Questions to answers; knows no HTTP, no SQL and no clock (the present is handed in).
+//!
+//! [`as_of`] is what one host held at an instant, or the gap that instant lies in; [`fold`] makes states of stored
+//! records, [`change`] says what happened between two of them. [`walk`] hands over everything that was recorded
+//! between two instants, [`timeline`] and [`diff`] tell it. [`fleet`] is about all hosts, [`host`] is who a name means.
+//!
+//! What holds for every answer: it is made in one snapshot of the database; it is never a guess across a gap; a part
+//! that could not be read is never "all removed".
+
+pub mod as_of;
+pub mod change;
+pub mod diff;
+pub mod fleet;
+pub mod fold;
+pub mod gap;
+pub mod host;
+pub mod timeline;
+pub mod walk;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// A stored record makes no state.
+    #[error(transparent)]
+    Fold(#[from] fold::FoldError),
+    /// The instant has not come yet on that host.
+    #[error("that instant has not come yet: the host's clock is at {host_now_ms} ms")]
+    Future {
+        /// Asked for, host's wall clock, milliseconds.
+        asked_ms: i64,
+        /// The host's wall clock now, as far as the collector knows, milliseconds.
+        host_now_ms: i64,
+    },
+    /// The question spans more than one answer can hold.
+    #[error("that span holds more than {most} {what}; ask for a shorter one")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// How many an answer holds.
+        most: usize,
+    },
+}

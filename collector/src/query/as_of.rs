@@ -1,0 +1,149 @@
+//! What one host held at an instant: exactly what its last sample at or before that instant read, or the gap.
+
+use std::sync::Arc;
+
+use highwater_ipc::snapshot::Snapshot;
+
+use super::AskError;
+use super::fold::{FoldError, fold};
+use super::gap::{Gap, grace_ms};
+use super::walk::Position;
+use crate::host::HostId;
+use crate::store::fleet::{Status, in_sight_ms};
+use crate::store::history::{Reading, Stretch, Until};
+
+/// Which instant, by the host's wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instant {
+    /// The present.
+    Now,
+    /// Milliseconds since 1970.
+    At(i64),
+    /// That of the newest sample stored, however old.
+    Last,
+}
+
+/// A state or the gap, and when that was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// The instant, host's wall clock, milliseconds.
+    pub asked_ms: i64,
+    /// The host's clock minus the collector's, milliseconds, at its last hello.
+    pub skew_ms: i64,
+    /// What was held.
+    pub answer: Answer,
+}
+
+/// A state or the gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// What the host held.
+    Held(Box<Held>),
+    /// Nobody knows.
+    Gap(Gap),
+}
+
+/// What a host held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The sample that first read this state.
+    pub snapshot: Arc<Snapshot>,
+    /// Where that sample's record is.
+    pub position: Position,
+    /// The first and last sample that read this state, host's wall clock, milliseconds.
+    pub covered_ms: (i64, i64),
+    /// Collector's clock when its record came, milliseconds.
+    pub received_ms: i64,
+    /// First and last sample of other stretches that hold the same wall time: the clock was set back. At most
+    /// [`MOST_ALSO`].
+    pub also_ms: Vec<(i64, i64)>,
+}
+
+/// The most other stretches an answer lists.
+pub const MOST_ALSO: usize = 16;
+
+/// What `host` held at `instant`; `now_ms` is the collector's wall clock.
+pub async fn as_of(reading: &mut Reading, host: HostId, instant: Instant, now_ms: i64) -> Result<AsOf, AskError> {
+    let status = reading.status(host).await?;
+    let skew_ms = status.as_ref().map_or(0, |s| s.skew_ms);
+    let host_now_ms = now_ms.saturating_add(skew_ms);
+    let Some(newest) = reading.newest_stretch(host).await? else {
+        let asked_ms = if let Instant::At(t) = instant { t } else { host_now_ms };
+        return Ok(AsOf { asked_ms, skew_ms, answer: Answer::Gap(Gap::no_sample_yet()) });
+    };
+    let end_ms = newest.end_wall_ms;
+    let (asked_ms, holding) = match instant {
+        Instant::Last => (end_ms, vec![newest.clone()]),
+        Instant::Now if is_present(&newest, status.as_ref(), now_ms) => (host_now_ms, vec![newest.clone()]),
+        Instant::Now => (host_now_ms, Vec::new()),
+        Instant::At(t) => (t, holding(reading, host, t, &newest).await?),
+    };
+    let Some((stretch, others)) = holding.split_first() else {
+        let gap = match instant {
+            Instant::At(t) => gap_at(reading, host, (t, host_now_ms), &newest, status.as_ref()).await?,
+            _ => Gap::after_all(&newest, status.as_ref()),
+        };
+        return Ok(AsOf { asked_ms, skew_ms, answer: Answer::Gap(gap) });
+    };
+    let until_ms = if let Instant::At(t) = instant { t } else { end_ms };
+    let held = held_in(reading, host, stretch, until_ms).await?;
+    let also_ms = others.iter().take(MOST_ALSO).map(|s| (s.from_wall_ms, s.end_wall_ms)).collect();
+    Ok(AsOf { asked_ms, skew_ms, answer: Answer::Held(Box::new(Held { also_ms, ..held })) })
+}
+
+/// The stretches that speak for that wall time, the last first.
+async fn holding(
+    reading: &mut Reading,
+    host: HostId,
+    wall_ms: i64,
+    newest: &Stretch,
+) -> Result<Vec<Stretch>, AskError> {
+    let most = i64::try_from(MOST_ALSO).unwrap_or(0).saturating_add(1);
+    let mut holding = reading.stretches_at(host, wall_ms, most).await?;
+    if wall_ms > newest.end_wall_ms && wall_ms <= newest.end_wall_ms.saturating_add(grace_ms(newest)) {
+        holding.insert(0, newest.clone());
+    }
+    Ok(holding)
+}
+
+/// Whether the newest sample is the present: the host is in sight (by the collector's own clock: a host's can be set),
+/// history holds all that it has sampled, and nobody said that it ended.
+fn is_present(newest: &Stretch, status: Option<&Status>, now_ms: i64) -> bool {
+    let Some(status) = status else { return false };
+    let in_sight_ms = in_sight_ms(newest.interval_ms);
+    newest.end_reason.is_none()
+        && now_ms.saturating_sub(status.last_seen_ms) <= in_sight_ms
+        && status.sampled_wall_ms.saturating_sub(newest.end_wall_ms) <= in_sight_ms
+}
+
+/// The last state of a stretch whose sample began at or before `until_ms`.
+async fn held_in(reading: &mut Reading, host: HostId, stretch: &Stretch, until_ms: i64) -> Result<Held, AskError> {
+    let place = reading.state_place(host, stretch, Until::Wall(until_ms)).await?;
+    let place = place.ok_or(FoldError::Empty)?;
+    let records = reading.state_records(host, stretch, &place).await?;
+    let snapshot = fold(&records)?;
+    let received_ms = records.last().map_or(0, |r| r.received_ms);
+    let from_ms = snapshot.at.wall_ms;
+    let to_ms = reading.confirmed_to(host, stretch, &place).await?;
+    let position = Position { epoch: stretch.epoch, stretch: stretch.number, seq: place.seq };
+    Ok(Held { snapshot, position, covered_ms: (from_ms, to_ms.max(from_ms)), received_ms, also_ms: Vec::new() })
+}
+
+/// The gap that holds an instant which no stretch holds.
+async fn gap_at(
+    reading: &mut Reading,
+    host: HostId,
+    (asked_ms, host_now_ms): (i64, i64),
+    newest: &Stretch,
+    status: Option<&Status>,
+) -> Result<Gap, AskError> {
+    if let Some(after) = reading.stretch_begun_after(host, asked_ms).await? {
+        let before = reading.stretch_ended_before(host, asked_ms).await?;
+        let stored = reading.gap_at(host, asked_ms).await?;
+        return Ok(Gap::between(before.as_ref(), &after, stored));
+    }
+    if asked_ms > host_now_ms.saturating_add(in_sight_ms(newest.interval_ms)) {
+        return Err(AskError::Future { asked_ms, host_now_ms });
+    }
+    Ok(Gap::after_all(newest, status))
+}

@@ -1,0 +1,276 @@
+//! What happened between two states of one boot. Pure.
+//!
+//! A list that could not be read, or of which rows are missing, proves nothing about what is not in it: [`Known`]
+//! carries forward what was last read there, so that an EACCES is never "all removed" and its end never "all created".
+
+use std::collections::BTreeMap;
+
+use highwater_ipc::limits::Limits;
+use highwater_ipc::object::{Key, Kind, MsgQueue, Object, Owner, SemArray, ShmSegment};
+use highwater_ipc::snapshot::{Namespace, NamespaceId, State};
+
+/// An object of any kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnyObject {
+    /// A semaphore array.
+    Sem(SemArray),
+    /// A shared memory segment.
+    Shm(ShmSegment),
+    /// A message queue.
+    Msg(MsgQueue),
+}
+
+impl AnyObject {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            AnyObject::Sem(_) => Kind::Sem,
+            AnyObject::Shm(_) => Kind::Shm,
+            AnyObject::Msg(_) => Kind::Msg,
+        }
+    }
+
+    /// semid, shmid or msqid.
+    pub fn id(&self) -> i32 {
+        match self {
+            AnyObject::Sem(o) => o.id(),
+            AnyObject::Shm(o) => o.id(),
+            AnyObject::Msg(o) => o.id(),
+        }
+    }
+
+    /// Its key.
+    pub fn key(&self) -> Key {
+        match self {
+            AnyObject::Sem(o) => o.key(),
+            AnyObject::Shm(o) => o.key(),
+            AnyObject::Msg(o) => o.key(),
+        }
+    }
+
+    /// Its owner and creator.
+    pub fn owner(&self) -> &Owner {
+        match self {
+            AnyObject::Sem(o) => o.owner(),
+            AnyObject::Shm(o) => o.owner(),
+            AnyObject::Msg(o) => o.owner(),
+        }
+    }
+}
+
+/// One thing that happened in one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub namespace: NamespaceId,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// An object is there that was not.
+    Created(AnyObject),
+    /// An object is no longer there.
+    Removed(AnyObject),
+    /// Fields of an object differ.
+    Changed {
+        /// As it was.
+        before: AnyObject,
+        /// As it is.
+        after: AnyObject,
+    },
+    /// A limit differs.
+    LimitChanged {
+        /// Its kernel name, e.g. `SEMMNI`.
+        resource: &'static str,
+        /// As it was.
+        before: u64,
+        /// As it is.
+        after: u64,
+    },
+    /// The namespace itself is new.
+    NamespaceAppeared,
+    /// The namespace is no longer there.
+    NamespaceGone,
+}
+
+/// What is known to be there, sample after sample.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    namespaces: BTreeMap<NamespaceId, KnownNamespace>,
+    /// The host's own: the first of the state.
+    own: Option<NamespaceId>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct KnownNamespace {
+    limits: Option<Limits>,
+    sem: List<SemArray>,
+    shm: List<ShmSegment>,
+    msg: List<MsgQueue>,
+}
+
+/// Rows in the kernel's order; `None` = never read.
+type List<T> = Option<Vec<T>>;
+
+impl Known {
+    /// What this state shows.
+    pub fn new(state: &State) -> Self {
+        let mut known = Self::default();
+        known.learn(state);
+        known
+    }
+
+    /// The later state; says what happened, in the order namespaces, limits, then objects by kind in the kernel's order,
+    /// what went before what came.
+    pub fn learn(&mut self, after: &State) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.own = after.namespaces.first().map(|n| n.id);
+        let gone: Vec<NamespaceId> =
+            self.namespaces.keys().filter(|id| !after.namespaces.iter().any(|n| n.id == **id)).copied().collect();
+        for id in gone {
+            self.namespaces.remove(&id);
+            changes.push(Change { namespace: id, what: What::NamespaceGone });
+        }
+        for namespace in &after.namespaces {
+            let mut say = |what| changes.push(Change { namespace: namespace.id, what });
+            let known = self.namespaces.entry(namespace.id).or_insert_with(|| {
+                say(What::NamespaceAppeared);
+                KnownNamespace::default()
+            });
+            known.learn(namespace, &mut say);
+        }
+        changes
+    }
+
+    fn objects(&self) -> impl Iterator<Item = (NamespaceId, AnyObject)> + '_ {
+        self.namespaces.iter().flat_map(|(id, n)| {
+            let sem = n.sem.iter().flatten().map(|o| AnyObject::Sem(*o));
+            let shm = n.shm.iter().flatten().map(|o| AnyObject::Shm(*o));
+            let msg = n.msg.iter().flatten().map(|o| AnyObject::Msg(*o));
+            sem.chain(shm).chain(msg).map(|o| (*id, o))
+        })
+    }
+
+    /// The boot ended: no object of it exists any more. Limits stay to be compared. Returns how many objects went, by
+    /// kind in the order of [`Kind::ALL`].
+    pub fn reboot(&mut self, next: &State) -> [usize; 3] {
+        let mut lost = [0_usize; 3];
+        for (_, object) in self.objects() {
+            let at = Kind::ALL.iter().position(|k| *k == object.kind()).unwrap_or(0);
+            lost[at] = lost[at].saturating_add(1);
+        }
+        // Inode and instance say nothing across a boot; the host's own namespace is the first on both sides.
+        let limits = self.own.and_then(|own| self.namespaces.get(&own)).and_then(|n| n.limits);
+        self.namespaces.clear();
+        if let Some(own) = next.namespaces.first() {
+            let empty = KnownNamespace { limits, sem: Some(Vec::new()), shm: Some(Vec::new()), msg: Some(Vec::new()) };
+            self.namespaces.insert(own.id, empty);
+        }
+        lost
+    }
+}
+
+impl KnownNamespace {
+    fn learn(&mut self, after: &Namespace, say: &mut impl FnMut(What)) {
+        if let Some(limits) = after.limits {
+            if let Some(before) = self.limits {
+                limits_changed(&before, &limits, say);
+            }
+            self.limits = Some(limits);
+        }
+        learn_list(&mut self.sem, after.sem.as_deref(), is_whole(after, Kind::Sem), AnyObject::Sem, say);
+        learn_list(&mut self.shm, after.shm.as_deref(), is_whole(after, Kind::Shm), AnyObject::Shm, say);
+        learn_list(&mut self.msg, after.msg.as_deref(), is_whole(after, Kind::Msg), AnyObject::Msg, say);
+    }
+}
+
+/// Whether a list that was read lacks no row: nothing left out, no line of its file unreadable.
+fn is_whole(namespace: &Namespace, kind: Kind) -> bool {
+    let left_out = match kind {
+        Kind::Sem => namespace.left_out.sem,
+        Kind::Shm => namespace.left_out.shm,
+        Kind::Msg => namespace.left_out.msg,
+    };
+    let file = format!("/proc/sysvipc/{}", kind.name());
+    left_out == 0 && !namespace.unreadable.iter().any(|u| u.source.as_bytes() == file.as_bytes())
+}
+
+fn learn_list<T: Object>(
+    known: &mut List<T>,
+    read: Option<&[T]>,
+    whole: bool,
+    any: fn(T) -> AnyObject,
+    say: &mut impl FnMut(What),
+) {
+    let Some(read) = read else { return };
+    let Some(before) = known.as_ref() else {
+        // Nothing was known of this kind before, so nothing is known to have happened. A list with holes stays unknown:
+        // what it lacks must not count as created later.
+        if whole {
+            *known = Some(read.to_vec());
+        }
+        return;
+    };
+    // One change in 32,000 rows is the usual case: what begins and ends alike is passed over.
+    let (old_rows, new_rows) = without_equal_ends(before, read);
+    let later: BTreeMap<i32, &T> = new_rows.iter().map(|o| (o.id(), o)).collect();
+    let earlier: BTreeMap<i32, &T> = old_rows.iter().map(|o| (o.id(), o)).collect();
+    let mut kept = Vec::new();
+    for old in old_rows {
+        match later.get(&old.id()) {
+            None if whole => say(What::Removed(any(*old))),
+            None => kept.push(*old),
+            Some(new) if !new.is_same_as(old) => say(What::Removed(any(*old))),
+            Some(_) => {}
+        }
+    }
+    for new in new_rows {
+        match earlier.get(&new.id()) {
+            Some(old) if new.is_same_as(old) => {
+                if *new != **old {
+                    say(What::Changed { before: any(**old), after: any(*new) });
+                }
+            }
+            _ => say(What::Created(any(*new))),
+        }
+    }
+    let mut now = read.to_vec();
+    now.extend(kept);
+    *known = Some(now);
+}
+
+fn without_equal_ends<'a, T: PartialEq>(a: &'a [T], b: &'a [T]) -> (&'a [T], &'a [T]) {
+    let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let (a, b) = (&a[same..], &b[same..]);
+    let same = a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count();
+    (&a[..a.len() - same], &b[..b.len() - same])
+}
+
+/// The limits by kernel name, in the order of the files they come from.
+pub fn named(limits: &Limits) -> [(&'static str, u64); 12] {
+    [
+        ("SEMMSL", limits.semmsl),
+        ("SEMMNS", limits.semmns),
+        ("SEMOPM", limits.semopm),
+        ("SEMMNI", limits.semmni),
+        ("SEMVMX", limits.semvmx),
+        ("SHMMAX", limits.shmmax),
+        ("SHMALL", limits.shmall),
+        ("SHMMNI", limits.shmmni),
+        ("SHMMIN", limits.shmmin),
+        ("MSGMAX", limits.msgmax),
+        ("MSGMNB", limits.msgmnb),
+        ("MSGMNI", limits.msgmni),
+    ]
+}
+
+fn limits_changed(before: &Limits, after: &Limits, say: &mut impl FnMut(What)) {
+    for ((resource, before), (_, after)) in named(before).into_iter().zip(named(after)) {
+        if before != after {
+            say(What::LimitChanged { resource, before, after });
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Stored records to what they say: a keyframe and the deltas after it make a state.
+
+use std::sync::Arc;
+
+use highwater_ipc::codec::{CodecError, decode_body};
+use highwater_ipc::delta::{DeltaError, apply};
+use highwater_ipc::record::{Content, Event, GapReason, Seq};
+use highwater_ipc::snapshot::{Snapshot, State};
+use highwater_ipc::time::At;
+
+use crate::store::history::StoredRecord;
+
+/// What one record says, given the state before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A sample, whole.
+    Sample {
+        /// What was read.
+        snapshot: Arc<Snapshot>,
+        /// For a keyframe that follows missing samples: why, as far as the agent knew.
+        gap: Option<GapReason>,
+    },
+    /// Something happened beside the samples.
+    Event(At, Event),
+    /// The agent said why nothing will follow.
+    GapReason(At, GapReason),
+    /// A sample that read the same (not stored as a row, but a reader need not insist).
+    Heartbeat(At),
+}
+
+/// Why records make no state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// A body does not unpack.
+    #[error("the stored record {seq} does not unpack: {why}", seq = .seq.0)]
+    Codec {
+        /// Its position.
+        seq: Seq,
+        /// Why.
+        why: CodecError,
+    },
+    /// A delta does not fit the state before it.
+    #[error("the stored record {seq} does not fit the one before it: {why}", seq = .seq.0)]
+    Delta {
+        /// Its position.
+        seq: Seq,
+        /// Why.
+        why: DeltaError,
+    },
+    /// A delta comes first.
+    #[error("the stored record {seq} builds on a keyframe that is not stored", seq = .seq.0)]
+    NoBase {
+        /// Its position.
+        seq: Seq,
+    },
+    /// There are no records.
+    #[error("the keyframe of a stored record is not stored")]
+    Empty,
+}
+
+/// Reads one record on top of the state before it.
+pub fn read(before: Option<&State>, record: &StoredRecord) -> Result<Said, FoldError> {
+    let seq = record.seq;
+    let body = decode_body(record.kind, &record.body).map_err(|why| FoldError::Codec { seq, why })?;
+    let at = body.at;
+    Ok(match body.content {
+        Content::Keyframe(keyframe) => Said::Sample {
+            snapshot: Arc::new(Snapshot { at, took_us: keyframe.took_us, state: keyframe.state }),
+            gap: keyframe.gap,
+        },
+        Content::Delta(delta) => {
+            let before = before.ok_or(FoldError::NoBase { seq })?;
+            let state = apply(before, &delta).map_err(|why| FoldError::Delta { seq, why })?;
+            Said::Sample { snapshot: Arc::new(Snapshot { at, took_us: delta.took_us, state }), gap: None }
+        }
+        Content::Heartbeat => Said::Heartbeat(at),
+        Content::Event(event) => Said::Event(at, event),
+        Content::GapReason(reason) => Said::GapReason(at, reason),
+    })
+}
+
+/// The sample that the last of these records describes; the first must be a keyframe.
+pub fn fold(records: &[StoredRecord]) -> Result<Arc<Snapshot>, FoldError> {
+    let mut latest: Option<Arc<Snapshot>> = None;
+    for record in records {
+        if let Said::Sample { snapshot, .. } = read(latest.as_ref().map(|s| &s.state), record)? {
+            latest = Some(snapshot);
+        }
+    }
+    latest.ok_or(FoldError::Empty)
+}

@@ -1,0 +1,117 @@
+//! An instant without data: between which samples it lies, and why.
+
+use highwater_ipc::record::GapReason;
+
+use crate::store::fleet::Status;
+use crate::store::history::{ClosedGap, Stretch};
+
+/// The gap an instant lies in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Last sample before it, host's wall clock, milliseconds; `None` = before the host's first.
+    pub from_ms: Option<i64>,
+    /// First sample after it; `None` = none yet.
+    pub to_ms: Option<i64>,
+    /// Whether it can still change.
+    pub state: GapState,
+    /// Why; `None` = not a gap for all anybody knows, its records are on their way.
+    pub reason: Option<GapReason>,
+    /// More about it, escaped; may be empty.
+    pub detail: String,
+    /// For a pending one: the oldest sample on its way.
+    pub backlog_from_ms: Option<i64>,
+}
+
+/// Whether a gap can still change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapState {
+    /// Samples are stored after it: it stays as it is.
+    Closed,
+    /// Nothing came since; it closes, or fills when a backlog arrives.
+    Open,
+    /// The host has said that it holds records of that time; they are on their way.
+    Pending,
+}
+
+impl GapState {
+    /// The word of the JSON contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            GapState::Closed => "closed",
+            GapState::Open => "open",
+            GapState::Pending => "pending",
+        }
+    }
+}
+
+impl Gap {
+    /// The gap of a host that has no sample yet.
+    pub fn no_sample_yet() -> Self {
+        Self {
+            from_ms: None,
+            to_ms: None,
+            state: GapState::Open,
+            reason: Some(GapReason::BeforeFirst),
+            detail: String::new(),
+            backlog_from_ms: None,
+        }
+    }
+
+    /// The gap after everything that is stored.
+    pub fn after_all(newest: &Stretch, status: Option<&Status>) -> Self {
+        let backlog_from_ms = status.and_then(|s| s.backlog_from_ms);
+        let (state, reason) = match backlog_from_ms {
+            Some(_) => (GapState::Pending, None),
+            None => (GapState::Open, Some(why_silent(newest, status))),
+        };
+        Self { from_ms: Some(newest.end_wall_ms), to_ms: None, state, reason, detail: String::new(), backlog_from_ms }
+    }
+
+    /// The gap between two stretches, or before the first; `stored` is what the writer wrote of it.
+    pub fn between(before: Option<&Stretch>, after: &Stretch, stored: Option<ClosedGap>) -> Self {
+        let mut gap = Self {
+            from_ms: before.map(|s| s.end_wall_ms),
+            to_ms: Some(after.from_wall_ms),
+            state: GapState::Closed,
+            reason: Some(GapReason::Unexplained),
+            detail: String::new(),
+            backlog_from_ms: None,
+        };
+        match (before, stored) {
+            (None, _) => gap.reason = Some(GapReason::BeforeFirst),
+            (Some(_), Some(stored)) => {
+                gap.from_ms = stored.from_wall_ms;
+                gap.to_ms = Some(stored.to_wall_ms);
+                gap.reason = Some(stored.reason);
+                gap.detail = stored.detail;
+            }
+            (Some(before), None) if clock_was_set_forward(before, after) => {
+                gap.detail = "the host's clock was set forward over this instant: it never showed it".to_owned();
+            }
+            (Some(_), None) => {}
+        }
+        gap
+    }
+}
+
+/// Milliseconds past the last sample of a stretch for which that sample still speaks: three intervals, none once
+/// somebody has said that the samples ended.
+pub fn grace_ms(newest: &Stretch) -> i64 {
+    if newest.end_reason.is_some() { 0 } else { newest.interval_ms.saturating_mul(3) }
+}
+
+/// What is known of a host that sends nothing: its own last word, else whether its connection is gone.
+fn why_silent(newest: &Stretch, status: Option<&Status>) -> GapReason {
+    match newest.end_reason {
+        Some(said) => said,
+        None if status.is_some_and(|s| s.disconnected_ms.is_some()) => GapReason::Unreachable,
+        None => GapReason::Unexplained,
+    }
+}
+
+/// Two stretches of one boot, without a gap by the boot clock, whose wall clocks do not meet.
+fn clock_was_set_forward(before: &Stretch, after: &Stretch) -> bool {
+    before.boot_id == after.boot_id
+        && before.epoch == after.epoch
+        && after.from_boot_us.saturating_sub(before.end_boot_us) <= before.interval_ms.saturating_mul(3_000)
+}
