@@ -1,0 +1,188 @@
+//! Keeps the server running until it is told to stop: what `up` holds.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::account::Account;
+use super::binaries;
+use super::cluster;
+use super::error::EmbeddedError;
+use super::layout::Layout;
+use super::postmaster::{self, Segment};
+use super::process::Programs;
+use super::server::Server;
+use crate::clock;
+
+/// Between two looks whether the server still runs.
+const WATCH: Duration = Duration::from_millis(500);
+/// First and longest wait before the server is started again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+
+/// The private PostgreSQL: ready when made, started again when it dies, stopped by [`Postgres::stop`].
+///
+/// Dropped without that, the server goes on running and the next `up` takes it over.
+pub struct Postgres {
+    options: PgConnectOptions,
+    layout: Layout,
+    account: Account,
+    stop: watch::Sender<bool>,
+    watching: JoinHandle<Result<(), EmbeddedError>>,
+}
+
+/// PostgreSQL's own System V shared memory segment: the only System V object that `up` brings along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnSegment {
+    /// Key and id.
+    pub segment: Segment,
+    /// The user that it belongs to.
+    pub user: String,
+    /// Its number.
+    pub uid: u32,
+}
+
+impl Postgres {
+    /// Finds the binaries, makes the cluster if there is none, and starts the server or takes it over. `say` gets a
+    /// line for each step that takes long. `data_dir` must exist, and the caller must hold its lock. Once `stopping`
+    /// says true, what was begun is ended and the answer is [`EmbeddedError::Stopped`].
+    pub async fn start(
+        data_dir: &Path,
+        say: impl Fn(&str),
+        mut stopping: watch::Receiver<bool>,
+    ) -> Result<Self, EmbeddedError> {
+        let account = Account::choose(&data_dir.join("postgres"))?;
+        account.check_reaches(data_dir)?;
+        let layout = Layout::of(data_dir, &account)?;
+        let version = cluster::version(&layout)?;
+        let binaries = binaries::choose(&binaries::find()?, &layout.cluster(), version.as_deref())?;
+        let programs = Programs { binaries, account: account.clone(), log: layout.log() };
+        if version.is_none() {
+            say(&format!(
+                "making a private PostgreSQL {} cluster in {} (once; takes some seconds)",
+                programs.binaries.major,
+                layout.cluster().display()
+            ));
+            tokio::select! {
+                made = cluster::make(&layout, &programs) => made?,
+                () = told(&mut stopping) => return Err(EmbeddedError::Stopped),
+            }
+        }
+        let mut server = Server::take_or_start(&layout, &programs).await?;
+        let ready = tokio::select! {
+            ready = server.ready() => ready,
+            () = told(&mut stopping) => Err(EmbeddedError::Stopped),
+        };
+        if let Err(e) = ready {
+            // The error says more than what stopping could add.
+            let _ = server.stop().await;
+            return Err(e);
+        }
+        let options = server.options();
+        let (stop, stopped) = watch::channel(false);
+        let watching = tokio::spawn(watch_over(server, layout.clone(), programs, stopped));
+        Ok(Self { options, layout, account, stop, watching })
+    }
+
+    /// How to connect as the collector's role, which owns the database and is no superuser.
+    pub fn options(&self) -> PgConnectOptions {
+        self.options.clone()
+    }
+
+    /// The server's own shared memory segment, as its pid file names it now.
+    pub fn own_segment(&self) -> Option<OwnSegment> {
+        let segment = postmaster::read(&self.layout.cluster())?.segment?;
+        Some(OwnSegment { segment, user: self.account.name.clone(), uid: self.account.uid })
+    }
+
+    /// Stops the server and waits until it is gone: at most about 10 s, usually far less than one.
+    pub async fn stop(mut self) -> Result<(), EmbeddedError> {
+        let _ = self.stop.send(true);
+        (&mut self.watching).await.unwrap_or(Ok(()))
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Nobody is left who could stop it: the server goes on, unwatched.
+        self.watching.abort();
+    }
+}
+
+async fn watch_over(
+    mut server: Server,
+    layout: Layout,
+    programs: Programs,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), EmbeddedError> {
+    loop {
+        if !sleep_unless_stopped(WATCH, &mut stopped).await {
+            return server.stop().await;
+        }
+        let Some(how) = server.ended() else { continue };
+        tracing::warn!(pid = server.pid(), how, "PostgreSQL ended by itself: starting it again");
+        let mut wait = BACKOFF.0;
+        loop {
+            if !sleep_unless_stopped(jittered(wait), &mut stopped).await {
+                return server.stop().await;
+            }
+            match restart(&layout, &programs, &mut server, &mut stopped).await {
+                Ok(()) => break,
+                Err(e) => tracing::warn!(error = %e, "PostgreSQL does not start yet"),
+            }
+            wait = (wait * 2).min(BACKOFF.1);
+        }
+    }
+}
+
+/// Ends early, with the server as far as it has come, when told to stop.
+async fn restart(
+    layout: &Layout,
+    programs: &Programs,
+    server: &mut Server,
+    stopped: &mut watch::Receiver<bool>,
+) -> Result<(), EmbeddedError> {
+    *server = Server::take_or_start(layout, programs).await?;
+    tokio::select! {
+        ready = server.ready() => {
+            if ready.is_ok() {
+                tracing::warn!(pid = server.pid(), "PostgreSQL runs again");
+            }
+            ready
+        }
+        () = told(stopped) => Ok(()),
+    }
+}
+
+/// `false` = told to stop.
+async fn sleep_unless_stopped(time: Duration, stopped: &mut watch::Receiver<bool>) -> bool {
+    tokio::time::timeout(time, told(stopped)).await.is_err()
+}
+
+/// Returns when told to stop. An owner that went away without a word has not told, so this waits for ever.
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    if stopped.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Between half of it and the whole.
+fn jittered(wait: Duration) -> Duration {
+    let [random] = clock::random::<1>().unwrap_or([128]);
+    wait / 2 + wait * u32::from(random) / 512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_spread_over_half_their_length() {
+        for _ in 0..100 {
+            let wait = jittered(Duration::from_secs(8));
+            assert!((Duration::from_secs(4)..=Duration::from_secs(8)).contains(&wait), "{wait:?}");
+        }
+    }
+}
