@@ -1,0 +1,225 @@
+//! A private PostgreSQL server, on a socket in a temporary directory.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::process::{Watchdog, run, signal, stdout_of};
+use crate::wait::{PATIENCE, until};
+
+/// A server of its own: a cluster in a temporary directory, one socket, no port. Stopped and removed on drop, or when
+/// the test process ends.
+#[derive(Debug)]
+pub struct Postgres {
+    bin: PathBuf,
+    root: PathBuf,
+    account: Option<Account>,
+    databases: AtomicU32,
+    running: Option<(Child, Watchdog)>,
+}
+
+/// The unprivileged account the server runs as when the tests run as root.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+/// A database of its own on a [`Postgres`], owned by a role that is no superuser.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// For `--database-url`.
+    pub url: String,
+    /// Its name on the server.
+    pub name: String,
+    bin: PathBuf,
+    socket: PathBuf,
+}
+
+impl Postgres {
+    /// The one server that the tests of a binary share; each takes a [`Postgres::database`] of its own.
+    pub fn shared() -> &'static Postgres {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(Postgres::start)
+    }
+
+    /// A server for one test alone, for those that kill it.
+    ///
+    /// # Panics
+    ///
+    /// If PostgreSQL is not installed or does not start.
+    pub fn start() -> Self {
+        let bin = find_bin();
+        let root = tempfile::Builder::new().prefix("highwater-pg-").tempdir().expect("a temporary directory").keep();
+        let account = account();
+        // The server's user has to pass through; what is inside is its own.
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o711)).expect("chmod");
+        for inner in ["data", "socket"] {
+            fs::create_dir(root.join(inner)).expect("mkdir");
+            if let Some(a) = account {
+                chown(root.join(inner), Some(a.uid), Some(a.gid)).expect("chown");
+            }
+        }
+        let mut server = Self { bin, root, account, databases: AtomicU32::new(0), running: None };
+        let mut initdb = server.command("initdb");
+        initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+        initdb.arg("-D").arg(server.data());
+        run(initdb);
+        server.launch();
+        let role = "CREATE ROLE highwater LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE";
+        run(psql(&server.bin, &server.socket(), "postgres", role));
+        server
+    }
+
+    /// A new, empty database.
+    pub fn database(&self) -> Database {
+        let name = format!("highwater_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let create = format!("CREATE DATABASE {name} OWNER highwater");
+        run(psql(&self.bin, &self.socket(), "postgres", &create));
+        let url = format!("postgres://highwater@localhost/{name}?host={}", self.socket().display());
+        Database { url, name, bin: self.bin.clone(), socket: self.socket() }
+    }
+
+    /// SIGKILL to the postmaster alone; its children notice and end by themselves.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn kill_postmaster(&mut self) {
+        let (mut postmaster, mut watchdog) = self.running.take().expect("a running server");
+        watchdog.disarm();
+        postmaster.kill().expect("SIGKILL to a child");
+        postmaster.wait().expect("waiting for a child");
+    }
+
+    /// Starts the server again after [`Postgres::kill_postmaster`]; waits until it accepts connections.
+    pub fn restart(&mut self) {
+        self.launch();
+    }
+
+    /// Directory of the socket.
+    pub fn socket(&self) -> PathBuf {
+        self.root.join("socket")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    /// The postmaster is a child of the test, so that its process id is free as soon as it is dead: where process 1
+    /// reaps slowly, the id of a dead one looks alive to the next and keeps it from starting.
+    fn launch(&mut self) {
+        until("PostgreSQL accepts connections", PATIENCE, || {
+            if self.running.as_mut().is_none_or(|(postmaster, _)| postmaster.try_wait().expect("waiting").is_some()) {
+                // Not yet started; or refused, as a killed postmaster's children still hold its memory.
+                self.running = Some(self.spawn());
+            }
+            let mut ready = self.command("pg_isready");
+            ready.arg("-q").arg("-h").arg(self.socket());
+            ready.status().expect("pg_isready").success()
+        });
+    }
+
+    fn spawn(&self) -> (Child, Watchdog) {
+        let log = File::options().create(true).append(true).open(self.root.join("log")).expect("a log file");
+        let mut start = self.command("postgres");
+        start.arg("-D").arg(self.data()).arg("-k").arg(self.socket());
+        start.args(["-c", "listen_addresses=", "-c", "shared_buffers=32MB"]);
+        start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let postmaster = start.spawn().expect("postgres");
+        let watchdog = Watchdog::of(postmaster.id(), "INT", Some(&self.root));
+        (postmaster, watchdog)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command.current_dir("/").env("LC_ALL", "C");
+        if let Some(account) = self.account {
+            command.uid(account.uid).gid(account.gid);
+        }
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some((mut postmaster, mut watchdog)) = self.running.take() {
+            watchdog.disarm();
+            signal(postmaster.id(), "INT");
+            let _ = postmaster.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- PostgreSQL's log ---\n{}", fs::read_to_string(self.root.join("log")).unwrap_or_default());
+        }
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+impl Database {
+    /// Runs SQL as the server's superuser and returns the rows, fields separated by `|`.
+    ///
+    /// # Panics
+    ///
+    /// If the server refuses it.
+    #[track_caller]
+    pub fn sql(&self, text: &str) -> String {
+        stdout_of(psql(&self.bin, &self.socket, &self.name, text))
+    }
+
+    /// Runs a file of SQL in one transaction as the role that owns the database, as a migration runs.
+    #[track_caller]
+    pub fn apply(&self, file: &Path) {
+        let mut command = Command::new(self.bin.join("psql"));
+        command.args([
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "--single-transaction",
+            "-U",
+            "highwater",
+            "-d",
+            &self.name,
+        ]);
+        command.arg("-h").arg(&self.socket).arg("-f").arg(file);
+        run(command);
+    }
+
+    /// The schema as `pg_dump --schema-only` prints it.
+    pub fn dump_schema(&self) -> String {
+        let mut command = Command::new(self.bin.join("pg_dump"));
+        command.args(["--schema-only", "--no-owner", "--no-privileges", "-U", "postgres", "-d", &self.name]);
+        command.arg("-h").arg(&self.socket);
+        stdout_of(command)
+    }
+}
+
+fn psql(bin: &Path, socket: &Path, database: &str, text: &str) -> Command {
+    let mut command = Command::new(bin.join("psql"));
+    command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database]);
+    command.arg("-h").arg(socket).arg("-c").arg(text);
+    command
+}
+
+/// The newest installed server, as `up` looks for it.
+fn find_bin() -> PathBuf {
+    let version = |dir: &fs::DirEntry| dir.file_name().to_str().and_then(|n| n.parse::<u32>().ok());
+    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
+    let newest = installed.filter(|d| d.path().join("bin/postgres").is_file()).max_by_key(version);
+    newest.map(|d| d.path().join("bin")).expect("PostgreSQL's server in /usr/lib/postgresql: `make test` installs it")
+}
+
+/// PostgreSQL refuses to run as root; then the account that its package made is used.
+fn account() -> Option<Account> {
+    if !fs::read_to_string("/proc/self/status").is_ok_and(|s| s.contains("\nUid:\t0\t0\t")) {
+        return None;
+    }
+    let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
+    let line = passwd.lines().find(|l| l.starts_with("postgres:")).expect("the user postgres, which its package makes");
+    let field = |n| line.split(':').nth(n).and_then(|v| v.parse().ok()).expect("numbers in /etc/passwd");
+    Some(Account { uid: field(2), gid: field(3) })
+}
