@@ -1,1 +1,14 @@
 //! When to sample, what a sample is, and which record it becomes; no sockets.
+//!
+//! [`cadence`] says when (pure), [`assemble`] turns the kernel's answers into a `Snapshot`, [`record`] turns snapshots
+//! into records (pure), [`thread`] is the thread that samples: apart from the agent's runtime, because it will enter
+//! other IPC namespaces, which belong to a thread.
+
+pub mod assemble;
+pub mod cadence;
+pub mod record;
+pub mod thread;
+
+pub use assemble::{Assembler, Sample};
+pub use record::Recorder;
+pub use thread::{Sampler, SamplerHandle};

@@ -1,0 +1,66 @@
+//! The seam between the agent and the kernel it samples.
+
+use highwater_ipc::object::{MsgQueue, SemArray, ShmSegment};
+use highwater_ipc::snapshot::NamespaceId;
+use highwater_ipc::text::HostText;
+
+use crate::sys::errno::Errno;
+use crate::sys::host::Uname;
+use crate::sys::sysvipc::{MsgLimits, MsgUse, SemLimits, SemUse, ShmLimits, ShmUse};
+
+/// What a sample asks of a kernel. All answers are for the IPC namespace of the calling thread; nothing is changed.
+pub trait Kernel: Send {
+    /// Reads the file of that absolute path into `into`, which is cleared first, until `read(2)` returns 0 or `limit`
+    /// bytes are there (a size from `stat(2)` is 0 or wrong for files of /proc). Returns whether all of it was read.
+    fn read(&mut self, path: &str, limit: usize, into: &mut Vec<u8>) -> Result<bool, Errno>;
+
+    /// Target of a symbolic link, as bytes.
+    fn read_link(&mut self, path: &str) -> Result<Vec<u8>, Errno>;
+
+    /// SEM_INFO.
+    fn sem_info(&mut self) -> Result<SemUse, Errno>;
+    /// SHM_INFO.
+    fn shm_info(&mut self) -> Result<ShmUse, Errno>;
+    /// MSG_INFO.
+    fn msg_info(&mut self) -> Result<MsgUse, Errno>;
+
+    /// IPC_INFO of semaphores.
+    fn sem_limits(&mut self) -> Result<SemLimits, Errno>;
+    /// IPC_INFO of shared memory.
+    fn shm_limits(&mut self) -> Result<ShmLimits, Errno>;
+    /// IPC_INFO of message queues.
+    fn msg_limits(&mut self) -> Result<MsgLimits, Errno>;
+
+    /// SEM_STAT_ANY; EINVAL where there is no array at that index.
+    fn sem_stat(&mut self, index: u32) -> Result<SemArray, Errno>;
+    /// SHM_STAT_ANY; EINVAL where there is no segment at that index. Resident and swapped bytes are not in this
+    /// answer and read 0.
+    fn shm_stat(&mut self, index: u32) -> Result<ShmSegment, Errno>;
+    /// MSG_STAT_ANY; EINVAL where there is no queue at that index.
+    fn msg_stat(&mut self, index: u32) -> Result<MsgQueue, Errno>;
+
+    /// The IPC namespace the calling thread is in. ENOENT where the kernel has no IPC namespaces.
+    fn namespace(&mut self) -> Result<NamespaceId, Errno>;
+
+    /// `uname(2)`.
+    fn uname(&mut self) -> Result<Uname, Errno>;
+
+    /// Bytes in a page.
+    fn page_size(&mut self) -> u32;
+
+    /// Makes ready for a sample's [`Kernel::name`] questions: notices that names may have changed.
+    fn refresh_names(&mut self, boot_us: u64);
+
+    /// Name of a user or group as `getpwuid(3)` and `getgrgid(3)` answer it on this host; `None` = it has none, or no
+    /// answer came in time (a later sample asks again).
+    fn name(&mut self, account: Account) -> Option<HostText>;
+}
+
+/// Whose name is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Account {
+    /// A uid.
+    User(u32),
+    /// A gid.
+    Group(u32),
+}

@@ -1,0 +1,298 @@
+//! A kernel that holds what a test or a simulation gives it, and fails where it is told to.
+//!
+//! Honest: its files of /proc, its totals and its `*_STAT_ANY` answers all show the same objects, in the order and
+//! layout of Linux, unless one is overridden. [`FakeKernel::captured`] loads a captured machine (see
+//! `testdata/kernels/README.md`).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use highwater_ipc::limits::Limits;
+use highwater_ipc::object::{MsgQueue, Object, Owner, SemArray, ShmSegment};
+use highwater_ipc::snapshot::NamespaceId;
+use highwater_ipc::text::HostText;
+
+use super::limits::{SEMVMX, SHMMIN};
+use super::{Account, Kernel};
+use crate::sys::errno::Errno;
+use crate::sys::host::Uname;
+use crate::sys::sysvipc::{MsgLimits, MsgUse, SemLimits, SemUse, ShmLimits, ShmUse};
+
+/// What the fake holds; everything may be changed between two samples.
+pub struct FakeKernel {
+    /// Files by path, or the error of opening them. One that is not here is shown from the objects and limits below if
+    /// it is a file of System V IPC, and does not exist otherwise.
+    pub files: BTreeMap<String, Result<Vec<u8>, Errno>>,
+    /// Targets of symbolic links.
+    pub links: BTreeMap<String, Vec<u8>>,
+    /// Semaphore arrays.
+    pub sem: Vec<SemArray>,
+    /// Shared memory segments.
+    pub shm: Vec<ShmSegment>,
+    /// Message queues.
+    pub msg: Vec<MsgQueue>,
+    /// Limits.
+    pub limits: Limits,
+    /// What every System V IPC call fails with, if anything.
+    pub calls_fail: Option<Errno>,
+    /// Answer of SEM_INFO instead of the true one.
+    pub sem_info: Option<Result<SemUse, Errno>>,
+    /// Answer of SHM_INFO instead of the true one.
+    pub shm_info: Option<Result<ShmUse, Errno>>,
+    /// Answer of MSG_INFO instead of the true one.
+    pub msg_info: Option<Result<MsgUse, Errno>>,
+    /// Bits of an id that are its index: 15, or 24 with `ipcmni_extend`.
+    pub index_bits: u32,
+    /// The IPC namespace.
+    pub namespace: Result<NamespaceId, Errno>,
+    /// Answer of `uname(2)`.
+    pub uname: Uname,
+    /// Bytes in a page.
+    pub page_size: u32,
+    /// Names.
+    pub names: BTreeMap<Account, HostText>,
+    /// What happens after a file of that path was read, once each: changes amid a sample.
+    pub after_read: Vec<(String, Happening)>,
+}
+
+/// A change to a fake kernel at a chosen moment.
+pub type Happening = Box<dyn FnOnce(&mut FakeKernel) + Send>;
+
+impl FakeKernel {
+    /// A Linux without objects and with the default limits.
+    pub fn new() -> Self {
+        FakeKernel {
+            files: BTreeMap::from([(
+                "/proc/sys/kernel/random/boot_id".to_owned(),
+                Ok(b"00000000-0000-4000-8000-000000000001\n".to_vec()),
+            )]),
+            links: BTreeMap::new(),
+            sem: Vec::new(),
+            shm: Vec::new(),
+            msg: Vec::new(),
+            limits: DEFAULT_LIMITS,
+            calls_fail: None,
+            sem_info: None,
+            shm_info: None,
+            msg_info: None,
+            index_bits: 15,
+            namespace: Ok(NamespaceId { inode: 4_026_531_839, instance: 1 }),
+            uname: Uname { nodename: b"fake".to_vec(), release: b"6.1.0-fake".to_vec(), machine: b"x86_64".to_vec() },
+            page_size: 4096,
+            names: BTreeMap::new(),
+            after_read: Vec::new(),
+        }
+    }
+
+    /// Makes a file fail to open.
+    pub fn fail(&mut self, path: &str, errno: Errno) {
+        self.files.insert(path.to_owned(), Err(errno));
+    }
+
+    fn index(&self, id: i32) -> u32 {
+        id.cast_unsigned() & ((1 << self.index_bits) - 1)
+    }
+
+    fn max_index<T: Object>(&self, objects: &[T]) -> u32 {
+        objects.iter().map(|object| self.index(object.id())).max().unwrap_or(0)
+    }
+
+    fn at_index<T: Object>(&self, objects: &[T], index: u32) -> Result<T, Errno> {
+        self.called()?;
+        objects.iter().find(|object| self.index(object.id()) == index).copied().ok_or(Errno::EINVAL)
+    }
+
+    fn called(&self) -> Result<(), Errno> {
+        self.calls_fail.map_or(Ok(()), Err)
+    }
+
+    fn content(&self, path: &str) -> Result<Vec<u8>, Errno> {
+        if let Some(file) = self.files.get(path) {
+            return file.clone();
+        }
+        let l = &self.limits;
+        let text = match path {
+            "/proc/sysvipc/sem" => sem_file(&self.sem),
+            "/proc/sysvipc/shm" => shm_file(&self.shm),
+            "/proc/sysvipc/msg" => msg_file(&self.msg),
+            "/proc/sys/kernel/sem" => format!("{}\t{}\t{}\t{}\n", l.semmsl, l.semmns, l.semopm, l.semmni),
+            "/proc/sys/kernel/shmmax" => format!("{}\n", l.shmmax),
+            "/proc/sys/kernel/shmall" => format!("{}\n", l.shmall),
+            "/proc/sys/kernel/shmmni" => format!("{}\n", l.shmmni),
+            "/proc/sys/kernel/msgmax" => format!("{}\n", l.msgmax),
+            "/proc/sys/kernel/msgmnb" => format!("{}\n", l.msgmnb),
+            "/proc/sys/kernel/msgmni" => format!("{}\n", l.msgmni),
+            _ => return Err(Errno::ENOENT),
+        };
+        Ok(text.into_bytes())
+    }
+}
+
+impl Default for FakeKernel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Kernel for FakeKernel {
+    fn read(&mut self, path: &str, limit: usize, into: &mut Vec<u8>) -> Result<bool, Errno> {
+        into.clear();
+        let content = self.content(path)?;
+        into.extend_from_slice(content.get(..limit).unwrap_or(&content));
+        while let Some(at) = self.after_read.iter().position(|(after, _)| after == path) {
+            let (_, happen) = self.after_read.remove(at);
+            happen(self);
+        }
+        Ok(content.len() <= limit)
+    }
+
+    fn read_link(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
+        self.links.get(path).cloned().ok_or(Errno::ENOENT)
+    }
+
+    fn sem_info(&mut self) -> Result<SemUse, Errno> {
+        self.sem_info.unwrap_or_else(|| {
+            self.called()?;
+            let semaphores = self.sem.iter().map(|array| u64::from(array.nsems)).sum();
+            Ok(SemUse { arrays: count(&self.sem), semaphores, max_index: self.max_index(&self.sem) })
+        })
+    }
+
+    fn shm_info(&mut self) -> Result<ShmUse, Errno> {
+        self.shm_info.unwrap_or_else(|| {
+            self.called()?;
+            let page = u64::from(self.page_size);
+            let pages = |bytes: fn(&ShmSegment) -> u64| {
+                self.shm.iter().map(|segment| bytes(segment).div_ceil(page)).fold(0, u64::saturating_add)
+            };
+            Ok(ShmUse {
+                segments: count(&self.shm),
+                pages: pages(|segment| segment.size),
+                resident: pages(|segment| segment.rss),
+                swapped: pages(|segment| segment.swap),
+                swap_attempts: 0,
+                swap_successes: 0,
+                max_index: self.max_index(&self.shm),
+            })
+        })
+    }
+
+    fn msg_info(&mut self) -> Result<MsgUse, Errno> {
+        self.msg_info.unwrap_or_else(|| {
+            self.called()?;
+            Ok(MsgUse {
+                queues: count(&self.msg),
+                messages: self.msg.iter().map(|queue| queue.qnum).fold(0, u64::saturating_add),
+                bytes: self.msg.iter().map(|queue| queue.cbytes).fold(0, u64::saturating_add),
+                max_index: self.max_index(&self.msg),
+            })
+        })
+    }
+
+    fn sem_limits(&mut self) -> Result<SemLimits, Errno> {
+        let l = self.limits;
+        self.called().map(|()| SemLimits { semmsl: l.semmsl, semmns: l.semmns, semopm: l.semopm, semmni: l.semmni })
+    }
+
+    fn shm_limits(&mut self) -> Result<ShmLimits, Errno> {
+        let l = self.limits;
+        self.called().map(|()| ShmLimits { shmmax: l.shmmax, shmall: l.shmall, shmmni: l.shmmni })
+    }
+
+    fn msg_limits(&mut self) -> Result<MsgLimits, Errno> {
+        let l = self.limits;
+        self.called().map(|()| MsgLimits { msgmax: l.msgmax, msgmnb: l.msgmnb, msgmni: l.msgmni })
+    }
+
+    fn sem_stat(&mut self, index: u32) -> Result<SemArray, Errno> {
+        self.at_index(&self.sem, index)
+    }
+
+    fn shm_stat(&mut self, index: u32) -> Result<ShmSegment, Errno> {
+        self.at_index(&self.shm, index).map(|segment| ShmSegment { rss: 0, swap: 0, ..segment })
+    }
+
+    fn msg_stat(&mut self, index: u32) -> Result<MsgQueue, Errno> {
+        self.at_index(&self.msg, index).map(|queue| MsgQueue { qbytes: queue.qbytes.or(Some(self.limits.msgmnb)), ..queue })
+    }
+
+    fn namespace(&mut self) -> Result<NamespaceId, Errno> {
+        self.namespace
+    }
+
+    fn uname(&mut self) -> Result<Uname, Errno> {
+        Ok(self.uname.clone())
+    }
+
+    fn page_size(&mut self) -> u32 {
+        self.page_size
+    }
+
+    fn refresh_names(&mut self, _boot_us: u64) {}
+
+    fn name(&mut self, account: Account) -> Option<HostText> {
+        self.names.get(&account).cloned()
+    }
+}
+
+/// Limits of a namespace as Linux makes it, since 3.19.
+pub const DEFAULT_LIMITS: Limits = Limits {
+    semmsl: 32_000,
+    semmns: 1_024_000_000,
+    semopm: 500,
+    semmni: 32_000,
+    semvmx: SEMVMX,
+    shmmax: 18_446_744_073_692_774_399,
+    shmall: 18_446_744_073_692_774_399,
+    shmmni: 4096,
+    shmmin: SHMMIN,
+    msgmax: 8192,
+    msgmnb: 16_384,
+    msgmni: 32_000,
+};
+
+fn count<T>(objects: &[T]) -> u64 {
+    u64::try_from(objects.len()).unwrap_or(u64::MAX)
+}
+
+/// `sysvipc_sem_proc_show`.
+fn sem_file(objects: &[SemArray]) -> String {
+    let mut text = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n".to_owned();
+    for o in objects {
+        let _ = write!(text, "{:10} {:10}  {:4o} {:10} ", o.key.0, o.semid, o.perms.0, o.nsems);
+        let _ = writeln!(text, "{} {:10} {:10}", owner(&o.owner), o.otime.cast_unsigned(), o.ctime.cast_unsigned());
+    }
+    text
+}
+
+/// `sysvipc_shm_proc_show`.
+fn shm_file(objects: &[ShmSegment]) -> String {
+    let mut text = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      \
+                    atime      dtime      ctime                   rss                  swap\n"
+        .to_owned();
+    for o in objects {
+        let _ = write!(text, "{:10} {:10}  {:4o} {:21} {:5} ", o.key.0, o.shmid, o.perms.0, o.size, o.cpid);
+        let _ = write!(text, "{:5}  {:5} {} {:10} ", o.lpid, o.nattch, owner(&o.owner), o.atime.cast_unsigned());
+        let _ = write!(text, "{:10} {:10} ", o.dtime.cast_unsigned(), o.ctime.cast_unsigned());
+        let _ = writeln!(text, "{:21} {:21}", o.rss, o.swap);
+    }
+    text
+}
+
+/// `sysvipc_msg_proc_show`.
+fn msg_file(objects: &[MsgQueue]) -> String {
+    let mut text = "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      \
+                    rtime      ctime\n"
+        .to_owned();
+    for o in objects {
+        let _ = write!(text, "{:10} {:10}  {:4o}  {:10} {:10} ", o.key.0, o.msqid, o.perms.0, o.cbytes, o.qnum);
+        let _ = write!(text, "{:5} {:5} {} ", o.lspid, o.lrpid, owner(&o.owner));
+        let _ = write!(text, "{:10} {:10} ", o.stime.cast_unsigned(), o.rtime.cast_unsigned());
+        let _ = writeln!(text, "{:10}", o.ctime.cast_unsigned());
+    }
+    text
+}
+
+fn owner(owner: &Owner) -> String {
+    format!("{:5} {:5} {:5} {:5}", owner.uid, owner.gid, owner.cuid, owner.cgid)
+}

@@ -1,0 +1,161 @@
+//! `/proc/sys/kernel/{sem,shmmax,shmall,shmmni,msgmax,msgmnb,msgmni}`: the limits of one IPC namespace.
+//!
+//! Kernel source: `ipc/ipc_sysctl.c`. A kernel without CONFIG_SYSVIPC_SYSCTL has no such files: then IPC_INFO is asked,
+//! which says the same. SEMVMX and SHMMIN are compiled in (`include/uapi/linux/{sem,shm}.h`).
+
+use highwater_ipc::limits::Limits;
+use highwater_ipc::text::HostText;
+
+use super::Kernel;
+use crate::sys::errno::Errno;
+use crate::sys::sysvipc::{MsgLimits, SemLimits, ShmLimits};
+
+/// Highest value of a semaphore.
+pub const SEMVMX: u64 = 32_767;
+/// Smallest segment, bytes.
+pub const SHMMIN: u64 = 1;
+
+/// Reads all limits; `buffer` is scratch. On failure the list says each source that could not be read and why, at
+/// most one for each kind.
+pub fn read(kernel: &mut dyn Kernel, buffer: &mut Vec<u8>) -> Result<Limits, Vec<LimitsError>> {
+    let sem = sem(kernel, buffer).or_else(|error| error.or_ask(kernel.sem_limits()));
+    let shm = shm(kernel, buffer).or_else(|error| error.or_ask(kernel.shm_limits()));
+    let msg = msg(kernel, buffer).or_else(|error| error.or_ask(kernel.msg_limits()));
+    match (sem, shm, msg) {
+        (Ok(sem), Ok(shm), Ok(msg)) => Ok(Limits {
+            semmsl: sem.semmsl,
+            semmns: sem.semmns,
+            semopm: sem.semopm,
+            semmni: sem.semmni,
+            semvmx: SEMVMX,
+            shmmax: shm.shmmax,
+            shmall: shm.shmall,
+            shmmni: shm.shmmni,
+            shmmin: SHMMIN,
+            msgmax: msg.msgmax,
+            msgmnb: msg.msgmnb,
+            msgmni: msg.msgmni,
+        }),
+        (sem, shm, msg) => Err([sem.err(), shm.err(), msg.err()].into_iter().flatten().collect()),
+    }
+}
+
+/// Parses a file of exactly `N` numbers.
+pub fn parse<const N: usize>(file: &'static str, bytes: &[u8]) -> Result<[u64; N], LimitsError> {
+    let value = || HostText::cut(bytes.trim_ascii());
+    let text = std::str::from_utf8(bytes).map_err(|_| LimitsError::Value { file, numbers: N, value: value() })?;
+    let mut numbers = [0; N];
+    let mut fields = text.split_ascii_whitespace();
+    for number in &mut numbers {
+        let parsed = fields.next().filter(|field| !field.starts_with('+')).and_then(|field| field.parse().ok());
+        *number = parsed.ok_or_else(|| LimitsError::Value { file, numbers: N, value: value() })?;
+    }
+    match fields.next() {
+        None => Ok(numbers),
+        Some(_) => Err(LimitsError::Value { file, numbers: N, value: value() }),
+    }
+}
+
+/// Why limits are not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    /// The file cannot be read, and the call that says the same failed too.
+    #[error("{file}: {error}; IPC_INFO: {}", call.map_or_else(String::new, |errno| errno.to_string()))]
+    Unreadable {
+        /// The file.
+        file: &'static str,
+        /// Of the file.
+        error: Errno,
+        /// Of the call; `None` while it was not tried.
+        call: Option<Errno>,
+    },
+    /// The file holds something else than that many numbers from 0 to 2^64-1.
+    #[error("{file}: {value} is not {numbers} numbers from 0 to 18446744073709551615")]
+    Value {
+        /// The file.
+        file: &'static str,
+        /// How many it should hold.
+        numbers: usize,
+        /// What it holds, cut at 256 bytes.
+        value: HostText,
+    },
+}
+
+impl LimitsError {
+    /// The file it is about.
+    pub fn file(&self) -> &'static str {
+        match self {
+            LimitsError::Unreadable { file, .. } | LimitsError::Value { file, .. } => file,
+        }
+    }
+
+    /// Takes the call's answer where the file could not be read; a file that reads nonsense is not passed over.
+    fn or_ask<T>(self, answer: Result<T, Errno>) -> Result<T, LimitsError> {
+        match (self, answer) {
+            (LimitsError::Unreadable { .. }, Ok(limits)) => Ok(limits),
+            (LimitsError::Unreadable { file, error, .. }, Err(call)) => {
+                Err(LimitsError::Unreadable { file, error, call: Some(call) })
+            }
+            (error @ LimitsError::Value { .. }, _) => Err(error),
+        }
+    }
+}
+
+/// Seven numbers have 20 digits at most.
+const MAX_BYTES: usize = 4096;
+
+fn sem(kernel: &mut dyn Kernel, buffer: &mut Vec<u8>) -> Result<SemLimits, LimitsError> {
+    let [semmsl, semmns, semopm, semmni] = numbers(kernel, "/proc/sys/kernel/sem", buffer)?;
+    Ok(SemLimits { semmsl, semmns, semopm, semmni })
+}
+
+fn shm(kernel: &mut dyn Kernel, buffer: &mut Vec<u8>) -> Result<ShmLimits, LimitsError> {
+    let [shmmax] = numbers(kernel, "/proc/sys/kernel/shmmax", buffer)?;
+    let [shmall] = numbers(kernel, "/proc/sys/kernel/shmall", buffer)?;
+    let [shmmni] = numbers(kernel, "/proc/sys/kernel/shmmni", buffer)?;
+    Ok(ShmLimits { shmmax, shmall, shmmni })
+}
+
+fn msg(kernel: &mut dyn Kernel, buffer: &mut Vec<u8>) -> Result<MsgLimits, LimitsError> {
+    let [msgmax] = numbers(kernel, "/proc/sys/kernel/msgmax", buffer)?;
+    let [msgmnb] = numbers(kernel, "/proc/sys/kernel/msgmnb", buffer)?;
+    let [msgmni] = numbers(kernel, "/proc/sys/kernel/msgmni", buffer)?;
+    Ok(MsgLimits { msgmax, msgmnb, msgmni })
+}
+
+fn numbers<const N: usize>(
+    kernel: &mut dyn Kernel,
+    file: &'static str,
+    buffer: &mut Vec<u8>,
+) -> Result<[u64; N], LimitsError> {
+    kernel.read(file, MAX_BYTES, buffer).map_err(|error| LimitsError::Unreadable { file, error, call: None })?;
+    parse(file, buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_numbers_up_to_2_64() {
+        assert_eq!(parse("sem", b"32000\t1024000000\t500\t32000\n"), Ok([32_000, 1_024_000_000, 500, 32_000]));
+        assert_eq!(parse("shmall", b"18446744073709551615\n"), Ok([u64::MAX]));
+    }
+
+    #[test]
+    fn says_what_stood_there_instead() {
+        let error = parse::<1>("/proc/sys/kernel/shmmni", b"-1\n").unwrap_err();
+        assert_eq!(error.to_string(), "/proc/sys/kernel/shmmni: -1 is not 1 numbers from 0 to 18446744073709551615");
+        assert!(parse::<4>("sem", b"1 2 3\n").is_err());
+        assert!(parse::<4>("sem", b"1 2 3 4 5\n").is_err());
+        assert!(parse::<1>("x", b"18446744073709551616\n").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = (parse::<4>("sem", &bytes), parse::<1>("shmmax", &bytes));
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The running kernel.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use highwater_ipc::object::{MsgQueue, SemArray, ShmSegment};
+use highwater_ipc::snapshot::NamespaceId;
+use highwater_ipc::text::HostText;
+
+use super::names::{MAX_NAMES, Names};
+use super::{Account, Kernel, accounts as parse};
+use crate::sys::errno::Errno;
+use crate::sys::host::{self, Uname};
+use crate::sys::sysvipc::{self, MsgLimits, MsgUse, SemLimits, SemUse, ShmLimits, ShmUse};
+use crate::sys::accounts;
+
+/// Asks the kernel that runs this process, and its files.
+#[derive(Debug)]
+pub struct RealKernel {
+    /// Prefix of every path; empty = the host's own files.
+    root: PathBuf,
+    names: Names,
+    /// When `/etc/passwd` and `/etc/group` were changed last, as far as seen.
+    changed: [Option<Change>; 2],
+    /// Stands for this process's namespace where the kernel has no NS_GET_ID.
+    instance: u64,
+}
+
+impl RealKernel {
+    /// The host's own files.
+    pub fn new() -> Self {
+        Self::with_root(PathBuf::new())
+    }
+
+    /// Files below another directory (system calls still go to the running kernel).
+    pub fn with_root(root: PathBuf) -> Self {
+        let instance = u64::try_from(host::boottime().as_micros()).unwrap_or(u64::MAX);
+        Self { root, names: Names::new(look_up), changed: [None; 2], instance }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        if self.root.as_os_str().is_empty() {
+            return PathBuf::from(path);
+        }
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn read_names(&mut self, path: &str) -> Option<BTreeMap<u32, HostText>> {
+        let mut buffer = Vec::new();
+        self.read(path, MAX_ACCOUNTS, &mut buffer).ok()?;
+        Some(parse::parse(&buffer, MAX_NAMES))
+    }
+}
+
+impl Default for RealKernel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Kernel for RealKernel {
+    fn read(&mut self, path: &str, limit: usize, into: &mut Vec<u8>) -> Result<bool, Errno> {
+        into.clear();
+        let file = if self.root.as_os_str().is_empty() { File::open(path) } else { File::open(self.path(path)) };
+        fill(&mut file.map_err(|error| Errno::of(&error))?, limit, into).map_err(|error| Errno::of(&error))
+    }
+
+    fn read_link(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
+        let target = fs::read_link(self.path(path)).map_err(|error| Errno::of(&error))?;
+        Ok(target.into_os_string().into_vec())
+    }
+
+    fn sem_info(&mut self) -> Result<SemUse, Errno> {
+        sysvipc::sem_info()
+    }
+
+    fn shm_info(&mut self) -> Result<ShmUse, Errno> {
+        sysvipc::shm_info()
+    }
+
+    fn msg_info(&mut self) -> Result<MsgUse, Errno> {
+        sysvipc::msg_info()
+    }
+
+    fn sem_limits(&mut self) -> Result<SemLimits, Errno> {
+        sysvipc::sem_limits()
+    }
+
+    fn shm_limits(&mut self) -> Result<ShmLimits, Errno> {
+        sysvipc::shm_limits()
+    }
+
+    fn msg_limits(&mut self) -> Result<MsgLimits, Errno> {
+        sysvipc::msg_limits()
+    }
+
+    fn sem_stat(&mut self, index: u32) -> Result<SemArray, Errno> {
+        sysvipc::sem_stat(index)
+    }
+
+    fn shm_stat(&mut self, index: u32) -> Result<ShmSegment, Errno> {
+        sysvipc::shm_stat(index)
+    }
+
+    fn msg_stat(&mut self, index: u32) -> Result<MsgQueue, Errno> {
+        sysvipc::msg_stat(index)
+    }
+
+    /// Without NS_GET_ID (before Linux 6.18) the initial namespace, whose inode no other ever has, is instance 0; any
+    /// other one is, for as long as this process lives in it, told apart by when the process began to sample.
+    fn namespace(&mut self) -> Result<NamespaceId, Errno> {
+        let file = File::open(self.path("/proc/self/ns/ipc")).map_err(|error| Errno::of(&error))?;
+        let inode = file.metadata().map_err(|error| Errno::of(&error))?.ino();
+        let instance = match host::namespace_id(&file) {
+            Ok(id) => id,
+            Err(_) if inode == INITIAL_NAMESPACE => 0,
+            Err(_) => self.instance,
+        };
+        Ok(NamespaceId { inode, instance })
+    }
+
+    fn uname(&mut self) -> Result<Uname, Errno> {
+        host::uname()
+    }
+
+    fn page_size(&mut self) -> u32 {
+        host::page_size()
+    }
+
+    fn refresh_names(&mut self, boot_us: u64) {
+        self.names.begin_sample();
+        let now = ["/etc/passwd", "/etc/group"].map(|path| Change::of(&self.path(path)));
+        if self.names.is_due(boot_us, now != self.changed) {
+            let users = self.read_names("/etc/passwd");
+            let groups = self.read_names("/etc/group");
+            self.names.refresh(boot_us, users, groups);
+            self.changed = now;
+        }
+    }
+
+    fn name(&mut self, account: Account) -> Option<HostText> {
+        self.names.name(account)
+    }
+}
+
+/// Inode of the IPC namespace the kernel boots with (`PROC_IPC_INIT_INO` of `linux/nsfs.h`).
+const INITIAL_NAMESPACE: u64 = 0xEFFF_FFFF;
+
+/// Largest `/etc/passwd` or `/etc/group` taken; names beyond it are asked of the name service switch.
+const MAX_ACCOUNTS: usize = 8 << 20;
+
+/// What tells that a file was written or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Change {
+    inode: u64,
+    modified_s: i64,
+    modified_ns: i64,
+    bytes: u64,
+}
+
+impl Change {
+    fn of(path: &Path) -> Option<Change> {
+        let data = fs::metadata(path).ok()?;
+        Some(Change { inode: data.ino(), modified_s: data.mtime(), modified_ns: data.mtime_nsec(), bytes: data.len() })
+    }
+}
+
+/// Reads until `read(2)` returns 0 (a short read is not the end: /proc gives 4 KiB at a time) or `limit` is passed.
+fn fill(file: &mut impl Read, limit: usize, into: &mut Vec<u8>) -> std::io::Result<bool> {
+    let wanted = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(wanted).read_to_end(into)?;
+    let whole = into.len() <= limit;
+    into.truncate(limit);
+    Ok(whole)
+}
+
+fn look_up(account: Account) -> Result<Option<Vec<u8>>, Errno> {
+    match account {
+        Account::User(uid) => accounts::user_name(uid),
+        Account::Group(gid) => accounts::group_name(gid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    /// Gives a byte at a time and is interrupted between them.
+    struct Slow(Vec<u8>, bool);
+
+    impl Read for Slow {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            match (self.0.pop(), buffer.first_mut()) {
+                (Some(byte), Some(place)) => {
+                    *place = byte;
+                    Ok(1)
+                }
+                _ => Ok(0),
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_read_is_not_the_end() {
+        let mut into = Vec::new();
+        assert!(fill(&mut Slow(b"cba".to_vec(), false), 3, &mut into).unwrap());
+        assert_eq!(into, b"abc");
+        into.clear();
+        assert!(!fill(&mut Slow(b"cba".to_vec(), false), 2, &mut into).unwrap());
+        assert_eq!(into, b"ab");
+    }
+}

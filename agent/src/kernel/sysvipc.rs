@@ -1,0 +1,377 @@
+//! `/proc/sysvipc/{sem,shm,msg}`: one line per object.
+//!
+//! Kernel sources: `sysvipc_sem_proc_show` (`ipc/sem.c`), `sysvipc_shm_proc_show`, `sysvipc_msg_proc_show`; `proc(5)`.
+//! The first line names the columns, and they are found by name: kernels before 2.6.34 have no `rss` and `swap`, and a
+//! later one may add columns. A file is believed whole or not at all: a line that does not parse is an error with its
+//! place, never a row left out.
+
+use highwater_ipc::object::{Key, Kind, MsgQueue, Owner, Perms, SemArray, ShmSegment};
+use highwater_ipc::text::HostText;
+
+/// Path of a kind's file.
+pub fn path(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sem => "/proc/sysvipc/sem",
+        Kind::Shm => "/proc/sysvipc/shm",
+        Kind::Msg => "/proc/sysvipc/msg",
+    }
+}
+
+/// One file, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// The objects in the kernel's order, at most the budget.
+    pub objects: Vec<T>,
+    /// Lines beyond the budget.
+    pub left_out: u64,
+    /// Columns this agent knows that the kernel does not have; what they would say reads 0.
+    pub lacking: Vec<&'static str>,
+}
+
+/// How much to take of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Objects to list at most.
+    pub budget: usize,
+    /// Whether the bytes are all of the file; if not, its last line is likely cut and is not looked at.
+    pub whole: bool,
+}
+
+/// Parses `/proc/sysvipc/sem`.
+pub fn parse_sem(bytes: &[u8], extent: Extent) -> Result<Listing<SemArray>, ParseError> {
+    let columns = ["key", "semid", "perms", "nsems", "uid", "gid", "cuid", "cgid", "otime", "ctime"];
+    parse(Kind::Sem, columns, &[], bytes, extent, |row| {
+        Ok(SemArray {
+            key: Key(row.signed(0)?),
+            semid: row.signed(1)?,
+            perms: row.perms(2)?,
+            nsems: row.unsigned(3)?,
+            owner: row.owner(4)?,
+            otime: row.time(8)?,
+            ctime: row.time(9)?,
+        })
+    })
+}
+
+/// Parses `/proc/sysvipc/shm`.
+pub fn parse_shm(bytes: &[u8], extent: Extent) -> Result<Listing<ShmSegment>, ParseError> {
+    let columns = [
+        "key", "shmid", "perms", "size", "cpid", "lpid", "nattch", "uid", "gid", "cuid", "cgid", "atime", "dtime",
+        "ctime", "rss", "swap",
+    ];
+    parse(Kind::Shm, columns, &["rss", "swap"], bytes, extent, |row| {
+        Ok(ShmSegment {
+            key: Key(row.signed(0)?),
+            shmid: row.signed(1)?,
+            perms: row.perms(2)?,
+            size: row.large(3)?,
+            cpid: row.signed(4)?,
+            lpid: row.signed(5)?,
+            nattch: row.large(6)?,
+            owner: row.owner(7)?,
+            atime: row.time(11)?,
+            dtime: row.time(12)?,
+            ctime: row.time(13)?,
+            rss: row.large(14)?,
+            swap: row.large(15)?,
+        })
+    })
+}
+
+/// Parses `/proc/sysvipc/msg`. `qbytes` is not in it and stays `None`.
+pub fn parse_msg(bytes: &[u8], extent: Extent) -> Result<Listing<MsgQueue>, ParseError> {
+    let columns = [
+        "key", "msqid", "perms", "cbytes", "qnum", "lspid", "lrpid", "uid", "gid", "cuid", "cgid", "stime", "rtime",
+        "ctime",
+    ];
+    parse(Kind::Msg, columns, &[], bytes, extent, |row| {
+        Ok(MsgQueue {
+            key: Key(row.signed(0)?),
+            msqid: row.signed(1)?,
+            perms: row.perms(2)?,
+            cbytes: row.large(3)?,
+            qnum: row.large(4)?,
+            qbytes: None,
+            lspid: row.signed(5)?,
+            lrpid: row.signed(6)?,
+            owner: row.owner(7)?,
+            stime: row.time(11)?,
+            rtime: row.time(12)?,
+            ctime: row.time(13)?,
+        })
+    })
+}
+
+/// Why a file cannot be believed. Lines count from 1; the header is line 1.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Not even a header.
+    #[error("{file}: empty, without the line that names the columns")]
+    Empty {
+        /// The file.
+        file: &'static str,
+    },
+    /// A column that every kernel has is not in the header.
+    #[error("{file} line 1: no column {column}")]
+    NoColumn {
+        /// The file.
+        file: &'static str,
+        /// The column.
+        column: &'static str,
+    },
+    /// A line ends before all columns are there, or without its newline.
+    #[error("{file} line {line}: ends in or before column {column}")]
+    Truncated {
+        /// The file.
+        file: &'static str,
+        /// The line.
+        line: u32,
+        /// The first column that is not whole.
+        column: HostText,
+    },
+    /// A line has more values than the header has names.
+    #[error("{file} line {line}: {values} values under {columns} columns")]
+    TooMany {
+        /// The file.
+        file: &'static str,
+        /// The line.
+        line: u32,
+        /// Values in the line.
+        values: usize,
+        /// Columns in the header.
+        columns: usize,
+    },
+    /// A value is no number, or one out of its range.
+    #[error("{file} line {line}, column {column}: {value} is not {wanted}")]
+    Value {
+        /// The file.
+        file: &'static str,
+        /// The line.
+        line: u32,
+        /// The column.
+        column: &'static str,
+        /// What stood there, cut at 256 bytes.
+        value: HostText,
+        /// What should have.
+        wanted: &'static str,
+    },
+}
+
+impl ParseError {
+    /// The line it is about; 0 = the file as a whole.
+    pub fn line(&self) -> u32 {
+        match self {
+            ParseError::Empty { .. } => 0,
+            ParseError::NoColumn { .. } => 1,
+            ParseError::Truncated { line, .. } | ParseError::TooMany { line, .. } | ParseError::Value { line, .. } => {
+                *line
+            }
+        }
+    }
+}
+
+/// Most columns a header may have; the kernel's widest file has 16.
+const MAX_COLUMNS: usize = 64;
+
+fn parse<T, const N: usize>(
+    kind: Kind,
+    known: [&'static str; N],
+    optional: &[&'static str],
+    bytes: &[u8],
+    extent: Extent,
+    row: impl Fn(&Row<'_, N>) -> Result<T, ParseError>,
+) -> Result<Listing<T>, ParseError> {
+    let file = path(kind);
+    let bytes = if extent.whole { bytes } else { up_to_last_newline(bytes) };
+    let mut lines = Lines { rest: bytes, number: 0 };
+    let Some(header) = lines.next() else { return Err(ParseError::Empty { file }) };
+    let header = Header::read(file, &known, optional, header.ok_or_truncated(file, "key")?)?;
+    let mut listing = Listing { objects: Vec::new(), left_out: 0, lacking: header.lacking(&known) };
+    for line in lines {
+        if listing.objects.len() >= extent.budget {
+            listing.left_out += 1;
+            continue;
+        }
+        let (number, text) = line.ok_or_truncated(file, header.last_column(&known))?;
+        let mut fields = [None; N];
+        let values = fields_of(text).enumerate().fold(0, |_, (place, value)| {
+            if let Some(Some(column)) = header.columns.get(place) {
+                fields[*column] = Some(value);
+            }
+            place + 1
+        });
+        if values > header.columns.len() {
+            return Err(ParseError::TooMany { file, line: number, values, columns: header.columns.len() });
+        }
+        if values < header.columns.len() {
+            let column = header.name_at(values);
+            return Err(ParseError::Truncated { file, line: number, column });
+        }
+        listing.objects.push(row(&Row { file, line: number, known: &known, fields })?);
+    }
+    Ok(listing)
+}
+
+/// A line with its number, and whether its newline was there.
+struct Line<'a> {
+    number: u32,
+    text: &'a [u8],
+    ended: bool,
+}
+
+impl<'a> Line<'a> {
+    /// The kernel ends every line; without the end the last number may have lost digits.
+    fn ok_or_truncated(self, file: &'static str, column: impl Into<HostText>) -> Result<(u32, &'a [u8]), ParseError> {
+        if self.ended {
+            return Ok((self.number, self.text));
+        }
+        Err(ParseError::Truncated { file, line: self.number, column: column.into() })
+    }
+}
+
+struct Lines<'a> {
+    rest: &'a [u8],
+    number: u32,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Line<'a>;
+
+    fn next(&mut self) -> Option<Line<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        self.number = self.number.saturating_add(1);
+        let newline = self.rest.iter().position(|byte| *byte == b'\n');
+        let (text, rest) = self.rest.split_at(newline.unwrap_or(self.rest.len()));
+        self.rest = rest.get(1..).unwrap_or_default();
+        Some(Line { number: self.number, text, ended: newline.is_some() })
+    }
+}
+
+fn up_to_last_newline(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    bytes.get(..end).unwrap_or_default()
+}
+
+fn fields_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty())
+}
+
+/// Which known column each place of a line holds.
+struct Header {
+    columns: Vec<Option<usize>>,
+    names: Vec<HostText>,
+}
+
+impl Header {
+    fn read(
+        file: &'static str,
+        known: &[&'static str],
+        optional: &[&'static str],
+        (line, text): (u32, &[u8]),
+    ) -> Result<Header, ParseError> {
+        let names: Vec<&[u8]> = fields_of(text).take(MAX_COLUMNS + 1).collect();
+        if names.len() > MAX_COLUMNS {
+            return Err(ParseError::TooMany { file, line, values: names.len(), columns: MAX_COLUMNS });
+        }
+        if let Some(column) = known.iter().find(|k| !names.contains(&k.as_bytes()) && !optional.contains(k)) {
+            return Err(ParseError::NoColumn { file, column });
+        }
+        let place = |name: &&[u8]| known.iter().position(|k| k.as_bytes() == *name);
+        Ok(Header {
+            columns: names.iter().map(place).collect(),
+            names: names.iter().map(|n| HostText::cut(n)).collect(),
+        })
+    }
+
+    fn lacking(&self, known: &[&'static str]) -> Vec<&'static str> {
+        known.iter().enumerate().filter(|(i, _)| !self.columns.contains(&Some(*i))).map(|(_, name)| *name).collect()
+    }
+
+    fn name_at(&self, place: usize) -> HostText {
+        self.names.get(place).cloned().unwrap_or_default()
+    }
+
+    fn last_column(&self, known: &[&'static str]) -> HostText {
+        self.names.last().cloned().unwrap_or_else(|| HostText::from(known.last().copied().unwrap_or_default()))
+    }
+}
+
+/// The values of one line, by known column.
+struct Row<'a, const N: usize> {
+    file: &'static str,
+    line: u32,
+    known: &'a [&'static str; N],
+    fields: [Option<&'a [u8]>; N],
+}
+
+impl<const N: usize> Row<'_, N> {
+    /// `%d`: keys, ids, pids.
+    fn signed(&self, column: usize) -> Result<i32, ParseError> {
+        self.number(column, 10, "a number from -2147483648 to 2147483647")
+    }
+
+    /// `%u`, and `%lu` where the meaning bounds it.
+    fn unsigned(&self, column: usize) -> Result<u32, ParseError> {
+        self.number(column, 10, "a number from 0 to 4294967295")
+    }
+
+    /// `%lu` and `%llu`: bytes and counts.
+    fn large(&self, column: usize) -> Result<u64, ParseError> {
+        self.number(column, 10, "a number from 0 to 18446744073709551615")
+    }
+
+    /// `%o`.
+    fn perms(&self, column: usize) -> Result<Perms, ParseError> {
+        self.number(column, 8, "an octal number up to 37777777777").map(Perms)
+    }
+
+    /// Seconds since 1970: `%lu` or `%llu` of a signed number, so that a time before 1970 shows as one near 2^64.
+    fn time(&self, column: usize) -> Result<i64, ParseError> {
+        let wanted = "seconds since 1970 that fit 64 bits";
+        self.number::<i64>(column, 10, wanted).or_else(|_| self.number(column, 10, wanted).map(u64::cast_signed))
+    }
+
+    /// Four columns: uid gid cuid cgid.
+    fn owner(&self, first: usize) -> Result<Owner, ParseError> {
+        Ok(Owner {
+            uid: self.unsigned(first)?,
+            gid: self.unsigned(first + 1)?,
+            cuid: self.unsigned(first + 2)?,
+            cgid: self.unsigned(first + 3)?,
+        })
+    }
+
+    /// A column the kernel lacks reads 0.
+    fn number<V: FromRadix>(&self, column: usize, radix: u32, wanted: &'static str) -> Result<V, ParseError> {
+        let value = self.fields.get(column).copied().flatten().unwrap_or(b"0");
+        let number = std::str::from_utf8(value).ok().filter(|text| !text.starts_with('+'));
+        number.and_then(|text| V::from_radix(text, radix)).ok_or_else(|| ParseError::Value {
+            file: self.file,
+            line: self.line,
+            column: self.known.get(column).copied().unwrap_or_default(),
+            value: HostText::cut(value),
+            wanted,
+        })
+    }
+}
+
+trait FromRadix: Sized {
+    fn from_radix(text: &str, radix: u32) -> Option<Self>;
+}
+
+macro_rules! from_radix {
+    ($($number:ty),*) => {$(
+        impl FromRadix for $number {
+            fn from_radix(text: &str, radix: u32) -> Option<Self> {
+                <$number>::from_str_radix(text, radix).ok()
+            }
+        }
+    )*};
+}
+from_radix!(i32, i64, u32, u64);
+
+#[cfg(test)]
+#[path = "sysvipc_tests.rs"]
+mod tests;
