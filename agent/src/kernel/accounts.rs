@@ -29,7 +29,8 @@ mod tests {
 
     #[test]
     fn the_first_name_of_an_id_counts_and_any_bytes_are_a_name() {
-        let text = b"root:x:0:0:root:/root:/bin/bash\ntoor:x:0:0::/:\n# c:x:5:\n+nis::6:\nbad\nx:x:+7:\n\xff\x1b:x:33:33:::\n";
+        let text =
+            b"root:x:0:0:root:/root:/bin/bash\ntoor:x:0:0::/:\n# c:x:5:\n+nis::6:\nbad\nx:x:+7:\n\xff\x1b:x:33:33:::\n";
         let names = parse(text, 100);
         assert_eq!(names, BTreeMap::from([(0, "root".into()), (33, HostText::cut(b"\xff\x1b"))]));
         assert_eq!(parse(text, 1).len(), 1);

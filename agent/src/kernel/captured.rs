@@ -30,14 +30,20 @@ impl FakeKernel {
         let object_file = |kind: &str| {
             fs::read(directory.join("objects").join(kind)).or_else(|_| fs::read(root.join("proc/sysvipc").join(kind)))
         };
-        kernel.sem = object_file("sem").ok().and_then(|b| parse_sem(&b, whole).ok()).map(|l| l.objects).unwrap_or_default();
-        kernel.shm = object_file("shm").ok().and_then(|b| parse_shm(&b, whole).ok()).map(|l| l.objects).unwrap_or_default();
-        kernel.msg = object_file("msg").ok().and_then(|b| parse_msg(&b, whole).ok()).map(|l| l.objects).unwrap_or_default();
+        kernel.sem =
+            object_file("sem").ok().and_then(|b| parse_sem(&b, whole).ok()).map(|l| l.objects).unwrap_or_default();
+        kernel.shm =
+            object_file("shm").ok().and_then(|b| parse_shm(&b, whole).ok()).map(|l| l.objects).unwrap_or_default();
+        kernel.msg =
+            object_file("msg").ok().and_then(|b| parse_msg(&b, whole).ok()).map(|l| l.objects).unwrap_or_default();
         add_names(&mut kernel);
         let calls = directory.join("calls");
-        let text = fs::read_to_string(&calls).map_err(|source| CaptureError::File { path: calls.display().to_string(), source })?;
+        let text = fs::read_to_string(&calls)
+            .map_err(|source| CaptureError::File { path: calls.display().to_string(), source })?;
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            Answer::of(line).and_then(|answer| answer.put(&mut kernel)).ok_or_else(|| CaptureError::Line(line.to_owned()))?;
+            Answer::of(line)
+                .and_then(|answer| answer.put(&mut kernel))
+                .ok_or_else(|| CaptureError::Line(line.to_owned()))?;
         }
         Ok(kernel)
     }
@@ -156,9 +162,8 @@ impl<'a> Answer<'a> {
                 kernel.msg.iter_mut().find(|queue| queue.msqid == msqid)?.qbytes = Some(self.number("bytes")?);
             }
             "namespace" => {
-                kernel.namespace = self.result(|a| {
-                    Some(NamespaceId { inode: a.number("inode")?, instance: a.number("instance")? })
-                })?;
+                kernel.namespace =
+                    self.result(|a| Some(NamespaceId { inode: a.number("inode")?, instance: a.number("instance")? }))?;
             }
             "page_size" => kernel.page_size = self.rest.parse().ok()?,
             "index_bits" => kernel.index_bits = self.rest.parse().ok().filter(|bits| (1..32).contains(bits))?,

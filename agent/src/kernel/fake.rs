@@ -213,7 +213,8 @@ impl Kernel for FakeKernel {
     }
 
     fn msg_stat(&mut self, index: u32) -> Result<MsgQueue, Errno> {
-        self.at_index(&self.msg, index).map(|queue| MsgQueue { qbytes: queue.qbytes.or(Some(self.limits.msgmnb)), ..queue })
+        self.at_index(&self.msg, index)
+            .map(|queue| MsgQueue { qbytes: queue.qbytes.or(Some(self.limits.msgmnb)), ..queue })
     }
 
     fn namespace(&mut self) -> Result<NamespaceId, Errno> {
@@ -281,9 +282,10 @@ fn shm_file(objects: &[ShmSegment]) -> String {
 
 /// `sysvipc_msg_proc_show`.
 fn msg_file(objects: &[MsgQueue]) -> String {
-    let mut text = "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      \
+    let mut text =
+        "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      \
                     rtime      ctime\n"
-        .to_owned();
+            .to_owned();
     for o in objects {
         let _ = write!(text, "{:10} {:10}  {:4o}  {:10} {:10} ", o.key.0, o.msqid, o.perms.0, o.cbytes, o.qnum);
         let _ = write!(text, "{:5} {:5} {} ", o.lspid, o.lrpid, owner(&o.owner));

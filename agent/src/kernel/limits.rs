@@ -18,9 +18,9 @@ pub const SHMMIN: u64 = 1;
 /// Reads all limits; `buffer` is scratch. On failure the list says each source that could not be read and why, at
 /// most one for each kind.
 pub fn read(kernel: &mut dyn Kernel, buffer: &mut Vec<u8>) -> Result<Limits, Vec<LimitsError>> {
-    let sem = sem(kernel, buffer).or_else(|error| error.or_ask(kernel.sem_limits()));
-    let shm = shm(kernel, buffer).or_else(|error| error.or_ask(kernel.shm_limits()));
-    let msg = msg(kernel, buffer).or_else(|error| error.or_ask(kernel.msg_limits()));
+    let sem = sem(kernel, buffer).or_else(|error| error.or_ask(|| kernel.sem_limits()));
+    let shm = shm(kernel, buffer).or_else(|error| error.or_ask(|| kernel.shm_limits()));
+    let msg = msg(kernel, buffer).or_else(|error| error.or_ask(|| kernel.msg_limits()));
     match (sem, shm, msg) {
         (Ok(sem), Ok(shm), Ok(msg)) => Ok(Limits {
             semmsl: sem.semmsl,
@@ -42,38 +42,45 @@ pub fn read(kernel: &mut dyn Kernel, buffer: &mut Vec<u8>) -> Result<Limits, Vec
 
 /// Parses a file of exactly `N` numbers.
 pub fn parse<const N: usize>(file: &'static str, bytes: &[u8]) -> Result<[u64; N], LimitsError> {
-    let value = || HostText::cut(bytes.trim_ascii());
-    let text = std::str::from_utf8(bytes).map_err(|_| LimitsError::Value { file, numbers: N, value: value() })?;
+    let wrong =
+        || LimitsError { file, problem: Problem::Value { numbers: N, value: HostText::cut(bytes.trim_ascii()) } };
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong())?;
     let mut numbers = [0; N];
     let mut fields = text.split_ascii_whitespace();
     for number in &mut numbers {
         let parsed = fields.next().filter(|field| !field.starts_with('+')).and_then(|field| field.parse().ok());
-        *number = parsed.ok_or_else(|| LimitsError::Value { file, numbers: N, value: value() })?;
+        *number = parsed.ok_or_else(wrong)?;
     }
-    match fields.next() {
-        None => Ok(numbers),
-        Some(_) => Err(LimitsError::Value { file, numbers: N, value: value() }),
-    }
+    if fields.next().is_some() { Err(wrong()) } else { Ok(numbers) }
 }
 
-/// Why limits are not known.
+/// Why limits are not known, and which file should have said them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LimitsError {
-    /// The file cannot be read, and the call that says the same failed too.
-    #[error("{file}: {error}; IPC_INFO: {}", call.map_or_else(String::new, |errno| errno.to_string()))]
-    Unreadable {
-        /// The file.
-        file: &'static str,
+#[error("{file}: {problem}")]
+pub struct LimitsError {
+    /// The file.
+    pub file: &'static str,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a file of limits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// It cannot be read.
+    #[error("{0}")]
+    File(Errno),
+    /// It cannot be read, and the call that says the same failed too.
+    #[error("{file}; IPC_INFO: {call}")]
+    FileAndCall {
         /// Of the file.
-        error: Errno,
-        /// Of the call; `None` while it was not tried.
-        call: Option<Errno>,
+        file: Errno,
+        /// Of the call.
+        call: Errno,
     },
-    /// The file holds something else than that many numbers from 0 to 2^64-1.
-    #[error("{file}: {value} is not {numbers} numbers from 0 to 18446744073709551615")]
+    /// It holds something else than that many numbers from 0 to 2^64-1.
+    #[error("{value} is not {numbers} numbers from 0 to 18446744073709551615")]
     Value {
-        /// The file.
-        file: &'static str,
         /// How many it should hold.
         numbers: usize,
         /// What it holds, cut at 256 bytes.
@@ -82,22 +89,10 @@ pub enum LimitsError {
 }
 
 impl LimitsError {
-    /// The file it is about.
-    pub fn file(&self) -> &'static str {
-        match self {
-            LimitsError::Unreadable { file, .. } | LimitsError::Value { file, .. } => file,
-        }
-    }
-
     /// Takes the call's answer where the file could not be read; a file that reads nonsense is not passed over.
-    fn or_ask<T>(self, answer: Result<T, Errno>) -> Result<T, LimitsError> {
-        match (self, answer) {
-            (LimitsError::Unreadable { .. }, Ok(limits)) => Ok(limits),
-            (LimitsError::Unreadable { file, error, .. }, Err(call)) => {
-                Err(LimitsError::Unreadable { file, error, call: Some(call) })
-            }
-            (error @ LimitsError::Value { .. }, _) => Err(error),
-        }
+    fn or_ask<T>(self, ask: impl FnOnce() -> Result<T, Errno>) -> Result<T, LimitsError> {
+        let Problem::File(file) = self.problem else { return Err(self) };
+        ask().map_err(|call| LimitsError { file: self.file, problem: Problem::FileAndCall { file, call } })
     }
 }
 
@@ -128,7 +123,7 @@ fn numbers<const N: usize>(
     file: &'static str,
     buffer: &mut Vec<u8>,
 ) -> Result<[u64; N], LimitsError> {
-    kernel.read(file, MAX_BYTES, buffer).map_err(|error| LimitsError::Unreadable { file, error, call: None })?;
+    kernel.read(file, MAX_BYTES, buffer).map_err(|error| LimitsError { file, problem: Problem::File(error) })?;
     parse(file, buffer)
 }
 

@@ -13,10 +13,10 @@ use highwater_ipc::text::HostText;
 
 use super::names::{MAX_NAMES, Names};
 use super::{Account, Kernel, accounts as parse};
+use crate::sys::accounts;
 use crate::sys::errno::Errno;
 use crate::sys::host::{self, Uname};
 use crate::sys::sysvipc::{self, MsgLimits, MsgUse, SemLimits, SemUse, ShmLimits, ShmUse};
-use crate::sys::accounts;
 
 /// Asks the kernel that runs this process, and its files.
 #[derive(Debug)]

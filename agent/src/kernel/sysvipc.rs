@@ -102,52 +102,41 @@ pub fn parse_msg(bytes: &[u8], extent: Extent) -> Result<Listing<MsgQueue>, Pars
     })
 }
 
-/// Why a file cannot be believed. Lines count from 1; the header is line 1.
+/// Why a file cannot be believed, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ParseError {
-    /// Not even a header.
-    #[error("{file}: empty, without the line that names the columns")]
-    Empty {
-        /// The file.
-        file: &'static str,
-    },
+#[error("{file} line {line}: {problem}")]
+pub struct ParseError {
+    /// The file.
+    pub file: &'static str,
+    /// The line, from 1, which is the header.
+    pub line: u32,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// There is not even a header.
+    #[error("empty, without the line that names the columns")]
+    Empty,
     /// A column that every kernel has is not in the header.
-    #[error("{file} line 1: no column {column}")]
-    NoColumn {
-        /// The file.
-        file: &'static str,
-        /// The column.
-        column: &'static str,
-    },
-    /// A line ends before all columns are there, or without its newline.
-    #[error("{file} line {line}: ends in or before column {column}")]
-    Truncated {
-        /// The file.
-        file: &'static str,
-        /// The line.
-        line: u32,
-        /// The first column that is not whole.
-        column: HostText,
-    },
-    /// A line has more values than the header has names.
-    #[error("{file} line {line}: {values} values under {columns} columns")]
+    #[error("no column {0}")]
+    NoColumn(&'static str),
+    /// The line ends before all columns are there, or without its newline; the first column that is not whole.
+    #[error("ends in or before column {0}")]
+    Truncated(HostText),
+    /// The line has more values than the header has names.
+    #[error("{values} values under {columns} columns")]
     TooMany {
-        /// The file.
-        file: &'static str,
-        /// The line.
-        line: u32,
         /// Values in the line.
         values: usize,
         /// Columns in the header.
         columns: usize,
     },
     /// A value is no number, or one out of its range.
-    #[error("{file} line {line}, column {column}: {value} is not {wanted}")]
+    #[error("column {column}: {value} is not {wanted}")]
     Value {
-        /// The file.
-        file: &'static str,
-        /// The line.
-        line: u32,
         /// The column.
         column: &'static str,
         /// What stood there, cut at 256 bytes.
@@ -155,19 +144,6 @@ pub enum ParseError {
         /// What should have.
         wanted: &'static str,
     },
-}
-
-impl ParseError {
-    /// The line it is about; 0 = the file as a whole.
-    pub fn line(&self) -> u32 {
-        match self {
-            ParseError::Empty { .. } => 0,
-            ParseError::NoColumn { .. } => 1,
-            ParseError::Truncated { line, .. } | ParseError::TooMany { line, .. } | ParseError::Value { line, .. } => {
-                *line
-            }
-        }
-    }
 }
 
 /// Most columns a header may have; the kernel's widest file has 16.
@@ -179,20 +155,21 @@ fn parse<T, const N: usize>(
     optional: &[&'static str],
     bytes: &[u8],
     extent: Extent,
-    row: impl Fn(&Row<'_, N>) -> Result<T, ParseError>,
+    row: impl Fn(&Row<'_, N>) -> Result<T, Problem>,
 ) -> Result<Listing<T>, ParseError> {
     let file = path(kind);
     let bytes = if extent.whole { bytes } else { up_to_last_newline(bytes) };
     let mut lines = Lines { rest: bytes, number: 0 };
-    let Some(header) = lines.next() else { return Err(ParseError::Empty { file }) };
-    let header = Header::read(file, &known, optional, header.ok_or_truncated(file, "key")?)?;
+    let at = |line: u32| move |problem: Problem| ParseError { file, line, problem };
+    let header = lines.next().ok_or_else(|| at(1)(Problem::Empty))?;
+    let header = header.ended("key").and_then(|text| Header::read(&known, optional, text)).map_err(at(1))?;
     let mut listing = Listing { objects: Vec::new(), left_out: 0, lacking: header.lacking(&known) };
     for line in lines {
         if listing.objects.len() >= extent.budget {
             listing.left_out += 1;
             continue;
         }
-        let (number, text) = line.ok_or_truncated(file, header.last_column(&known))?;
+        let text = line.ended(header.last_column()).map_err(at(line.number))?;
         let mut fields = [None; N];
         let values = fields_of(text).enumerate().fold(0, |_, (place, value)| {
             if let Some(Some(column)) = header.columns.get(place) {
@@ -200,14 +177,14 @@ fn parse<T, const N: usize>(
             }
             place + 1
         });
-        if values > header.columns.len() {
-            return Err(ParseError::TooMany { file, line: number, values, columns: header.columns.len() });
+        let columns = header.columns.len();
+        if values > columns {
+            return Err(at(line.number)(Problem::TooMany { values, columns }));
         }
-        if values < header.columns.len() {
-            let column = header.name_at(values);
-            return Err(ParseError::Truncated { file, line: number, column });
+        if values < columns {
+            return Err(at(line.number)(Problem::Truncated(header.name_at(values))));
         }
-        listing.objects.push(row(&Row { file, line: number, known: &known, fields })?);
+        listing.objects.push(row(&Row { known: &known, fields }).map_err(at(line.number))?);
     }
     Ok(listing)
 }
@@ -216,16 +193,13 @@ fn parse<T, const N: usize>(
 struct Line<'a> {
     number: u32,
     text: &'a [u8],
-    ended: bool,
+    has_end: bool,
 }
 
 impl<'a> Line<'a> {
     /// The kernel ends every line; without the end the last number may have lost digits.
-    fn ok_or_truncated(self, file: &'static str, column: impl Into<HostText>) -> Result<(u32, &'a [u8]), ParseError> {
-        if self.ended {
-            return Ok((self.number, self.text));
-        }
-        Err(ParseError::Truncated { file, line: self.number, column: column.into() })
+    fn ended(&self, last_column: impl Into<HostText>) -> Result<&'a [u8], Problem> {
+        if self.has_end { Ok(self.text) } else { Err(Problem::Truncated(last_column.into())) }
     }
 }
 
@@ -245,7 +219,7 @@ impl<'a> Iterator for Lines<'a> {
         let newline = self.rest.iter().position(|byte| *byte == b'\n');
         let (text, rest) = self.rest.split_at(newline.unwrap_or(self.rest.len()));
         self.rest = rest.get(1..).unwrap_or_default();
-        Some(Line { number: self.number, text, ended: newline.is_some() })
+        Some(Line { number: self.number, text, has_end: newline.is_some() })
     }
 }
 
@@ -265,18 +239,13 @@ struct Header {
 }
 
 impl Header {
-    fn read(
-        file: &'static str,
-        known: &[&'static str],
-        optional: &[&'static str],
-        (line, text): (u32, &[u8]),
-    ) -> Result<Header, ParseError> {
+    fn read(known: &[&'static str], optional: &[&'static str], text: &[u8]) -> Result<Header, Problem> {
         let names: Vec<&[u8]> = fields_of(text).take(MAX_COLUMNS + 1).collect();
         if names.len() > MAX_COLUMNS {
-            return Err(ParseError::TooMany { file, line, values: names.len(), columns: MAX_COLUMNS });
+            return Err(Problem::TooMany { values: names.len(), columns: MAX_COLUMNS });
         }
         if let Some(column) = known.iter().find(|k| !names.contains(&k.as_bytes()) && !optional.contains(k)) {
-            return Err(ParseError::NoColumn { file, column });
+            return Err(Problem::NoColumn(column));
         }
         let place = |name: &&[u8]| known.iter().position(|k| k.as_bytes() == *name);
         Ok(Header {
@@ -293,48 +262,46 @@ impl Header {
         self.names.get(place).cloned().unwrap_or_default()
     }
 
-    fn last_column(&self, known: &[&'static str]) -> HostText {
-        self.names.last().cloned().unwrap_or_else(|| HostText::from(known.last().copied().unwrap_or_default()))
+    fn last_column(&self) -> HostText {
+        self.names.last().cloned().unwrap_or_default()
     }
 }
 
 /// The values of one line, by known column.
 struct Row<'a, const N: usize> {
-    file: &'static str,
-    line: u32,
     known: &'a [&'static str; N],
     fields: [Option<&'a [u8]>; N],
 }
 
 impl<const N: usize> Row<'_, N> {
     /// `%d`: keys, ids, pids.
-    fn signed(&self, column: usize) -> Result<i32, ParseError> {
+    fn signed(&self, column: usize) -> Result<i32, Problem> {
         self.number(column, 10, "a number from -2147483648 to 2147483647")
     }
 
     /// `%u`, and `%lu` where the meaning bounds it.
-    fn unsigned(&self, column: usize) -> Result<u32, ParseError> {
+    fn unsigned(&self, column: usize) -> Result<u32, Problem> {
         self.number(column, 10, "a number from 0 to 4294967295")
     }
 
     /// `%lu` and `%llu`: bytes and counts.
-    fn large(&self, column: usize) -> Result<u64, ParseError> {
+    fn large(&self, column: usize) -> Result<u64, Problem> {
         self.number(column, 10, "a number from 0 to 18446744073709551615")
     }
 
     /// `%o`.
-    fn perms(&self, column: usize) -> Result<Perms, ParseError> {
+    fn perms(&self, column: usize) -> Result<Perms, Problem> {
         self.number(column, 8, "an octal number up to 37777777777").map(Perms)
     }
 
     /// Seconds since 1970: `%lu` or `%llu` of a signed number, so that a time before 1970 shows as one near 2^64.
-    fn time(&self, column: usize) -> Result<i64, ParseError> {
+    fn time(&self, column: usize) -> Result<i64, Problem> {
         let wanted = "seconds since 1970 that fit 64 bits";
         self.number::<i64>(column, 10, wanted).or_else(|_| self.number(column, 10, wanted).map(u64::cast_signed))
     }
 
     /// Four columns: uid gid cuid cgid.
-    fn owner(&self, first: usize) -> Result<Owner, ParseError> {
+    fn owner(&self, first: usize) -> Result<Owner, Problem> {
         Ok(Owner {
             uid: self.unsigned(first)?,
             gid: self.unsigned(first + 1)?,
@@ -344,12 +311,10 @@ impl<const N: usize> Row<'_, N> {
     }
 
     /// A column the kernel lacks reads 0.
-    fn number<V: FromRadix>(&self, column: usize, radix: u32, wanted: &'static str) -> Result<V, ParseError> {
+    fn number<V: FromRadix>(&self, column: usize, radix: u32, wanted: &'static str) -> Result<V, Problem> {
         let value = self.fields.get(column).copied().flatten().unwrap_or(b"0");
         let number = std::str::from_utf8(value).ok().filter(|text| !text.starts_with('+'));
-        number.and_then(|text| V::from_radix(text, radix)).ok_or_else(|| ParseError::Value {
-            file: self.file,
-            line: self.line,
+        number.and_then(|text| V::from_radix(text, radix)).ok_or_else(|| Problem::Value {
             column: self.known.get(column).copied().unwrap_or_default(),
             value: HostText::cut(value),
             wanted,

@@ -4,8 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 const SEM: &str = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n";
-const SHM_2_6: &str =
-    "       key      shmid perms       size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime\n";
+const SHM_2_6: &str = "       key      shmid perms       size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime\n";
 const ALL: Extent = Extent { budget: usize::MAX, whole: true };
 
 fn sem(rows: &str) -> Result<Listing<SemArray>, ParseError> {
@@ -59,7 +58,7 @@ fn a_missing_column_is_named() {
 fn a_short_line_is_an_error_with_its_place() {
     let error = sem("0 1 600 1 0 0 0 0 0 0\n0 2 600 1 0 0\n").unwrap_err();
     assert_eq!(error.to_string(), "/proc/sysvipc/sem line 3: ends in or before column cuid");
-    assert_eq!(error.line(), 3);
+    assert_eq!(error.line, 3);
 }
 
 #[test]
@@ -78,7 +77,7 @@ fn a_line_longer_than_the_header_is_an_error() {
 fn a_value_out_of_range_is_shown_safely() {
     let error = sem("0 2147483648 600 1 0 0 0 0 0 0\n").unwrap_err();
     let wanted = "a number from -2147483648 to 2147483647";
-    assert_eq!(error.to_string(), format!("/proc/sysvipc/sem line 2, column semid: 2147483648 is not {wanted}"));
+    assert_eq!(error.to_string(), format!("/proc/sysvipc/sem line 2: column semid: 2147483648 is not {wanted}"));
     let error = sem("0 1 68 1 0 0 0 0 0 0\n").unwrap_err();
     assert!(error.to_string().contains("column perms: 68 is not an octal number"), "{error}");
     let error = sem("0 1 600 \u{1b}[2J 0 0 0 0 0 0\n").unwrap_err();
@@ -94,7 +93,10 @@ fn a_time_before_1970_comes_back_negative() {
 
 #[test]
 fn an_empty_file_is_no_empty_list() {
-    assert_eq!(parse_sem(b"", ALL).unwrap_err().to_string(), "/proc/sysvipc/sem: empty, without the line that names the columns");
+    assert_eq!(
+        parse_sem(b"", ALL).unwrap_err().to_string(),
+        "/proc/sysvipc/sem line 1: empty, without the line that names the columns"
+    );
     assert_eq!(sem("").unwrap().objects, []);
 }
 

@@ -74,7 +74,10 @@ mod tests {
 
     #[test]
     fn a_copied_zone_file_still_has_its_rule() {
-        assert_eq!(parse_footer(b"TZif2...\x00\nCET-1CEST,M3.5.0,M10.5.0/3\n"), Some("CET-1CEST,M3.5.0,M10.5.0/3".into()));
+        assert_eq!(
+            parse_footer(b"TZif2...\x00\nCET-1CEST,M3.5.0,M10.5.0/3\n"),
+            Some("CET-1CEST,M3.5.0,M10.5.0/3".into())
+        );
         assert_eq!(parse_footer(b"TZif\0...\nCET-1\n"), None);
         assert_eq!(parse_timezone(b"Asia/Tokyo\n"), Some("Asia/Tokyo".into()));
         assert_eq!(parse_timezone(b"\x1b]0;x\n"), None);

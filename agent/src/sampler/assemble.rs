@@ -1,9 +1,25 @@
 //! Puts the kernel's answers together: one sample of the host's own IPC namespace.
+//!
+//! The order is fixed: totals, objects of each kind, totals again, limits, names, zone. `/proc/sysvipc/*` is read in
+//! steps and is no atomic view, so a sample whose totals differ before and after says that it is `torn`. What cannot be
+//! read is `None` and listed with its reason; the rest is kept.
 
-use highwater_ipc::snapshot::Snapshot;
+use std::collections::BTreeMap;
+use std::fmt::Display;
 
+use highwater_ipc::availability::Availability;
+use highwater_ipc::limits::Limits;
+use highwater_ipc::object::{Object, Owner};
+use highwater_ipc::snapshot::{BootId, Namespace, NamespaceId, Snapshot, State, Unreadable};
+use highwater_ipc::text::HostText;
+
+use super::objects::{self, Scratch};
 use crate::clock::HostClock;
-use crate::kernel::Kernel;
+use crate::kernel::availability::{Findings, decide, parse_seccomp};
+use crate::kernel::kconfig::{self, Kconfig};
+use crate::kernel::totals::Answers;
+use crate::kernel::{Account, Kernel, identity, limits, zone};
+use crate::sys::errno::Errno;
 
 /// One sample, and what tells sleep from delay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,19 +30,178 @@ pub struct Sample {
     pub awake_us: u64,
 }
 
-/// Takes samples; keeps buffers and what changes seldom between them.
+/// Objects that one sample lists at most; those beyond are counted in `left_out`.
+pub const MAX_OBJECTS: usize = 100_000;
+
+/// Names of users and of groups that one sample carries at most; ids beyond show as numbers.
+pub const MAX_NAMES: usize = 4096;
+
+/// Takes samples; keeps buffers, and what cannot change while this process runs.
 pub struct Assembler {
     kernel: Box<dyn Kernel>,
+    scratch: Scratch,
+    boot_id: BootId,
+    page_size: u32,
+    /// This process's namespace, once known: it stays in it, and an open file too many must not look like another one.
+    namespace: Option<NamespaceId>,
+    kconfig: Option<Kconfig>,
+    decided: Option<(Findings, Availability)>,
 }
 
 impl Assembler {
     /// Samples that kernel.
-    pub fn new(kernel: Box<dyn Kernel>) -> Self {
-        Self { kernel }
+    pub fn new(mut kernel: Box<dyn Kernel>) -> Self {
+        let boot_id = identity::boot_id(&mut *kernel);
+        let page_size = kernel.page_size();
+        let scratch = Scratch::default();
+        Self { kernel, scratch, boot_id, page_size, namespace: None, kconfig: None, decided: None }
     }
 
-    /// Reads everything once.
+    /// Reads everything once. `interval_ms` is the planned time between samples, which the sample states.
     pub fn sample(&mut self, clock: &dyn HostClock, interval_ms: u32) -> Sample {
-        todo!()
+        let awake_us = clock.awake_us();
+        let at = clock.now();
+        let before = Answers::ask(&mut *self.kernel);
+        let mut read = objects::read(&mut *self.kernel, &mut self.scratch, &before);
+        let after = Answers::ask(&mut *self.kernel);
+        read.unreadable.extend(before.errors().map(|(call, errno)| because(call, 0, errno)));
+        let limits = self.limits(&mut read.unreadable);
+        read.unreadable.truncate(Namespace::MAX_UNREADABLE);
+        let availability = self.availability(&before, read.proc_sem);
+
+        self.kernel.refresh_names(at.boot_us);
+        let mut names = Names { kernel: &mut *self.kernel, users: BTreeMap::new(), groups: BTreeMap::new() };
+        names.of(read.sem.as_deref());
+        names.of(read.shm.as_deref());
+        names.of(read.msg.as_deref());
+        let Names { users, groups, .. } = names;
+
+        let namespace = Namespace {
+            id: self.namespace(),
+            name: None,
+            torn: before != after,
+            limits,
+            totals: before.totals(),
+            sem: read.sem,
+            shm: read.shm,
+            msg: read.msg,
+            unreadable: read.unreadable,
+            left_out: read.left_out,
+        };
+        let state = State {
+            boot_id: self.boot_id,
+            interval_ms,
+            page_size: self.page_size,
+            zone: zone::read(&mut *self.kernel, &mut self.scratch.buffer),
+            availability,
+            users: known(users),
+            groups: known(groups),
+            namespaces: vec![namespace],
+        };
+        let took_us = u32::try_from(clock.now().boot_since(&at)).unwrap_or(u32::MAX);
+        Sample { snapshot: Snapshot { at, took_us, state }, awake_us }
     }
+
+    fn limits(&mut self, unreadable: &mut Vec<Unreadable>) -> Option<Limits> {
+        match limits::read(&mut *self.kernel, &mut self.scratch.buffer) {
+            Ok(limits) => Some(limits),
+            Err(errors) => {
+                unreadable.extend(errors.into_iter().map(|error| because(error.file, 0, error.problem)));
+                None
+            }
+        }
+    }
+
+    fn namespace(&mut self) -> NamespaceId {
+        if self.namespace.is_none() {
+            self.namespace = match self.kernel.namespace() {
+                // A kernel without IPC namespaces has one that nobody names.
+                Err(Errno::ENOENT) => Some(NamespaceId::default()),
+                answer => answer.ok(),
+            };
+        }
+        self.namespace.unwrap_or_default()
+    }
+
+    /// Decides anew only when something was found otherwise.
+    fn availability(&mut self, totals: &Answers, proc_sem: Result<(), Errno>) -> Availability {
+        let findings = self.findings(totals, proc_sem);
+        let short = [findings.sem_info, findings.proc_sem].iter().any(|found| found.is_err_and(Errno::is_shortage));
+        match &self.decided {
+            Some((before, decided)) if short || *before == findings => decided.clone(),
+            _ => {
+                let decided = decide(&findings);
+                self.decided = Some((findings, decided.clone()));
+                decided
+            }
+        }
+    }
+
+    fn findings(&mut self, totals: &Answers, proc_sem: Result<(), Errno>) -> Findings {
+        let sem_info = totals.sem.map(|_| ());
+        if sem_info.is_ok() {
+            return Findings { sem_info, proc_sem, kconfig: None, seccomp: None, namespace_file: true };
+        }
+        let seccomp = match self.kernel.read("/proc/self/status", MAX_STATUS, &mut self.scratch.buffer) {
+            Ok(_) => parse_seccomp(&self.scratch.buffer),
+            Err(_) => None,
+        };
+        let namespace_file = self.kernel.namespace() != Err(Errno::ENOENT);
+        Findings { sem_info, proc_sem, kconfig: Some(self.kconfig()), seccomp, namespace_file }
+    }
+
+    /// The configuration of a running kernel does not change; one that was not found may be put there.
+    fn kconfig(&mut self) -> Kconfig {
+        match &self.kconfig {
+            Some(found @ (Kconfig::Yes { .. } | Kconfig::NotSet { .. })) => found.clone(),
+            _ => {
+                let release = self.kernel.uname().unwrap_or_default().release;
+                let found = kconfig::read(&mut *self.kernel, &release);
+                self.kconfig = Some(found.clone());
+                found
+            }
+        }
+    }
+}
+
+/// A source that could not be read, and why.
+pub(super) fn because(source: &str, line: u32, error: impl Display) -> Unreadable {
+    Unreadable { source: source.into(), line, error: error.to_string().as_str().into() }
+}
+
+/// `/proc/self/status` has 1.5 kB.
+const MAX_STATUS: usize = 64 << 10;
+
+/// Collects the names of the accounts that own or made an object.
+struct Names<'a> {
+    kernel: &'a mut dyn Kernel,
+    users: BTreeMap<u32, Option<HostText>>,
+    groups: BTreeMap<u32, Option<HostText>>,
+}
+
+impl Names<'_> {
+    fn of<T: Object>(&mut self, objects: Option<&[T]>) {
+        let mut last: Option<Owner> = None;
+        for object in objects.unwrap_or_default() {
+            let owner = *object.owner();
+            // Most objects of a host have few owners, and neighbours often the same.
+            if last.replace(owner) == Some(owner) {
+                continue;
+            }
+            for uid in [owner.uid, owner.cuid] {
+                if self.users.len() < MAX_NAMES {
+                    self.users.entry(uid).or_insert_with(|| self.kernel.name(Account::User(uid)));
+                }
+            }
+            for gid in [owner.gid, owner.cgid] {
+                if self.groups.len() < MAX_NAMES {
+                    self.groups.entry(gid).or_insert_with(|| self.kernel.name(Account::Group(gid)));
+                }
+            }
+        }
+    }
+}
+
+fn known(names: BTreeMap<u32, Option<HostText>>) -> BTreeMap<u32, HostText> {
+    names.into_iter().filter_map(|(id, name)| name.map(|name| (id, name))).collect()
 }

@@ -6,6 +6,7 @@
 
 pub mod assemble;
 pub mod cadence;
+mod objects;
 pub mod record;
 pub mod thread;
 

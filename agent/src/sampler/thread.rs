@@ -127,8 +127,7 @@ fn run(
                     cadence.taken(now);
                     break wishes.interval_ms;
                 }
-                wishes =
-                    shared.changed.wait_timeout(wishes, wait).unwrap_or_else(PoisonError::into_inner).0;
+                wishes = shared.changed.wait_timeout(wishes, wait).unwrap_or_else(PoisonError::into_inner).0;
             }
         };
         if sink(assembler.sample(clock, interval_ms)).is_break() {

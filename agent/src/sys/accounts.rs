@@ -17,8 +17,7 @@ pub fn user_name(uid: u32) -> Result<Option<Vec<u8>>, Errno> {
         unsafe {
             let mut entry: libc::passwd = mem::zeroed();
             let mut found = ptr::null_mut();
-            let error =
-                libc::getpwuid_r(uid, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found);
+            let error = libc::getpwuid_r(uid, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found);
             (error, (error == 0 && !found.is_null()).then(|| copy(entry.pw_name)).flatten())
         }
     })
@@ -31,8 +30,7 @@ pub fn group_name(gid: u32) -> Result<Option<Vec<u8>>, Errno> {
         unsafe {
             let mut entry: libc::group = mem::zeroed();
             let mut found = ptr::null_mut();
-            let error =
-                libc::getgrgid_r(gid, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found);
+            let error = libc::getgrgid_r(gid, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found);
             (error, (error == 0 && !found.is_null()).then(|| copy(entry.gr_name)).flatten())
         }
     })

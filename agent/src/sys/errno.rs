@@ -15,14 +15,25 @@ impl Errno {
     pub const EIO: Errno = Errno(libc::EIO);
     /// Permission denied.
     pub const EACCES: Errno = Errno(libc::EACCES);
+    /// A part of the path is not a directory.
+    pub const ENOTDIR: Errno = Errno(libc::ENOTDIR);
     /// Invalid argument; for `*_STAT_ANY` an index without object.
     pub const EINVAL: Errno = Errno(libc::EINVAL);
+    /// Out of memory.
+    pub const ENOMEM: Errno = Errno(libc::ENOMEM);
+    /// Too many open files in the system.
+    pub const ENFILE: Errno = Errno(libc::ENFILE);
     /// Too many open files in this process.
     pub const EMFILE: Errno = Errno(libc::EMFILE);
     /// Function not implemented.
     pub const ENOSYS: Errno = Errno(libc::ENOSYS);
     /// Removed between two looks at it.
     pub const EIDRM: Errno = Errno(libc::EIDRM);
+
+    /// Whether it says that this process or host is short of something just now, rather than anything about the file.
+    pub fn is_shortage(self) -> bool {
+        matches!(self, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)
+    }
 
     /// The number inside an I/O error; EIO where it has none.
     pub fn of(error: &io::Error) -> Errno {

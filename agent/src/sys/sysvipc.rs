@@ -168,12 +168,7 @@ pub fn shm_stat(index: u32) -> Result<ShmSegment, Errno> {
 /// `msgctl(0, MSG_INFO)`.
 pub fn msg_info() -> Result<MsgUse, Errno> {
     let (info, max_index) = msgctl::<libc::msginfo>(0, libc::MSG_INFO)?;
-    Ok(MsgUse {
-        queues: count(info.msgpool),
-        messages: count(info.msgmap),
-        bytes: count(info.msgtql),
-        max_index,
-    })
+    Ok(MsgUse { queues: count(info.msgpool), messages: count(info.msgmap), bytes: count(info.msgtql), max_index })
 }
 
 /// `msgctl(0, IPC_INFO)`.

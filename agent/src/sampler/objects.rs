@@ -1,0 +1,203 @@
+//! Reads the objects of the three kinds: from `/proc/sysvipc`, or by index where that is hidden.
+
+use highwater_ipc::object::{Kind, MsgQueue, Object, SemArray, ShmSegment};
+use highwater_ipc::snapshot::{LeftOut, Unreadable};
+
+use super::assemble::{MAX_OBJECTS, because};
+use crate::kernel::Kernel;
+use crate::kernel::sysvipc::{Extent, Listing, ParseError, parse_msg, parse_sem, parse_shm, path};
+use crate::kernel::totals::Answers;
+use crate::sys::errno::Errno;
+
+/// The objects of one namespace, as far as they could be read.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) sem: Option<Vec<SemArray>>,
+    pub(super) shm: Option<Vec<ShmSegment>>,
+    pub(super) msg: Option<Vec<MsgQueue>>,
+    pub(super) unreadable: Vec<Unreadable>,
+    pub(super) left_out: LeftOut,
+    /// What opening and reading `/proc/sysvipc/sem` gave.
+    pub(super) proc_sem: Result<(), Errno>,
+}
+
+/// What is kept from sample to sample.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) buffer: Vec<u8>,
+    /// Whether ids have 24 bits of index (`ipcmni_extend`) rather than 15, as found out.
+    wide_index: bool,
+}
+
+/// Reads all three, at most [`MAX_OBJECTS`] together, semaphores first.
+pub(super) fn read(kernel: &mut dyn Kernel, scratch: &mut Scratch, totals: &Answers) -> Read {
+    let mut reader = Reader { kernel, scratch, budget: MAX_OBJECTS, unreadable: Vec::new() };
+    let used = totals.sem.map(|sem| Used { objects: sem.arrays, max_index: sem.max_index });
+    let (sem, sem_file) = reader.kind(used, parse_sem, |kernel, index| kernel.sem_stat(index));
+    let used = totals.shm.map(|shm| Used { objects: shm.segments, max_index: shm.max_index });
+    let (shm, _) = reader.kind(used, parse_shm, |kernel, index| kernel.shm_stat(index));
+    let used = totals.msg.map(|msg| Used { objects: msg.queues, max_index: msg.max_index });
+    let (mut msg, _) = reader.kind(used, parse_msg, |kernel, index| kernel.msg_stat(index));
+    if let Some((queues, _)) = &mut msg {
+        reader.add_qbytes(queues);
+    }
+    let left = |left: Option<u64>| left.unwrap_or(0);
+    Read {
+        left_out: LeftOut {
+            sem: left(sem.as_ref().map(|(_, left)| *left)),
+            shm: left(shm.as_ref().map(|(_, left)| *left)),
+            msg: left(msg.as_ref().map(|(_, left)| *left)),
+        },
+        sem: sem.map(|(objects, _)| objects),
+        shm: shm.map(|(objects, _)| objects),
+        msg: msg.map(|(objects, _)| objects),
+        unreadable: reader.unreadable,
+        proc_sem: sem_file,
+    }
+}
+
+/// Bytes of a file of /proc/sysvipc at most: the object budget at 200 bytes a line, and half as much again.
+const MAX_FILE: usize = 32 << 20;
+
+/// Indices asked at most where `/proc/sysvipc` is hidden; `ipcmni_extend` allows sixteen times as many, which would take
+/// seconds. Objects beyond are counted as left out.
+const MAX_INDICES: u32 = 1 << 20;
+
+/// What `*_INFO` says of one kind.
+#[derive(Clone, Copy)]
+struct Used {
+    objects: u64,
+    max_index: u32,
+}
+
+/// Objects of one kind, and how many were left out.
+type Objects<T> = Option<(Vec<T>, u64)>;
+
+struct Reader<'a> {
+    kernel: &'a mut dyn Kernel,
+    scratch: &'a mut Scratch,
+    budget: usize,
+    unreadable: Vec<Unreadable>,
+}
+
+impl Reader<'_> {
+    /// The objects of one kind, and what its file gave.
+    fn kind<T: Object>(
+        &mut self,
+        used: Result<Used, Errno>,
+        parse: fn(&[u8], Extent) -> Result<Listing<T>, ParseError>,
+        stat: fn(&mut dyn Kernel, u32) -> Result<T, Errno>,
+    ) -> (Objects<T>, Result<(), Errno>) {
+        let file = path(T::KIND);
+        let objects = match self.kernel.read(file, MAX_FILE, &mut self.scratch.buffer) {
+            Ok(whole) => (self.parsed(used, whole, parse), Ok(())),
+            Err(errno) if is_hidden(errno) => (self.by_index(used, errno, stat), Err(errno)),
+            Err(errno) => {
+                self.unreadable.push(because(file, 0, errno));
+                (None, Err(errno))
+            }
+        };
+        if let Some((listed, _)) = &objects.0 {
+            self.budget = self.budget.saturating_sub(listed.len());
+        }
+        objects
+    }
+
+    fn parsed<T: Object>(
+        &mut self,
+        used: Result<Used, Errno>,
+        whole: bool,
+        parse: fn(&[u8], Extent) -> Result<Listing<T>, ParseError>,
+    ) -> Objects<T> {
+        match parse(&self.scratch.buffer, Extent { budget: self.budget, whole }) {
+            Ok(listing) => {
+                if !listing.lacking.is_empty() {
+                    let lacking = format!("no column {}: reads 0", listing.lacking.join(", no column "));
+                    self.unreadable.push(because(path(T::KIND), 1, lacking));
+                }
+                let more = match used {
+                    Ok(used) if !whole => used.objects.saturating_sub(count(&listing.objects)),
+                    _ => 0,
+                };
+                Some((listing.objects, listing.left_out.max(more)))
+            }
+            Err(error) => {
+                self.unreadable.push(because(error.file, error.line, error.problem));
+                None
+            }
+        }
+    }
+
+    /// Asks for each index up to the highest in use: the order of `/proc/sysvipc` too.
+    fn by_index<T: Object>(
+        &mut self,
+        used: Result<Used, Errno>,
+        file: Errno,
+        stat: fn(&mut dyn Kernel, u32) -> Result<T, Errno>,
+    ) -> Objects<T> {
+        let name = T::KIND.name().to_ascii_uppercase();
+        let used = match used {
+            Ok(used) => used,
+            Err(errno) => {
+                self.unreadable.push(because(path(T::KIND), 0, format!("{file}; {name}_INFO: {errno}")));
+                return None;
+            }
+        };
+        let mut objects = Vec::new();
+        let last = used.max_index.min(MAX_INDICES);
+        for index in 0..=last {
+            if objects.len() >= self.budget {
+                break;
+            }
+            match stat(self.kernel, index) {
+                Ok(object) => objects.push(object),
+                // Nothing at that index, or no longer.
+                Err(Errno::EINVAL | Errno::EIDRM) => {}
+                Err(errno) => {
+                    let error = format!("{file}; {name}_STAT_ANY of index {index}: {errno}");
+                    self.unreadable.push(because(path(T::KIND), 0, error));
+                    return None;
+                }
+            }
+        }
+        if T::KIND == Kind::Shm && !objects.is_empty() {
+            let error = format!("{file}; SHM_STAT_ANY has no rss, no swap: read 0");
+            self.unreadable.push(because(path(T::KIND), 0, error));
+        }
+        let cut = objects.len() >= self.budget || last < used.max_index;
+        let left_out = if cut { used.objects.saturating_sub(count(&objects)) } else { 0 };
+        Some((objects, left_out))
+    }
+
+    /// `msg_qbytes`, which the file lacks, by index. What another queue took the place of meanwhile stays unknown.
+    fn add_qbytes(&mut self, queues: &mut [MsgQueue]) {
+        for queue in queues.iter_mut().filter(|queue| queue.qbytes.is_none()) {
+            for wide in [self.scratch.wide_index, !self.scratch.wide_index] {
+                let mask = if wide { WIDE_INDEX } else { NARROW_INDEX };
+                match self.kernel.msg_stat(queue.msqid.cast_unsigned() & mask) {
+                    Ok(answer) if answer.msqid == queue.msqid => {
+                        queue.qbytes = answer.qbytes;
+                        self.scratch.wide_index = wide;
+                        break;
+                    }
+                    Ok(_) | Err(Errno::EINVAL | Errno::EIDRM | Errno::EACCES) => {}
+                    // The call is refused altogether, which the totals say.
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+}
+
+/// An id is a sequence number above the index, which has 15 bits, or 24 with `ipcmni_extend` (`ipc/util.h`).
+const NARROW_INDEX: u32 = 0x7fff;
+const WIDE_INDEX: u32 = 0xff_ffff;
+
+/// Whether the file is not to be had here, rather than that this agent is short of something just now.
+fn is_hidden(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::EACCES | Errno::EPERM | Errno::ENOTDIR)
+}
+
+fn count<T>(objects: &[T]) -> u64 {
+    u64::try_from(objects.len()).unwrap_or(u64::MAX)
+}
