@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
 use super::binaries;
@@ -29,7 +29,7 @@ pub struct Postgres {
     options: PgConnectOptions,
     layout: Layout,
     account: Account,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     watching: JoinHandle<Result<(), EmbeddedError>>,
 }
 
@@ -47,11 +47,11 @@ pub struct OwnSegment {
 impl Postgres {
     /// Finds the binaries, makes the cluster if there is none, and starts the server or takes it over. `say` gets a
     /// line for each step that takes long. `data_dir` must exist, and the caller must hold its lock. Once `stopping`
-    /// says true, what was begun is ended and the answer is [`EmbeddedError::Stopped`].
+    /// is cancelled, what was begun is ended and the answer is [`EmbeddedError::Stopped`].
     pub async fn start(
         data_dir: &Path,
         say: impl Fn(&str),
-        mut stopping: watch::Receiver<bool>,
+        stopping: &CancellationToken,
     ) -> Result<Self, EmbeddedError> {
         let account = Account::choose(&data_dir.join("postgres"))?;
         account.check_reaches(data_dir)?;
@@ -67,13 +67,13 @@ impl Postgres {
             ));
             tokio::select! {
                 made = cluster::make(&layout, &programs) => made?,
-                () = told(&mut stopping) => return Err(EmbeddedError::Stopped),
+                () = stopping.cancelled() => return Err(EmbeddedError::Stopped),
             }
         }
         let mut server = Server::take_or_start(&layout, &programs).await?;
         let ready = tokio::select! {
             ready = server.ready() => ready,
-            () = told(&mut stopping) => Err(EmbeddedError::Stopped),
+            () = stopping.cancelled() => Err(EmbeddedError::Stopped),
         };
         if let Err(e) = ready {
             // The error says more than what stopping could add.
@@ -81,8 +81,8 @@ impl Postgres {
             return Err(e);
         }
         let options = server.options();
-        let (stop, stopped) = watch::channel(false);
-        let watching = tokio::spawn(watch_over(server, layout.clone(), programs, stopped));
+        let stop = CancellationToken::new();
+        let watching = tokio::spawn(watch_over(server, layout.clone(), programs, stop.clone()));
         Ok(Self { options, layout, account, stop, watching })
     }
 
@@ -99,7 +99,7 @@ impl Postgres {
 
     /// Stops the server and waits until it is gone: at most about 10 s, usually far less than one.
     pub async fn stop(mut self) -> Result<(), EmbeddedError> {
-        let _ = self.stop.send(true);
+        self.stop.cancel();
         (&mut self.watching).await.unwrap_or(Ok(()))
     }
 }
@@ -115,20 +115,20 @@ async fn watch_over(
     mut server: Server,
     layout: Layout,
     programs: Programs,
-    mut stopped: watch::Receiver<bool>,
+    stopped: CancellationToken,
 ) -> Result<(), EmbeddedError> {
     loop {
-        if !sleep_unless_stopped(WATCH, &mut stopped).await {
+        if !sleep_unless_stopped(WATCH, &stopped).await {
             return server.stop().await;
         }
         let Some(how) = server.ended() else { continue };
         tracing::warn!(pid = server.pid(), how, "PostgreSQL ended by itself: starting it again");
         let mut wait = BACKOFF.0;
         loop {
-            if !sleep_unless_stopped(jittered(wait), &mut stopped).await {
+            if !sleep_unless_stopped(jittered(wait), &stopped).await {
                 return server.stop().await;
             }
-            match restart(&layout, &programs, &mut server, &mut stopped).await {
+            match restart(&layout, &programs, &mut server, &stopped).await {
                 Ok(()) => break,
                 Err(e) => tracing::warn!(error = %e, "PostgreSQL does not start yet"),
             }
@@ -142,7 +142,7 @@ async fn restart(
     layout: &Layout,
     programs: &Programs,
     server: &mut Server,
-    stopped: &mut watch::Receiver<bool>,
+    stopped: &CancellationToken,
 ) -> Result<(), EmbeddedError> {
     *server = Server::take_or_start(layout, programs).await?;
     tokio::select! {
@@ -152,20 +152,13 @@ async fn restart(
             }
             ready
         }
-        () = told(stopped) => Ok(()),
+        () = stopped.cancelled() => Ok(()),
     }
 }
 
 /// `false` = told to stop.
-async fn sleep_unless_stopped(time: Duration, stopped: &mut watch::Receiver<bool>) -> bool {
-    tokio::time::timeout(time, told(stopped)).await.is_err()
-}
-
-/// Returns when told to stop. An owner that went away without a word has not told, so this waits for ever.
-async fn told(stopped: &mut watch::Receiver<bool>) {
-    if stopped.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
+async fn sleep_unless_stopped(time: Duration, stopped: &CancellationToken) -> bool {
+    tokio::time::timeout(time, stopped.cancelled()).await.is_err()
 }
 
 /// Between half of it and the whole.

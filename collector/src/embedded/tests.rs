@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, Row as _};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::error::EmbeddedError;
 use super::postmaster::{self, Found};
@@ -22,8 +22,7 @@ fn data_dir() -> tempfile::TempDir {
 }
 
 async fn start(data_dir: &Path) -> Postgres {
-    let (_never, stopping) = watch::channel(false);
-    Postgres::start(data_dir, |_| {}, stopping).await.unwrap()
+    Postgres::start(data_dir, |_| {}, &CancellationToken::new()).await.unwrap()
 }
 
 fn pid(data_dir: &Path) -> u32 {
@@ -128,11 +127,8 @@ async fn a_pid_file_whose_pid_lives_again_as_something_else_is_no_obstacle() {
 #[tokio::test(flavor = "multi_thread")]
 async fn told_to_stop_while_making_the_cluster_it_leaves_none() {
     let dir = data_dir();
-    let (stop, stopping) = watch::channel(false);
-    let said = move |_: &str| {
-        stop.send(true).unwrap();
-    };
-    let ended = Postgres::start(dir.path(), said, stopping).await;
+    let stopping = CancellationToken::new();
+    let ended = Postgres::start(dir.path(), |_| stopping.cancel(), &stopping).await;
     assert!(matches!(ended, Err(EmbeddedError::Stopped)));
     assert!(!dir.path().join("postgres").exists());
     let postgres = start(dir.path()).await;
@@ -161,8 +157,7 @@ async fn a_lost_password_is_said_and_nothing_is_overwritten() {
     let dir = data_dir();
     start(dir.path()).await.stop().await.unwrap();
     fs::remove_file(dir.path().join("postgres.password")).unwrap();
-    let (_never, stopping) = watch::channel(false);
-    let error = Postgres::start(dir.path(), |_| {}, stopping).await.err().unwrap();
+    let error = Postgres::start(dir.path(), |_| {}, &CancellationToken::new()).await.err().unwrap();
     assert!(matches!(error, EmbeddedError::Password { .. }), "{error}");
     assert!(dir.path().join("postgres/PG_VERSION").exists());
 }

@@ -4,6 +4,8 @@ use sqlx::PgConnection;
 
 use super::StoreError;
 
+const INSERT_SQL: &str = "INSERT INTO audit (at_ms, who, what, subject) VALUES ($1, $2, $3, $4)";
+
 /// One thing that somebody did.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
@@ -19,7 +21,7 @@ pub struct Entry<'a> {
 
 /// Adds an entry.
 pub async fn insert(connection: &mut PgConnection, entry: Entry<'_>) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO audit (at_ms, who, what, subject) VALUES ($1, $2, $3, $4)")
+    sqlx::query(INSERT_SQL)
         .bind(entry.at_ms)
         .bind(entry.who)
         .bind(entry.what)

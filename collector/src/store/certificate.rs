@@ -5,6 +5,13 @@ use sqlx::{PgConnection, Row as _};
 use super::StoreError;
 use crate::host::HostId;
 
+const INSERT_SQL: &str = "INSERT INTO certificate
+    (serial, host_id, token_id, spki_sha256, not_before_ms, not_after_ms, der, revoked_ms)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
+const BOUGHT_WITH_SQL: &str = "SELECT serial, host_id, not_before_ms, not_after_ms, der, revoked_ms
+    FROM certificate WHERE token_id = $1 AND spki_sha256 = $2";
+
 /// A certificate that was signed for a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCertificate {
@@ -28,21 +35,17 @@ pub struct StoredCertificate {
 
 /// Adds a certificate.
 pub async fn insert(connection: &mut PgConnection, certificate: &StoredCertificate) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO certificate \
-         (serial, host_id, token_id, spki_sha256, not_before_ms, not_after_ms, der, revoked_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(&certificate.serial)
-    .bind(certificate.host.0)
-    .bind(&certificate.token_id)
-    .bind(certificate.spki_sha256.as_slice())
-    .bind(certificate.not_before_ms)
-    .bind(certificate.not_after_ms)
-    .bind(&certificate.der)
-    .bind(certificate.revoked_ms)
-    .execute(connection)
-    .await?;
+    sqlx::query(INSERT_SQL)
+        .bind(&certificate.serial)
+        .bind(certificate.host.0)
+        .bind(&certificate.token_id)
+        .bind(certificate.spki_sha256.as_slice())
+        .bind(certificate.not_before_ms)
+        .bind(certificate.not_after_ms)
+        .bind(&certificate.der)
+        .bind(certificate.revoked_ms)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -52,14 +55,8 @@ pub async fn bought_with(
     token_id: &str,
     spki_sha256: &[u8; 32],
 ) -> Result<Option<StoredCertificate>, StoreError> {
-    let row = sqlx::query(
-        "SELECT serial, host_id, not_before_ms, not_after_ms, der, revoked_ms \
-         FROM certificate WHERE token_id = $1 AND spki_sha256 = $2",
-    )
-    .bind(token_id)
-    .bind(spki_sha256.as_slice())
-    .fetch_optional(connection)
-    .await?;
+    let row =
+        sqlx::query(BOUGHT_WITH_SQL).bind(token_id).bind(spki_sha256.as_slice()).fetch_optional(connection).await?;
     row.map(|row| {
         Ok(StoredCertificate {
             serial: row.try_get("serial")?,

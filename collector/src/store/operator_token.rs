@@ -4,6 +4,14 @@ use sqlx::{PgConnection, Row as _};
 
 use super::{Db, StoreError};
 
+const INSERT_SQL: &str = "INSERT INTO operator_token (token_id, name, role, secret_sha256, created_ms, revoked_ms)
+    VALUES ($1, $2, $3, $4, $5, $6)";
+
+const FIND_SQL: &str =
+    "SELECT name, role, secret_sha256, created_ms, revoked_ms FROM operator_token WHERE token_id = $1";
+
+const REVOKE_SQL: &str = "UPDATE operator_token SET revoked_ms = CASE WHEN revoked_ms IS NULL THEN $2 ELSE revoked_ms END WHERE token_id = $1 RETURNING revoked_ms";
+
 /// An operator's credential as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredOperator {
@@ -23,28 +31,21 @@ pub struct StoredOperator {
 
 /// Adds a credential.
 pub async fn insert(connection: &mut PgConnection, operator: &StoredOperator) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO operator_token (token_id, name, role, secret_sha256, created_ms, revoked_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(&operator.id)
-    .bind(&operator.name)
-    .bind(&operator.role)
-    .bind(operator.secret_sha256.as_slice())
-    .bind(operator.created_ms)
-    .bind(operator.revoked_ms)
-    .execute(connection)
-    .await?;
+    sqlx::query(INSERT_SQL)
+        .bind(&operator.id)
+        .bind(&operator.name)
+        .bind(&operator.role)
+        .bind(operator.secret_sha256.as_slice())
+        .bind(operator.created_ms)
+        .bind(operator.revoked_ms)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
 /// The credential of this id.
 pub async fn find(db: &Db, id: &str) -> Result<Option<StoredOperator>, StoreError> {
-    let row =
-        sqlx::query("SELECT name, role, secret_sha256, created_ms, revoked_ms FROM operator_token WHERE token_id = $1")
-            .bind(id)
-            .fetch_optional(&db.pool)
-            .await?;
+    let row = sqlx::query(FIND_SQL).bind(id).fetch_optional(&db.pool).await?;
     row.map(|row| {
         let digest: Vec<u8> = row.try_get("secret_sha256")?;
         let digest = digest.try_into();
@@ -63,12 +64,6 @@ pub async fn find(db: &Db, id: &str) -> Result<Option<StoredOperator>, StoreErro
 
 /// Revokes a credential; `false` if there is none of this id. One revoked before keeps its time.
 pub async fn revoke(connection: &mut PgConnection, id: &str, now_ms: i64) -> Result<bool, StoreError> {
-    let revoked: Option<i64> = sqlx::query_scalar(
-        "UPDATE operator_token SET revoked_ms = coalesce(revoked_ms, $2) WHERE token_id = $1 RETURNING revoked_ms",
-    )
-    .bind(id)
-    .bind(now_ms)
-    .fetch_optional(connection)
-    .await?;
+    let revoked: Option<i64> = sqlx::query_scalar(REVOKE_SQL).bind(id).bind(now_ms).fetch_optional(connection).await?;
     Ok(revoked.is_some())
 }
