@@ -48,9 +48,20 @@
 //!
 //! **Columns.** A row says how it differs from what is expected: bit i of `which` tells that column i does, and then
 //! comes the difference modulo 2^64 (narrower numbers are widened, signed ones by their sign), never 0. Expected is the
-//! row before in the same list, its id + 1; for the first row, zeros, but the body's wall time in whole seconds (towards
-//! the past) for each time column. Limits expect the last limits in the body, or zeros; totals expect zeros. The columns
-//! and their order are in `rows.rs`: what moves most has the low bits.
+//! row before in the same list, its id + 1; for the first row zeros, but for each time column the body's wall time in
+//! whole seconds (towards the past). Limits expect the last limits in the body, or zeros; totals expect zeros. gid and
+//! cuid stand less the uid, cgid less the gid, modulo 2^64. The columns, what moves most first:
+//! ```text
+//! sem     semid key ctime otime nsems uid gid cuid cgid perms
+//! shm     shmid key ctime atime dtime lpid nattch size rss cpid uid gid cuid cgid perms swap
+//! msg     msqid key ctime stime rtime lspid lrpid cbytes qnum uid gid cuid cgid perms known qbytes
+//!         (known = 1 if qbytes is; else both are 0)
+//! limits  semmsl semmns semopm semmni semvmx shmmax shmall shmmni shmmin msgmax msgmnb msgmni
+//! totals  sem_arrays semaphores shm_segments shm_pages shm_resident msg_queues msg_messages msg_bytes shm_swapped
+//!         swap_attempts swap_successes
+//! ```
+//! Measured on a busy day of 65 objects: a keyframe takes 1.1 KiB, a changed row 19 bytes; owner columns less the uid
+//! are worth a fifth of that, times as ages 1 % (so they are not).
 //!
 //! **Invariants**
 //! - C1 The same value gives the same bytes: bodies are hashed.
@@ -72,6 +83,8 @@
 mod body;
 mod delta;
 mod error;
+#[cfg(test)]
+mod golden;
 mod record;
 mod rows;
 mod state;

@@ -7,7 +7,7 @@ use super::varint::{Reader, Writer};
 use crate::limits::{Limits, Totals};
 use crate::object::{Key, MsgQueue, Owner, Perms, SemArray, ShmSegment};
 
-/// A row: narrower numbers widened, signed ones by their sign. Columns beyond a row's own are 0.
+/// A row: narrower numbers widened, signed ones by their sign, groups and creator less the owner. Columns beyond a row's own are 0.
 pub(super) type Columns = [u64; 16];
 
 /// What can be a row.
@@ -22,22 +22,17 @@ pub(super) trait Row: Sized {
 
 /// A row of a list: its first column is its id.
 pub(super) trait ObjectRow: Row {
-    /// How many columns after id and key are times: what the first row's are expected to be is the body's time.
+    /// How many columns after id and key are times.
     const TIMES: usize;
     /// The fewest bytes a row takes.
     const LEAST: usize = 1;
-
-    fn first_expected(seconds: i64) -> Columns {
-        let mut columns = [0; 16];
-        columns[2..2 + Self::TIMES].fill(seconds.cast_unsigned());
-        columns
-    }
 }
 
 /// A column whose number does not fit its type.
 #[derive(Debug)]
 pub(super) struct BadColumn {
     column: usize,
+    value: u64,
     low: i64,
     high: i64,
 }
@@ -64,10 +59,10 @@ pub(super) fn read_row<T: Row>(bytes: &mut Reader<'_>, expected: &Columns) -> Re
             difference => columns[i] = columns[i].wrapping_add(difference.cast_unsigned()),
         }
     }
-    let row = T::from_columns(&columns).map_err(|BadColumn { column, low, high }| CodecError::OutOfRange {
+    let row = T::from_columns(&columns).map_err(|BadColumn { column, value, low, high }| CodecError::OutOfRange {
         offset,
         what: T::COLUMNS[column],
-        value: columns[column].cast_signed(),
+        value: value.cast_signed(),
         low,
         high,
     })?;
@@ -78,8 +73,11 @@ pub(super) fn read_row<T: Row>(bytes: &mut Reader<'_>, expected: &Columns) -> Re
 pub(super) struct Neighbours(Columns);
 
 impl Neighbours {
+    /// The first row is expected to be zeros with the times of the body.
     pub(super) fn new<T: ObjectRow>(seconds: i64) -> Self {
-        Self(T::first_expected(seconds))
+        let mut first = [0; 16];
+        first[2..2 + T::TIMES].fill(seconds.cast_unsigned());
+        Self(first)
     }
 
     pub(super) fn write<T: ObjectRow>(&mut self, out: &mut Writer, row: &T) {
@@ -117,20 +115,37 @@ fn wide(value: i32) -> u64 {
 }
 
 fn unsigned(columns: &Columns, column: usize) -> Result<u32, BadColumn> {
-    u32::try_from(columns[column]).map_err(|_| BadColumn { column, low: 0, high: u32::MAX.into() })
+    unsigned_value(columns[column], column)
+}
+
+fn unsigned_value(value: u64, column: usize) -> Result<u32, BadColumn> {
+    u32::try_from(value).map_err(|_| BadColumn { column, value, low: 0, high: u32::MAX.into() })
 }
 
 fn signed(columns: &Columns, column: usize) -> Result<i32, BadColumn> {
-    let narrow = i32::try_from(columns[column].cast_signed());
-    narrow.map_err(|_| BadColumn { column, low: i32::MIN.into(), high: i32::MAX.into() })
+    let value = columns[column];
+    i32::try_from(value.cast_signed()).map_err(|_| BadColumn {
+        column,
+        value,
+        low: i32::MIN.into(),
+        high: i32::MAX.into(),
+    })
+}
+
+/// gid and cuid less the uid, cgid less the gid: mostly 0.
+fn owner_columns(owner: &Owner) -> [u64; 4] {
+    let [uid, gid, cuid, cgid] = [owner.uid, owner.gid, owner.cuid, owner.cgid].map(u64::from);
+    [uid, gid.wrapping_sub(uid), cuid.wrapping_sub(uid), cgid.wrapping_sub(gid)]
 }
 
 fn owner(columns: &Columns, first: usize) -> Result<Owner, BadColumn> {
+    let (uid, gid) = (columns[first], columns[first].wrapping_add(columns[first + 1]));
+    let of = |column, value| unsigned_value(value, column);
     Ok(Owner {
-        uid: unsigned(columns, first)?,
-        gid: unsigned(columns, first + 1)?,
-        cuid: unsigned(columns, first + 2)?,
-        cgid: unsigned(columns, first + 3)?,
+        uid: of(first, uid)?,
+        gid: of(first + 1, gid)?,
+        cuid: of(first + 2, uid.wrapping_add(columns[first + 2]))?,
+        cgid: of(first + 3, gid.wrapping_add(columns[first + 3]))?,
     })
 }
 
@@ -139,7 +154,7 @@ impl Row for SemArray {
         &["semid", "key", "ctime", "otime", "nsems", "uid", "gid", "cuid", "cgid", "perms"];
 
     fn columns(&self) -> Columns {
-        let Owner { uid, gid, cuid, cgid } = self.owner;
+        let [uid, gid, cuid, cgid] = owner_columns(&self.owner);
         let mut out = [0; 16];
         out[..10].copy_from_slice(&[
             wide(self.semid),
@@ -147,10 +162,10 @@ impl Row for SemArray {
             self.ctime.cast_unsigned(),
             self.otime.cast_unsigned(),
             self.nsems.into(),
-            uid.into(),
-            gid.into(),
-            cuid.into(),
-            cgid.into(),
+            uid,
+            gid,
+            cuid,
+            cgid,
             self.perms.0.into(),
         ]);
         out
@@ -180,7 +195,7 @@ impl Row for ShmSegment {
     ];
 
     fn columns(&self) -> Columns {
-        let Owner { uid, gid, cuid, cgid } = self.owner;
+        let [uid, gid, cuid, cgid] = owner_columns(&self.owner);
         [
             wide(self.shmid),
             wide(self.key.0),
@@ -192,10 +207,10 @@ impl Row for ShmSegment {
             self.size,
             self.rss,
             wide(self.cpid),
-            uid.into(),
-            gid.into(),
-            cuid.into(),
-            cgid.into(),
+            uid,
+            gid,
+            cuid,
+            cgid,
             self.perms.0.into(),
             self.swap,
         ]
@@ -246,7 +261,7 @@ impl Row for MsgQueue {
     ];
 
     fn columns(&self) -> Columns {
-        let Owner { uid, gid, cuid, cgid } = self.owner;
+        let [uid, gid, cuid, cgid] = owner_columns(&self.owner);
         [
             wide(self.msqid),
             wide(self.key.0),
@@ -257,10 +272,10 @@ impl Row for MsgQueue {
             wide(self.lrpid),
             self.cbytes,
             self.qnum,
-            uid.into(),
-            gid.into(),
-            cuid.into(),
-            cgid.into(),
+            uid,
+            gid,
+            cuid,
+            cgid,
             self.perms.0.into(),
             self.qbytes.is_some().into(),
             self.qbytes.unwrap_or(0),
@@ -283,8 +298,8 @@ impl Row for MsgQueue {
             qbytes: match (c[14], c[15]) {
                 (1, qbytes) => Some(qbytes),
                 (0, 0) => None,
-                (0, _) => return Err(BadColumn { column: 15, low: 0, high: 0 }),
-                _ => return Err(BadColumn { column: 14, low: 0, high: 1 }),
+                (0, value) => return Err(BadColumn { column: 15, value, low: 0, high: 0 }),
+                (value, _) => return Err(BadColumn { column: 14, value, low: 0, high: 1 }),
             },
         })
     }
