@@ -154,4 +154,14 @@ pub enum DeltaError {
         /// Into how many.
         len: usize,
     },
+    /// The later state would hold more than one state may.
+    #[error("the delta leads to a state of {count} {what}, the bound is {bound}")]
+    TooMany {
+        /// What there would be too many of.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// The bound.
+        bound: usize,
+    },
 }

@@ -46,6 +46,23 @@ pub struct State {
     pub namespaces: Vec<Namespace>,
 }
 
+impl State {
+    /// The most rows of objects, names and unreadable sources in one state, and in one packed body, all lists
+    /// together: ten times the agent's budget.
+    pub const MAX_ENTRIES: usize = 1 << 20;
+    /// The most namespaces, likewise: all that a machine was seen to hold (96,000), and a third more.
+    pub const MAX_NAMESPACES: usize = 1 << 17;
+
+    /// How many entries this state has.
+    pub fn entries(&self) -> usize {
+        let rows = |n: &Namespace| {
+            let lists = [n.sem.as_ref().map(Vec::len), n.shm.as_ref().map(Vec::len), n.msg.as_ref().map(Vec::len)];
+            n.unreadable.len() + lists.into_iter().flatten().sum::<usize>()
+        };
+        self.users.len() + self.groups.len() + self.namespaces.iter().map(rows).sum::<usize>()
+    }
+}
+
 /// Which IPC namespace: the inode people see, and what keeps two that reused one inode apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NamespaceId {

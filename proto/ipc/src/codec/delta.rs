@@ -2,13 +2,13 @@
 
 use alloc::vec::Vec;
 
+use super::CodecError;
 use super::rows::{Neighbours, ObjectRow, read_list, write_list};
 use super::state::{self, Context};
 use super::varint::{Reader, Writer};
-use super::{CodecError, MAX_ENTRIES, MAX_NAMESPACES};
 use crate::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta};
 use crate::object::Object;
-use crate::snapshot::BootId;
+use crate::snapshot::{BootId, State};
 use crate::text::HostText;
 
 pub(super) fn write_delta(out: &mut Writer, context: &mut Context, delta: &Delta) {
@@ -53,7 +53,7 @@ pub(super) fn read_delta(bytes: &mut Reader<'_>, context: &mut Context) -> Resul
         groups: if which(6) { read_names(bytes)? } else { Vec::new() },
         namespaces: if which(7) {
             let offset = bytes.offset();
-            match bytes.count("changed namespaces", MAX_NAMESPACES, 3)? {
+            match bytes.count("changed namespaces", State::MAX_NAMESPACES, 3)? {
                 0 => return Err(CodecError::NotCanonical { offset, what: "changed namespaces" }),
                 count => bytes.list(count, |bytes| read_namespace(bytes, context))?,
             }
@@ -78,7 +78,7 @@ fn write_names(out: &mut Writer, names: &[(u32, Option<HostText>)]) {
 
 fn read_names(bytes: &mut Reader<'_>) -> Result<Vec<(u32, Option<HostText>)>, CodecError> {
     let offset = bytes.offset();
-    let count = bytes.entries("changed names", MAX_ENTRIES, 2)?;
+    let count = bytes.entries("changed names", State::MAX_ENTRIES, 2)?;
     if count == 0 {
         return Err(CodecError::NotCanonical { offset, what: "changed names" });
     }
@@ -245,7 +245,7 @@ fn read_edits<T: ObjectRow + Object>(bytes: &mut Reader<'_>, seconds: i64) -> Re
         1 => Ok(ListChange::Unreadable),
         2 => Ok(ListChange::Whole(read_list(bytes, seconds)?)),
         _ => {
-            let count = bytes.entries("removed rows", MAX_ENTRIES, 1)?;
+            let count = bytes.entries("removed rows", State::MAX_ENTRIES, 1)?;
             let mut next = 0;
             let removed = bytes.list(count, |bytes| {
                 let id: i32 = read_step(bytes, "the id of a removed row", next)?;
@@ -253,7 +253,7 @@ fn read_edits<T: ObjectRow + Object>(bytes: &mut Reader<'_>, seconds: i64) -> Re
                 Ok(id)
             })?;
             let changed = read_list(bytes, seconds)?;
-            let count = bytes.entries("added rows", MAX_ENTRIES, 1 + T::LEAST)?;
+            let count = bytes.entries("added rows", State::MAX_ENTRIES, 1 + T::LEAST)?;
             let mut next = 0;
             let mut neighbours = Neighbours::new::<T>(seconds);
             let added = bytes.list(count, |bytes| {

@@ -70,8 +70,9 @@
 //! - C3 Every body within the bounds unpacks to itself, every number of its type included.
 //! - C4 No input panics.
 //! - C5 Memory is taken as rows are read, never as a count claims: a count is refused if the bytes that are left cannot
-//!   hold it, and a body holds at most [`MAX_ENTRIES`] rows, names and unreadable sources and [`MAX_NAMESPACES`]
-//!   namespaces, whatever its lists say. Packing does not check bounds; the agent's budget lies far below them.
+//!   hold it, and a body holds at most `State::MAX_ENTRIES` rows, names and unreadable sources and
+//!   `State::MAX_NAMESPACES` namespaces, whatever its lists say. Packing does not check bounds; the agent's budget lies
+//!   far below them.
 //! - C6 An unknown version, kind, code or bit is refused, and so is what follows the end.
 //! - C7 A body needs no other to be read: differences are to what stands in it.
 //! - C8 The bytes of `testdata/v1` never change.
@@ -95,9 +96,3 @@ mod varint;
 pub use body::{decode_at, decode_body, encode_body};
 pub use error::CodecError;
 pub use record::{decode_record, encode_record};
-
-/// The most rows, names and unreadable sources in one body, all lists together: ten times the agent's budget.
-pub const MAX_ENTRIES: usize = 1 << 20;
-
-/// The most namespaces in one body: all that a machine was seen to hold (96,000), and a third more.
-pub const MAX_NAMESPACES: usize = 1 << 17;

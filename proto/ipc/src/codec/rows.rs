@@ -6,6 +6,7 @@ use super::CodecError;
 use super::varint::{Reader, Writer};
 use crate::limits::{Limits, Totals};
 use crate::object::{Key, MsgQueue, Owner, Perms, SemArray, ShmSegment};
+use crate::snapshot::State;
 
 /// A row: narrower numbers widened, signed ones by their sign, groups and creator less the owner. Columns beyond a row's own are 0.
 pub(super) type Columns = [u64; 16];
@@ -105,7 +106,7 @@ pub(super) fn write_list<T: ObjectRow>(out: &mut Writer, rows: &[T], seconds: i6
 }
 
 pub(super) fn read_list<T: ObjectRow>(bytes: &mut Reader<'_>, seconds: i64) -> Result<Vec<T>, CodecError> {
-    let count = bytes.entries("rows", super::MAX_ENTRIES, T::LEAST)?;
+    let count = bytes.entries("rows", State::MAX_ENTRIES, T::LEAST)?;
     let mut neighbours = Neighbours::new::<T>(seconds);
     bytes.list(count, |bytes| neighbours.read(bytes))
 }

@@ -3,9 +3,9 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::CodecError;
 use super::rows::{Columns, Row, read_list, read_row, write_list, write_row};
 use super::varint::{Reader, Writer};
-use super::{CodecError, MAX_ENTRIES, MAX_NAMESPACES};
 use crate::availability::{Availability, SysvipcState};
 use crate::limits::{Limits, Totals};
 use crate::snapshot::{BootId, LeftOut, Namespace, NamespaceId, State, Unreadable};
@@ -49,7 +49,7 @@ pub(super) fn read_state(bytes: &mut Reader<'_>, context: &mut Context) -> Resul
         users: read_names(bytes)?,
         groups: read_names(bytes)?,
         namespaces: {
-            let count = bytes.count("namespaces", MAX_NAMESPACES, 4)?;
+            let count = bytes.count("namespaces", State::MAX_NAMESPACES, 4)?;
             bytes.list(count, |bytes| read_namespace(bytes, context))?
         },
     })
@@ -93,7 +93,7 @@ fn write_names(out: &mut Writer, names: &BTreeMap<u32, HostText>) {
 }
 
 fn read_names(bytes: &mut Reader<'_>) -> Result<BTreeMap<u32, HostText>, CodecError> {
-    let count = bytes.entries("names", MAX_ENTRIES, 2)?;
+    let count = bytes.entries("names", State::MAX_ENTRIES, 2)?;
     let mut names = BTreeMap::new();
     let mut next = 0;
     for _ in 0..count {

@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::{CodecError, MAX_NAMESPACES, decode_at, decode_body, decode_record, encode_body, encode_record};
+use super::{CodecError, decode_at, decode_body, decode_record, encode_body, encode_record};
 use crate::arbitrary;
 use crate::delta::Delta;
 use crate::record::{Body, Content, Record, RecordKind};
+use crate::snapshot::State;
 use crate::time::At;
 
 fn body(content: Content) -> Body {
@@ -144,7 +145,7 @@ fn c5_a_count_beyond_the_bytes_or_the_bound_is_refused_before_memory_is_taken() 
     assert_eq!(decode_body(RecordKind::Keyframe, &rows), refused);
     let namespaces = with(keyframe_start(), &[0xff; 9]);
     let refused = decode_body(RecordKind::Keyframe, &with(namespaces, &[1]));
-    let bound = MAX_NAMESPACES as u64;
+    let bound = State::MAX_NAMESPACES as u64;
     assert!(
         matches!(refused, Err(CodecError::TooLarge { what: "namespaces", value: u64::MAX, bound: b, .. }) if b == bound)
     );

@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::{CodecError, MAX_ENTRIES};
+use super::CodecError;
+use crate::snapshot::State;
 use crate::text::HostText;
 
 /// Packs. Cannot fail: every value has a form.
@@ -68,7 +69,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, len: bytes.len(), entries: MAX_ENTRIES }
+        Self { rest: bytes, len: bytes.len(), entries: State::MAX_ENTRIES }
     }
 
     pub(super) fn offset(&self) -> usize {

@@ -9,9 +9,10 @@ use crate::object::Object;
 use crate::snapshot::{Namespace, State};
 use crate::text::HostText;
 
-/// The later state. Fails if the delta does not fit the state (another base, or made up by a hostile peer).
+/// The later state. Fails if the delta does not fit the state (another base, or made up by a hostile peer), or if the
+/// later state exceeds what one state may hold: many small deltas could make a huge one.
 pub fn apply(before: &State, delta: &Delta) -> Result<State, DeltaError> {
-    Ok(State {
+    let after = State {
         boot_id: later(&before.boot_id, &delta.boot_id),
         interval_ms: later(&before.interval_ms, &delta.interval_ms),
         page_size: later(&before.page_size, &delta.page_size),
@@ -20,7 +21,14 @@ pub fn apply(before: &State, delta: &Delta) -> Result<State, DeltaError> {
         users: names("uid", &before.users, &delta.users)?,
         groups: names("gid", &before.groups, &delta.groups)?,
         namespaces: namespaces(&before.namespaces, &delta.namespaces)?,
-    })
+    };
+    within("rows and names", after.entries(), State::MAX_ENTRIES)?;
+    within("IPC namespaces", after.namespaces.len(), State::MAX_NAMESPACES)?;
+    Ok(after)
+}
+
+fn within(what: &'static str, count: usize, bound: usize) -> Result<(), DeltaError> {
+    if count > bound { Err(DeltaError::TooMany { what, count, bound }) } else { Ok(()) }
 }
 
 fn later<T: Clone>(before: &T, change: &Option<T>) -> T {

@@ -214,6 +214,17 @@ fn a_delta_that_does_not_fit_its_base_is_refused() {
     assert_eq!(apply(&base, &delta), Err(DeltaError::NoRows { kind: "sem", inode: 1 }));
 }
 
+#[test]
+fn small_deltas_cannot_make_a_state_beyond_the_bound() {
+    let full = (0..).take(State::MAX_ENTRIES).map(|semid| SemArray { semid, ..row("0") });
+    let before = state([namespace(1, Some(full.collect()))].into());
+    let one_more = ListChange::Edits { removed: Vec::new(), changed: Vec::new(), added: [(0, row("-1"))].into() };
+    let change = NamespaceChange { sem: one_more, ..change_of(1) };
+    let delta = Delta { namespaces: [NamespaceDelta::Changed(change)].into(), ..Delta::default() };
+    let (count, bound) = (State::MAX_ENTRIES + 1, State::MAX_ENTRIES);
+    assert_eq!(apply(&before, &delta), Err(DeltaError::TooMany { what: "rows and names", count, bound }));
+}
+
 proptest! {
     #[test]
     fn apply_undoes_diff((before, after) in arbitrary::states()) {
