@@ -85,6 +85,15 @@ pub enum StoreError {
         /// Table, column and value.
         what: String,
     },
+    /// Neither an answer nor an error came: what was asked may have been done or not.
+    #[error("the database did not answer within {seconds} s")]
+    Unanswered {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The task that asked ended early.
+    #[error("asking the database ended early: {0}")]
+    Interrupted(String),
     /// The server does not flush what it commits.
     #[error(
         "the PostgreSQL server runs with fsync = {fsync}: what it commits can be lost; set fsync = on in its \
@@ -103,6 +112,18 @@ impl StoreError {
             StoreError::Sql(sqlx::Error::Database(e)) => e.code().map(|c| c.into_owned()),
             _ => None,
         }
+    }
+
+    /// Whether the server itself said so: then its connection is still good.
+    pub fn from_server(&self) -> bool {
+        matches!(self, StoreError::Sql(sqlx::Error::Database(_)))
+    }
+
+    /// Whether asking again later can help: everything but what the server says of statements and values (SQLSTATE
+    /// classes 22, 23 and 42) and values that cannot be read.
+    pub fn may_pass(&self) -> bool {
+        let lasting = self.sqlstate().is_some_and(|c| ["22", "23", "42"].iter().any(|class| c.starts_with(class)));
+        !lasting && !matches!(self, StoreError::Corrupt { .. } | StoreError::NotDurable { .. })
     }
 
     /// Serialization failure or deadlock: the whole transaction may be tried again.

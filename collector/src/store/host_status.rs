@@ -33,7 +33,9 @@ const UPSERT_SQL: &str = "INSERT INTO host_status AS s (host_id, last_seen_ms, s
 const OWN_SQL: &str = "SELECT host_id FROM stream WHERE host_id = ANY ($1) AND session = ANY ($2)
     GROUP BY host_id ORDER BY host_id";
 
-const DISCONNECT_SQL: &str = "UPDATE host_status SET disconnected_ms = $3 WHERE host_id = $1 AND session = $2";
+const DISCONNECT_SQL: &str = "UPDATE host_status AS s SET disconnected_ms = $3
+    FROM unnest($1::bigint[], $2::bigint[]) AS e (host_id, session)
+    WHERE s.host_id = e.host_id AND s.session = e.session";
 
 /// The present of one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,9 +124,14 @@ pub async fn owned(tx: &mut Write<'_>, hosts: &[(HostId, Session)]) -> Result<Ve
     Ok(own.into_iter().map(HostId).collect())
 }
 
-/// Says that a session ended, if it is still the host's.
-pub async fn disconnect(tx: &mut Write<'_>, host: HostId, session: Session, at_ms: i64) -> Result<(), StoreError> {
-    sqlx::query(DISCONNECT_SQL).bind(host.0).bind(session.0).bind(at_ms).execute(tx.connection()).await?;
+/// Says that sessions ended, of those that are still their host's.
+pub async fn disconnect(tx: &mut Write<'_>, ended: &[(HostId, Session)], at_ms: i64) -> Result<(), StoreError> {
+    sqlx::query(DISCONNECT_SQL)
+        .bind(ended.iter().map(|e| e.0.0).collect::<Vec<_>>())
+        .bind(ended.iter().map(|e| e.1.0).collect::<Vec<_>>())
+        .bind(at_ms)
+        .execute(tx.connection())
+        .await?;
     Ok(())
 }
 

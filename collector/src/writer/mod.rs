@@ -1,1 +1,37 @@
 //! Commits records durably, one writer per host, and acks what is durable.
+//!
+//! In path order: [`queue`] is the way in, a bounded queue for each of W workers (a host always has the same one);
+//! `worker` gathers what is queued, `batch` (pure) sorts it into commits, `plan` (pure) turns one host's records into
+//! rows, `commit` is the only caller that adds frames, [`ack`] is what comes back. `open` starts a session, whose
+//! verdicts `admit` (pure) finds. No caller can cancel any of it: work that is queued is done, whoever waits for it.
+//!
+//! Invariants
+//! - **W1** Nothing is acked before the COMMIT that stored it returned: [`ack::Durable`] is made from its proof.
+//! - **W2** A commit first moves `stream` from where the plan began, under the session it was planned for; of a host
+//!   whose stream did not move it stores nothing. So a batch sent twice is stored once, and a session that another one
+//!   has followed stores nothing.
+//! - **W3** Records of a host are planned and committed in the order in which they were queued, one epoch a commit.
+//! - **W4** Where a commit's outcome is not known, its connection is thrown away and the same batch goes again: W2
+//!   makes that safe.
+//! - **W5** What the database refuses for its value costs that record (and its host the span up to the next
+//!   keyframe), never another host's.
+//! - **W6** A gap is what lies between two samples, found here; agents only name reasons.
+
+pub mod ack;
+mod admit;
+mod arrival;
+mod backoff;
+mod batch;
+mod commit;
+mod link;
+mod open;
+mod partitions;
+mod plan;
+mod queue;
+mod state;
+mod worker;
+
+pub use admit::Quarantine;
+pub use arrival::{Arrival, NamespaceUse, Says};
+pub use open::{OpenError, OpenRequest, Opened};
+pub use queue::{Config, Handle, Stopped, Writer};

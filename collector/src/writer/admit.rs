@@ -1,0 +1,144 @@
+//! What becomes of a hello: go on, begin anew, or quarantine. Pure.
+
+use highwater_ipc::record::Seq;
+use highwater_ipc::session::{Hello, SpooledEpoch, StoredEpoch, Verdict};
+
+use crate::store::stream::Stream;
+
+/// Why a newcomer is kept apart. The one that writes as this host stays untouched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Quarantine {
+    /// A boot that another one had superseded is back: two machines, or one set back, use one certificate.
+    #[error(
+        "quarantined: a later boot of this host has written already, so this is a copy of it or was set back; enrol it \
+         with a token of its own"
+    )]
+    BootReturned,
+    /// Another agent with this certificate is running.
+    #[error(
+        "quarantined: another agent with this host's certificate is connected and answers; enrol this copy with a token \
+         of its own, and give it its own state directory"
+    )]
+    OtherIsLive,
+}
+
+/// The answer to each epoch of the hello. `stored` holds all of the host's epochs, ascending; it may lack the hello's.
+pub(super) fn judge(hello: &Hello, stored: &[Stream]) -> Result<Vec<StoredEpoch>, Quarantine> {
+    let boot = hello.facts.boot_id;
+    let written = || stored.iter().filter(|s| s.next > Seq(0));
+    let seen = written().position(|s| s.boot_id == boot);
+    if seen.is_some_and(|first| written().skip(first).any(|s| s.boot_id != boot)) {
+        return Err(Quarantine::BootReturned);
+    }
+    Ok(hello.epochs.iter().map(|epoch| answer(epoch, stored)).collect())
+}
+
+fn answer(spooled: &SpooledEpoch, stored: &[Stream]) -> StoredEpoch {
+    let row = stored.iter().find(|s| s.epoch.no == spooled.epoch.no);
+    // History goes forward only: once a later epoch has records, an earlier one takes no more.
+    let overtaken = stored.iter().any(|s| s.epoch.no > spooled.epoch.no && s.next > Seq(0));
+    let next = row.map_or(Seq(0), |s| s.next);
+    let chain = row.map(|s| s.chain).unwrap_or_default();
+    let spool_is_empty = spooled.first == spooled.next;
+    let verdict = if row.is_some_and(|s| s.epoch.id != spooled.epoch.id) || next > spooled.next {
+        Verdict::Forked
+    } else if next == spooled.next {
+        if row.is_some() && chain != spooled.chain { Verdict::Forked } else { Verdict::Continue }
+    } else if spool_is_empty {
+        // The agent drops a record for good only when it was acked, or when it must make room, and then it holds others.
+        Verdict::HistoryRestored
+    } else if overtaken {
+        Verdict::Forked
+    } else {
+        Verdict::Continue
+    };
+    // An epoch without a row that is overtaken cannot get one, even if it holds nothing yet.
+    let verdict = if row.is_none() && overtaken { Verdict::Forked } else { verdict };
+    StoredEpoch { no: spooled.epoch.no, next, chain, verdict }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_ipc::record::{Chain, Epoch, EpochId, EpochNo};
+    use highwater_ipc::session::HostFacts;
+    use highwater_ipc::snapshot::BootId;
+    use highwater_ipc::time::At;
+
+    use super::*;
+    use crate::store::stream::Session;
+
+    const BOOT: BootId = BootId([1; 16]);
+
+    fn spooled(no: u64, first: u64, next: u64) -> SpooledEpoch {
+        SpooledEpoch {
+            epoch: Epoch { no: EpochNo(no), id: EpochId(no) },
+            boot_id: BOOT,
+            first: Seq(first),
+            next: Seq(next),
+            chain: Chain([9; 8]),
+        }
+    }
+
+    fn stored(no: u64, next: u64) -> Stream {
+        let mut stream = Stream::new(Epoch { no: EpochNo(no), id: EpochId(no) }, BOOT, Session(1));
+        (stream.next, stream.chain) = (Seq(next), Chain([9; 8]));
+        stream
+    }
+
+    fn hello(epochs: Vec<SpooledEpoch>) -> Hello {
+        Hello { facts: HostFacts { boot_id: BOOT, ..HostFacts::default() }, now: At::default(), epochs }
+    }
+
+    fn verdict(epoch: SpooledEpoch, rows: &[Stream]) -> Verdict {
+        judge(&hello(vec![epoch]), rows).unwrap()[0].verdict
+    }
+
+    #[test]
+    fn a_new_host_and_a_reconnect_go_on() {
+        assert_eq!(verdict(spooled(1, 0, 0), &[]), Verdict::Continue);
+        assert_eq!(verdict(spooled(1, 0, 7), &[]), Verdict::Continue);
+        assert_eq!(verdict(spooled(1, 3, 7), &[stored(1, 5)]), Verdict::Continue);
+        assert_eq!(verdict(spooled(1, 7, 7), &[stored(1, 7)]), Verdict::Continue);
+    }
+
+    #[test]
+    fn a_spool_that_overflowed_goes_on_after_a_jump() {
+        assert_eq!(verdict(spooled(1, 40, 70), &[stored(1, 5)]), Verdict::Continue);
+    }
+
+    #[test]
+    fn what_was_never_made_or_chains_otherwise_is_a_fork() {
+        assert_eq!(verdict(spooled(1, 3, 7), &[stored(1, 8)]), Verdict::Forked);
+        let other_chain = SpooledEpoch { chain: Chain([8; 8]), ..spooled(1, 3, 7) };
+        assert_eq!(verdict(other_chain, &[stored(1, 7)]), Verdict::Forked);
+        let other_id = SpooledEpoch { epoch: Epoch { no: EpochNo(1), id: EpochId(77) }, ..spooled(1, 3, 7) };
+        assert_eq!(verdict(other_id, &[stored(1, 5)]), Verdict::Forked);
+    }
+
+    #[test]
+    fn acked_records_that_nobody_holds_any_more_mean_a_restored_history() {
+        assert_eq!(verdict(spooled(1, 7, 7), &[stored(1, 5)]), Verdict::HistoryRestored);
+        assert_eq!(verdict(spooled(1, 7, 7), &[]), Verdict::HistoryRestored);
+    }
+
+    #[test]
+    fn history_never_grows_behind_a_later_epoch() {
+        assert_eq!(verdict(spooled(3, 0, 7), &[stored(4, 1)]), Verdict::Forked);
+        assert_eq!(verdict(spooled(3, 0, 0), &[stored(4, 1)]), Verdict::Forked);
+        assert_eq!(verdict(spooled(3, 0, 7), &[stored(3, 5), stored(4, 1)]), Verdict::Forked);
+        assert_eq!(verdict(spooled(3, 0, 7), &[stored(3, 7), stored(4, 1)]), Verdict::Continue);
+    }
+
+    #[test]
+    fn a_superseded_boot_is_quarantined_and_a_new_one_is_not() {
+        let later = Stream { boot_id: BootId([2; 16]), ..stored(2, 4) };
+        let rows = [stored(1, 5), later.clone()];
+        assert_eq!(judge(&hello(vec![spooled(3, 0, 0)]), &rows), Err(Quarantine::BootReturned));
+        let fresh = Hello {
+            facts: HostFacts { boot_id: BootId([3; 16]), ..HostFacts::default() },
+            ..hello(vec![SpooledEpoch { boot_id: BootId([3; 16]), ..spooled(3, 0, 0) }])
+        };
+        assert!(judge(&fresh, &rows).is_ok());
+        assert!(judge(&hello(vec![spooled(1, 0, 5)]), &rows[..1]).is_ok());
+    }
+}

@@ -1,0 +1,124 @@
+//! The partitions of `frame`: made days ahead by a task of its own, and on demand for a backlog or a clock ahead.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::backoff::Backoff;
+use crate::clock::WallClock;
+use crate::store::day::Day;
+use crate::store::{Db, StoreError, partition};
+
+/// Days made ahead of the collector's clock.
+const AHEAD: i32 = 3;
+/// Days made on demand by one collector process; beyond that records go to the fallback day. More than a year of
+/// backlog is no backlog, but a clock that walks.
+const MOST_ON_DEMAND: usize = 400;
+/// How often the days ahead are looked after.
+const EVERY: Duration = Duration::from_secs(3600);
+
+/// Which days have a partition.
+pub(super) struct Partitions {
+    db: Db,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    days: BTreeSet<Day>,
+    on_demand: usize,
+}
+
+impl Partitions {
+    /// Reads which there are and makes those ahead.
+    pub(super) async fn prepare(db: Db, now_ms: i64) -> Result<Self, StoreError> {
+        let this = Self { db, known: Mutex::default() };
+        this.refresh(now_ms).await?;
+        Ok(this)
+    }
+
+    /// The partition of a wall time.
+    pub(super) fn day(&self, wall_ms: i64, now_ms: i64) -> Day {
+        let day = Day::believed(wall_ms, now_ms).filter(|day| self.lock().days.contains(day));
+        day.unwrap_or(Day::FALLBACK)
+    }
+
+    /// The days that these wall times need made, as far as the bound allows.
+    pub(super) fn missing(&self, wall_ms: impl Iterator<Item = i64>, now_ms: i64) -> Vec<Day> {
+        let wanted: BTreeSet<Day> = wall_ms.filter_map(|wall| Day::believed(wall, now_ms)).collect();
+        let known = self.lock();
+        let room = MOST_ON_DEMAND.saturating_sub(known.on_demand);
+        wanted.into_iter().filter(|day| !known.days.contains(day)).take(room).collect()
+    }
+
+    /// Makes days. Waits while the database is away; what it refuses to make goes to the fallback day.
+    pub(super) async fn make(&self, missing: Vec<Day>, stop: CancellationToken) {
+        for day in missing {
+            let made = self.create(day, &stop).await;
+            let mut known = self.lock();
+            known.on_demand += 1;
+            if known.on_demand == MOST_ON_DEMAND {
+                warn!(days = MOST_ON_DEMAND, "no more partitions on demand: further days go to the fallback day");
+            }
+            if made {
+                known.days.insert(day);
+            }
+        }
+    }
+
+    /// Keeps the days ahead made until told to stop.
+    pub(super) async fn look_after(&self, clock: &dyn WallClock, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(EVERY) => {}
+            }
+            if let Err(error) = self.refresh(clock.now_ms()).await {
+                warn!(%error, "making the coming days' partitions; tried again in an hour");
+            }
+        }
+    }
+
+    async fn refresh(&self, now_ms: i64) -> Result<(), StoreError> {
+        let mut days: BTreeSet<Day> = partition::days(&self.db).await?.into_iter().collect();
+        // Yesterday, for the hours in which records of it still arrive.
+        for day in (-1..=AHEAD).map(|ahead| Day::of(now_ms).plus(ahead)) {
+            if !days.contains(&day) {
+                partition::create(&self.db, day).await?;
+                days.insert(day);
+            }
+        }
+        self.lock().days = days;
+        Ok(())
+    }
+
+    async fn create(&self, day: Day, stop: &CancellationToken) -> bool {
+        let mut backoff = Backoff::default();
+        loop {
+            match partition::create(&self.db, day).await {
+                Ok(()) => {
+                    info!(day = day.0, "made the partition of a day (since 1970) that records came for");
+                    return true;
+                }
+                Err(error) if error.may_pass() => {
+                    warn!(%error, tries = backoff.tries(), "making a partition; trying again");
+                    tokio::select! {
+                        () = stop.cancelled() => return false,
+                        () = tokio::time::sleep(backoff.next()) => {}
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, day = day.0, "making a partition; its records go to the fallback day");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
