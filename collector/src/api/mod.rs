@@ -6,10 +6,16 @@
 //! instant without data is an answer (200 with `gap`), not an error. `/openapi.json` ([`openapi`]) describes all of
 //! it. Handlers ask [`crate::query`] and hold no logic of their own.
 
+mod ask;
 mod auth;
+mod history;
+mod hosts;
+pub mod json;
+mod openapi;
 mod problem;
 mod router;
 mod server;
+mod write;
 
 pub use router::ApiState;
 pub use server::serve;

@@ -1,5 +1,6 @@
 //! Errors as problem documents (RFC 9457): `title`, `status`, `detail`, and `code` for programs.
 
+use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -71,6 +72,12 @@ impl Problem {
 
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: &str) -> Self {
         Self { code, title, status, detail: detail.to_owned(), candidates: Vec::new() }
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(refused: QueryRejection) -> Self {
+        Self::bad_request(&refused.body_text())
     }
 }
 

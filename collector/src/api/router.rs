@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use axum::{Json, Router};
 
-use super::auth;
+use super::json::VersionJson;
 use super::problem::Problem;
+use super::{auth, history, hosts, openapi};
 use crate::clock::WallClock;
 use crate::identity::operators::Operators;
 use crate::store::Db;
@@ -42,14 +43,27 @@ const MAX_BODY: usize = 4096;
 /// All paths.
 pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
     let state = Shared { db: state.db, clock: state.clock, operators: state.operators, bound };
-    let closed = Router::new();
-    let closed = closed.route_layer(from_fn_with_state(state.clone(), auth::require_operator));
+    let closed = Router::new()
+        .route("/version", get(version))
+        .route("/hosts", get(hosts::hosts))
+        .route("/hosts/{host}", get(hosts::one_host))
+        .route("/hosts/{host}/snapshot", get(history::snapshot))
+        .route("/hosts/{host}/lsipc", get(history::lsipc))
+        .route("/hosts/{host}/diff", get(history::diff))
+        .route("/hosts/{host}/timeline", get(history::timeline))
+        .route_layer(from_fn_with_state(state.clone(), auth::require_operator));
     Router::new()
         .route("/livez", get(async || "ok\n"))
+        .route("/openapi.json", get(openapi::document))
+        .route("/api/v1/openapi.json", get(openapi::document))
         .nest("/api/v1", closed)
         .fallback(async |uri: Uri| Problem::no_such_path(uri.path()))
         .method_not_allowed_fallback(async |method: Method| Problem::no_such_method(method.as_str()))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(state.clone(), auth::require_own_host))
         .with_state(state)
+}
+
+async fn version() -> Json<VersionJson> {
+    Json(VersionJson { version: env!("CARGO_PKG_VERSION").to_owned() })
 }

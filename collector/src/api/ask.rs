@@ -1,0 +1,179 @@
+//! What the parameters of a request mean: host, instants, lists, cursors.
+
+use highwater_ipc::record::{EpochNo, Seq};
+use highwater_ipc::time::{format_rfc3339_ms, parse_rfc3339_ms};
+
+use super::problem::Problem;
+use crate::host::HostId;
+use crate::query::AskError;
+use crate::query::as_of::Instant;
+use crate::query::host::{Meaning, Resolved, resolve};
+use crate::query::timeline::Bookmark;
+use crate::query::walk::Position;
+use crate::store::fleet::HostName;
+use crate::store::history::Reading;
+
+/// Answers a page holds, unless told otherwise, and at most.
+const LIMIT: (usize, usize) = (1_000, 10_000);
+
+/// The host of a path segment.
+pub(super) async fn host(reading: &mut Reading, text: &str) -> Result<Resolved, Problem> {
+    match resolve(reading, text).await? {
+        Meaning::One(resolved) => Ok(resolved),
+        Meaning::None => {
+            let detail = format!(
+                "no host is or was called {text:?}, and none has an id or name that begins so; `highwater hosts --all` lists them"
+            );
+            Err(Problem::no_such_host(&detail))
+        }
+        Meaning::Several(hosts) => {
+            let candidates: Vec<String> = hosts.iter().map(|h| format!("{} ({})", h.name, h.id)).collect();
+            let detail = format!("{text:?} begins several hosts: {}", candidates.join(", "));
+            Err(Problem::ambiguous(&detail, candidates))
+        }
+    }
+}
+
+/// An instant by the host's clock: RFC 3339 or `now`; absent = now.
+pub(super) fn instant(name: &str, text: Option<&str>) -> Result<Instant, Problem> {
+    match text {
+        None | Some("now") => Ok(Instant::Now),
+        Some(text) => parse_rfc3339_ms(text).map(Instant::At).ok_or_else(|| {
+            Problem::bad_request(&format!("{name}={text} is neither `now` nor RFC 3339 (2026-11-24T03:12:00Z)"))
+        }),
+    }
+}
+
+/// A yes or no: `1`, `true` or empty = yes; `0`, `false` or absent = no.
+pub(super) fn flag(name: &str, text: Option<&str>) -> Result<bool, Problem> {
+    match text {
+        None | Some("0" | "false") => Ok(false),
+        Some("" | "1" | "true") => Ok(true),
+        Some(text) => Err(Problem::bad_request(&format!("{name}={text} is neither true nor false"))),
+    }
+}
+
+/// How many answers a page holds.
+pub(super) fn limit(text: Option<&str>) -> Result<usize, Problem> {
+    let (default, most) = LIMIT;
+    let Some(text) = text else { return Ok(default) };
+    match text.parse::<usize>() {
+        Ok(n) if (1..=most).contains(&n) => Ok(n),
+        _ => Err(Problem::bad_request(&format!("limit={text} is no number from 1 to {most}"))),
+    }
+}
+
+/// A comma-separated list of words, each of which must mean something.
+pub(super) fn list<T>(name: &str, text: Option<&str>, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Problem> {
+    let words = text.unwrap_or_default().split(',').filter(|w| !w.is_empty());
+    let meaning =
+        |word: &str| read(word).ok_or_else(|| Problem::bad_request(&format!("{name}: {word:?} is none of its values")));
+    words.map(meaning).collect()
+}
+
+/// `KEY=VALUE`.
+pub(super) fn label(text: &str) -> Option<(String, String)> {
+    let (key, value) = text.split_once('=')?;
+    (!key.is_empty()).then(|| (key.to_owned(), value.to_owned()))
+}
+
+/// The end of a page of hosts: id, then name.
+pub(super) fn host_cursor(host: &HostName) -> String {
+    format!("h{}.{}", host.id, hex(host.name.as_bytes()))
+}
+
+/// Reads [`host_cursor`].
+pub(super) fn read_host_cursor(text: Option<&str>) -> Result<Option<HostName>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let read = || {
+        let (id, name) = text.strip_prefix('h')?.split_once('.')?;
+        let name = String::from_utf8(unhex(name)?).ok()?;
+        Some(HostName { name, id: HostId::parse(id)? })
+    };
+    read().map(Some).ok_or_else(|| foreign_cursor(text))
+}
+
+/// The end of a page of events.
+pub(super) fn event_cursor(mark: &Bookmark) -> String {
+    let Bookmark { position: Position { epoch, stretch, seq }, told } = mark;
+    format!("e{}.{stretch}.{}.{told}", epoch.0, seq.0)
+}
+
+/// Reads [`event_cursor`].
+pub(super) fn read_event_cursor(text: Option<&str>) -> Result<Option<Bookmark>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let read = || {
+        let mut parts = text.strip_prefix('e')?.split('.');
+        let epoch = EpochNo(parts.next()?.parse().ok()?);
+        let stretch = parts.next()?.parse().ok()?;
+        let seq = Seq(parts.next()?.parse().ok()?);
+        let told = parts.next()?.parse().ok()?;
+        parts.next().is_none().then_some(Bookmark { position: Position { epoch, stretch, seq }, told })
+    };
+    read().map(Some).ok_or_else(|| foreign_cursor(text))
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Store(error) => error.into(),
+            AskError::Fold(error) => {
+                tracing::error!(%error, "stored history does not read");
+                Problem::internal(&error.to_string())
+            }
+            AskError::Future { asked_ms, host_now_ms } => Problem::future(&format!(
+                "{} has not come yet: the host's clock shows {}",
+                format_rfc3339_ms(asked_ms),
+                format_rfc3339_ms(host_now_ms)
+            )),
+            AskError::TooMuch { .. } => Problem::bad_request(&error.to_string()),
+        }
+    }
+}
+
+fn foreign_cursor(text: &str) -> Problem {
+    Problem::bad_request(&format!("cursor={text} is not one that this resource gave as next_cursor"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    highwater_proto::token::to_hex(bytes)
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    text.len().is_multiple_of(2).then(|| text.as_bytes().chunks(2).map(pair).collect())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_and_a_made_up_one_is_refused() {
+        let host = HostName { name: "wéb.1,\\x0a".into(), id: HostId(77) };
+        assert_eq!(read_host_cursor(Some(&host_cursor(&host))).unwrap(), Some(host));
+        let position = Position { epoch: EpochNo(u64::MAX), stretch: 3, seq: Seq(9) };
+        let mark = Bookmark { position, told: usize::MAX };
+        assert_eq!(read_event_cursor(Some(&event_cursor(&mark))).unwrap(), Some(mark));
+        for other in ["", "h", "e1.2.3", "e1.2.3.4.5", "hzz.00", "h000000000000004d.0", "é"] {
+            assert!(read_host_cursor(Some(other)).is_err(), "{other}");
+            assert!(read_event_cursor(Some(other)).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn instants_are_rfc_3339_or_now() {
+        assert_eq!(instant("at", None).unwrap(), Instant::Now);
+        assert_eq!(instant("at", Some("1970-01-01T01:00:00+01:00")).unwrap(), Instant::At(0));
+        assert!(instant("at", Some("yesterday")).is_err());
+    }
+
+    #[test]
+    fn a_limit_is_from_one_to_ten_thousand() {
+        assert_eq!(limit(None).unwrap(), 1_000);
+        assert_eq!(limit(Some("10000")).unwrap(), 10_000);
+        for bad in ["0", "10001", "-1", "x", ""] {
+            assert!(limit(Some(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Answers of [`crate::query`] to the JSON contract.
+
+use highwater_ipc::render::lsipc::rows as lsipc_rows;
+use highwater_ipc::snapshot::{BootId, State};
+use highwater_ipc::text::HostText;
+use highwater_ipc::time::format_rfc3339_ms as rfc3339;
+use highwater_proto::json::{Envelope, MsgJson, Names, SemJson, ShmJson, SnapshotJson, Span};
+
+use super::json::*;
+use crate::query::as_of::{AsOf, Held};
+use crate::query::change::{AnyObject, What};
+use crate::query::diff::{Diff, ObjectChange, OwnerChange};
+use crate::query::fleet;
+use crate::query::gap::{Gap, GapState};
+use crate::query::host::Resolved;
+use crate::query::timeline::{Event, Happened};
+use crate::store::history::ClosedGap;
+
+/// A page of hosts.
+pub(super) fn hosts(fleet: &fleet::Fleet, next_cursor: Option<String>, now_ms: i64) -> HostsJson {
+    HostsJson { hosts: fleet.hosts.iter().map(host).collect(), next_cursor, now: rfc3339(now_ms) }
+}
+
+/// One host.
+pub(super) fn host(host: &fleet::Host) -> HostJson {
+    let facts = host.row.facts.as_ref();
+    let status = host.row.status.as_ref();
+    let text = |t: &String| Some(t.clone()).filter(|t| !t.is_empty());
+    let worst = host.worst.map(|w| WorstJson {
+        namespace: w.namespace,
+        resource: w.usage.resource.name().to_owned(),
+        used_u64: w.usage.used.to_string(),
+        limit_u64: w.usage.limit.to_string(),
+        ratio: w.usage.ratio(),
+    });
+    HostJson {
+        id: host.row.host.id.to_string(),
+        name: facts.map_or_else(|| host.row.host.name.clone(), |f| f.name.clone()),
+        labels: host.row.labels.iter().cloned().collect(),
+        last_seen: host.last_seen_ms.map(rfc3339),
+        lifecycle: host.lifecycle.name().to_owned(),
+        state: facts.map_or("unknown", |f| f.state.name()).to_owned(),
+        evidence: match facts {
+            Some(facts) => facts.evidence.clone(),
+            None => vec!["this host has enrolled and has not sent a sample yet".to_owned()],
+        },
+        remedy: facts.and_then(|f| text(&f.remedy)),
+        kernel: facts.and_then(|f| text(&f.kernel)),
+        arch: facts.and_then(|f| text(&f.arch)),
+        distro: facts.and_then(|f| text(&f.distro)),
+        agent_version: facts.and_then(|f| text(&f.agent_version)),
+        connected: host.connected,
+        at_risk: Vec::new(),
+        worst,
+        skew_ms: status.map(|s| s.skew_ms),
+        interval_ms: status.map(|s| s.interval_ms),
+    }
+}
+
+/// What a host held.
+pub(super) fn snapshot(resolved: &Resolved, as_of: &AsOf, held: &Held) -> SnapshotAnswer {
+    let span = |(from_ms, to_ms): (i64, i64)| Span { from_ms, to_ms };
+    let envelope = Envelope {
+        host: HostText::from_escaped(&resolved.host.name),
+        host_id: Some(resolved.host.id.to_string()),
+        asked_at_ms: Some(as_of.asked_ms),
+        covered: Some(span(held.covered_ms)),
+        also: Some(held.also_ms.iter().copied().map(span).collect()),
+        received_at_ms: Some(held.received_ms),
+        skew_ms: Some(as_of.skew_ms),
+    };
+    SnapshotAnswer { snapshot: SnapshotJson::new(&held.snapshot, &envelope), notes: resolved.notes.clone() }
+}
+
+/// That nobody knows.
+pub(super) fn gap_answer(resolved: &Resolved, as_of: &AsOf, found: &Gap) -> GapAnswer {
+    GapAnswer {
+        host: resolved.host.name.clone(),
+        host_id: resolved.host.id.to_string(),
+        asked_at: rfc3339(as_of.asked_ms),
+        skew_ms: as_of.skew_ms,
+        gap: gap(found),
+        notes: resolved.notes.clone(),
+    }
+}
+
+fn gap(gap: &Gap) -> GapJson {
+    let (from, to) = (gap.from_ms.map(rfc3339), gap.to_ms.map(rfc3339));
+    GapJson {
+        from: from.clone(),
+        to: to.clone(),
+        state: gap.state.name().to_owned(),
+        reason: gap.reason.map(|r| r.name().to_owned()),
+        last_sample_at: from,
+        next_sample_at: to,
+        detail: Some(gap.detail.clone()).filter(|d| !d.is_empty()),
+        backlog_from: gap.backlog_from_ms.map(rfc3339),
+    }
+}
+
+fn closed_gap(closed: &ClosedGap) -> GapJson {
+    gap(&Gap {
+        from_ms: closed.from_wall_ms,
+        to_ms: Some(closed.to_wall_ms),
+        state: GapState::Closed,
+        reason: Some(closed.reason),
+        detail: closed.detail.clone(),
+        backlog_from_ms: None,
+    })
+}
+
+/// Limits and use of every namespace.
+pub(super) fn lsipc(resolved: &Resolved, as_of: &AsOf, held: &Held) -> LsipcJson {
+    let mut rows = Vec::new();
+    for namespace in &held.snapshot.state.namespaces {
+        rows.extend(lsipc_rows(namespace).into_iter().map(|row| LsipcRowJson {
+            namespace: namespace.id.inode,
+            resource: row.parameter.name().to_owned(),
+            description: row.parameter.description().to_owned(),
+            limit_u64: row.limit.map(|n| n.to_string()),
+            used_u64: row.used.map(|n| n.to_string()),
+            ratio: row.ratio(),
+        }));
+    }
+    LsipcJson {
+        host: resolved.host.name.clone(),
+        host_id: resolved.host.id.to_string(),
+        asked_at: rfc3339(as_of.asked_ms),
+        at: rfc3339(held.snapshot.at.wall_ms),
+        skew_ms: as_of.skew_ms,
+        rows,
+        notes: resolved.notes.clone(),
+    }
+}
+
+/// Two instants compared.
+pub(super) fn diff(resolved: &Resolved, diff: &Diff) -> DiffJson {
+    let (a, b) = (&diff.before.state, &diff.after.state);
+    DiffJson {
+        host: resolved.host.name.clone(),
+        host_id: resolved.host.id.to_string(),
+        from: rfc3339(diff.asked_ms.0),
+        to: rfc3339(diff.asked_ms.1),
+        skew_ms: diff.skew_ms,
+        gaps: diff.gaps.iter().map(closed_gap).collect(),
+        objects: diff.objects.iter().filter_map(|change| object_change(change, a, b)).collect(),
+        limits: diff
+            .limits
+            .iter()
+            .map(|l| LimitChangeJson {
+                namespace: l.namespace.inode,
+                resource: l.resource.to_owned(),
+                before_u64: l.before.to_string(),
+                after_u64: l.after.to_string(),
+            })
+            .collect(),
+        owners: diff.owners.iter().map(|owner| owner_change(owner, a, b)).collect(),
+        notes: resolved.notes.clone(),
+    }
+}
+
+fn object_change(change: &ObjectChange, a: &State, b: &State) -> Option<ObjectChangeJson> {
+    let word = match (&change.before, &change.after) {
+        (None, Some(_)) => "added",
+        (Some(_), None) => "removed",
+        _ => "changed",
+    };
+    let kind = change.after.or(change.before)?.kind();
+    let before = change.before.map(|o| object(&o, Names::of(a)));
+    let after = change.after.map(|o| object(&o, Names::of(b)));
+    let fields = match (&before, &after) {
+        (Some(before), Some(after)) => differing(before, after),
+        _ => Vec::new(),
+    };
+    Some(ObjectChangeJson {
+        change: word.to_owned(),
+        kind: kind.name().to_owned(),
+        namespace: change.namespace.inode,
+        before,
+        after,
+        fields,
+    })
+}
+
+fn owner_change(owner: &OwnerChange, a: &State, b: &State) -> OwnerChangeJson {
+    let user = b.users.get(&owner.uid).or_else(|| a.users.get(&owner.uid));
+    let net = i128::from(owner.after.objects) - i128::from(owner.before.objects);
+    OwnerChangeJson {
+        namespace: owner.namespace.inode,
+        kind: owner.kind.name().to_owned(),
+        uid: owner.uid,
+        user: user.map(HostText::escaped),
+        objects_before: owner.before.objects,
+        objects_after: owner.after.objects,
+        net: i64::try_from(net).unwrap_or(if net < 0 { i64::MIN } else { i64::MAX }),
+        semaphores_before: owner.before.semaphores,
+        semaphores_after: owner.after.semaphores,
+        bytes_before_u64: owner.before.bytes.to_string(),
+        bytes_after_u64: owner.after.bytes.to_string(),
+    }
+}
+
+fn object(object: &AnyObject, names: Names<'_>) -> ObjectJson {
+    match object {
+        AnyObject::Sem(o) => ObjectJson::Sem(SemJson::new(o, names)),
+        AnyObject::Shm(o) => ObjectJson::Shm(ShmJson::new(o, names)),
+        AnyObject::Msg(o) => ObjectJson::Msg(MsgJson::new(o, names)),
+    }
+}
+
+/// Names of the fields in which two objects of one kind differ, but for names of users and groups: those are derived.
+fn differing(before: &ObjectJson, after: &ObjectJson) -> Vec<String> {
+    let fields = |o: &ObjectJson| match serde_json::to_value(o) {
+        Ok(serde_json::Value::Object(map)) => map,
+        _ => serde_json::Map::new(),
+    };
+    let (before, after) = (fields(before), fields(after));
+    let derived = ["user", "group", "cuser", "cgroup"];
+    let differs = |name: &&String| before.get(*name) != after.get(*name) && !derived.contains(&name.as_str());
+    after.keys().filter(differs).cloned().collect()
+}
+
+/// One event.
+pub(super) fn event(event: &Event) -> EventJson {
+    let mut json = EventJson {
+        at: rfc3339(event.at_ms),
+        kind: event.kind().name().to_owned(),
+        namespace: event.namespace.map(|n| n.inode),
+        subject: None,
+        detail: DetailJson { not_before: event.after_ms.map(rfc3339), ..DetailJson::default() },
+        by: None,
+    };
+    match &event.happened {
+        Happened::Change { what, names } => change(&mut json, what, Names::of(&names.0.state)),
+        Happened::Reboot { before, after, booted_ms, lost } => {
+            json.detail.boot_id_before = Some(boot_id(*before));
+            json.detail.boot_id = Some(boot_id(*after));
+            json.detail.booted_at = Some(rfc3339(*booted_ms));
+            let [sem, shm, msg] = lost.map(|n| u64::try_from(n).unwrap_or(u64::MAX));
+            json.detail.lost = Some(LostJson { sem, shm, msg });
+        }
+        Happened::ClockStep { by_ms } => json.detail.by_ms = Some(*by_ms),
+        Happened::Gap(found) => json.detail.gap = Some(gap(found)),
+        Happened::AgentStarted { epoch } => json.detail.epoch = Some(epoch.0),
+        Happened::AgentStopped => {}
+    }
+    json
+}
+
+fn change(json: &mut EventJson, what: &What, names: Names<'_>) {
+    let subject =
+        |o: &AnyObject| Some(SubjectJson { kind: o.kind().name().to_owned(), id: o.id(), key: o.key().to_string() });
+    match what {
+        What::Created(created) => {
+            json.subject = subject(created);
+            json.by = Some(creator(created, names));
+            json.detail.after = Some(object(created, names));
+        }
+        What::Removed(removed) => {
+            json.subject = subject(removed);
+            json.detail.before = Some(object(removed, names));
+        }
+        What::Changed { before, after } => {
+            json.subject = subject(after);
+            let (before, after) = (object(before, names), object(after, names));
+            json.detail.fields = Some(differing(&before, &after));
+            json.detail.before = Some(before);
+            json.detail.after = Some(after);
+        }
+        What::LimitChanged { resource, before, after } => {
+            json.detail.resource = Some((*resource).to_owned());
+            json.detail.before_u64 = Some(before.to_string());
+            json.detail.after_u64 = Some(after.to_string());
+        }
+        What::NamespaceAppeared | What::NamespaceGone => {}
+    }
+}
+
+/// Who made an object: the kernel keeps the creator's uid, for shared memory also its pid.
+fn creator(object: &AnyObject, names: Names<'_>) -> ByJson {
+    let cuid = object.owner().cuid;
+    let pid = match object {
+        AnyObject::Shm(segment) if segment.cpid != 0 => Some(segment.cpid),
+        _ => None,
+    };
+    ByJson {
+        uid: Some(cuid),
+        user: names.users.get(&cuid).map(HostText::escaped),
+        pid,
+        comm: None,
+        source: if pid.is_some() { "cpid" } else { "cuid" }.to_owned(),
+    }
+}
+
+/// A boot id as the kernel prints it.
+fn boot_id(id: BootId) -> String {
+    let hex = highwater_proto::token::to_hex(&id.0);
+    [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)].map(|(from, to)| hex.get(from..to).unwrap_or_default()).join("-")
+}
