@@ -1,4 +1,5 @@
 //! Every captured machine of `testdata/kernels` gives the snapshot, and the text of `ipcs`, that its folder holds.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: it may panic anywhere")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@ use highwater_ipc::limits::Limits;
 use highwater_ipc::text::HostText;
 
 use super::Kernel;
+use super::sysvipc::shown;
 use crate::sys::errno::Errno;
 use crate::sys::sysvipc::{MsgLimits, SemLimits, ShmLimits};
 
@@ -42,8 +43,7 @@ pub fn read(kernel: &mut dyn Kernel, buffer: &mut Vec<u8>) -> Result<Limits, Vec
 
 /// Parses a file of exactly `N` numbers.
 pub fn parse<const N: usize>(file: &'static str, bytes: &[u8]) -> Result<[u64; N], LimitsError> {
-    let wrong =
-        || LimitsError { file, problem: Problem::Value { numbers: N, value: HostText::cut(bytes.trim_ascii()) } };
+    let wrong = || LimitsError { file, problem: Problem::Value { numbers: N, value: shown(bytes.trim_ascii()) } };
     let text = std::str::from_utf8(bytes).map_err(|_| wrong())?;
     let mut numbers = [0; N];
     let mut fields = text.split_ascii_whitespace();
@@ -79,11 +79,11 @@ pub enum Problem {
         call: Errno,
     },
     /// It holds something else than that many numbers from 0 to 2^64-1.
-    #[error("{value} is not {numbers} numbers from 0 to 18446744073709551615")]
+    #[error("wanted {numbers} of the numbers from 0 to 18446744073709551615, found {value}")]
     Value {
         /// How many it should hold.
         numbers: usize,
-        /// What it holds, cut at 256 bytes.
+        /// What it holds, cut at 64 bytes.
         value: HostText,
     },
 }
@@ -141,7 +141,10 @@ mod tests {
     #[test]
     fn says_what_stood_there_instead() {
         let error = parse::<1>("/proc/sys/kernel/shmmni", b"-1\n").unwrap_err();
-        assert_eq!(error.to_string(), "/proc/sys/kernel/shmmni: -1 is not 1 numbers from 0 to 18446744073709551615");
+        assert_eq!(
+            error.to_string(),
+            "/proc/sys/kernel/shmmni: wanted 1 of the numbers from 0 to 18446744073709551615, found -1"
+        );
         assert!(parse::<4>("sem", b"1 2 3\n").is_err());
         assert!(parse::<4>("sem", b"1 2 3 4 5\n").is_err());
         assert!(parse::<1>("x", b"18446744073709551616\n").is_err());

@@ -139,11 +139,16 @@ pub enum Problem {
     Value {
         /// The column.
         column: &'static str,
-        /// What stood there, cut at 256 bytes.
+        /// What stood there, cut at 64 bytes.
         value: HostText,
         /// What should have.
         wanted: &'static str,
     },
+}
+
+/// What stood where something else was wanted, short enough to stand in an error.
+pub(super) fn shown(value: &[u8]) -> HostText {
+    HostText::cut(value.get(..64).unwrap_or(value))
 }
 
 /// Most columns a header may have; the kernel's widest file has 16.
@@ -248,10 +253,7 @@ impl Header {
             return Err(Problem::NoColumn(column));
         }
         let place = |name: &&[u8]| known.iter().position(|k| k.as_bytes() == *name);
-        Ok(Header {
-            columns: names.iter().map(place).collect(),
-            names: names.iter().map(|n| HostText::cut(n)).collect(),
-        })
+        Ok(Header { columns: names.iter().map(place).collect(), names: names.iter().map(|name| shown(name)).collect() })
     }
 
     fn lacking(&self, known: &[&'static str]) -> Vec<&'static str> {
@@ -316,7 +318,7 @@ impl<const N: usize> Row<'_, N> {
         let number = std::str::from_utf8(value).ok().filter(|text| !text.starts_with('+'));
         number.and_then(|text| V::from_radix(text, radix)).ok_or_else(|| Problem::Value {
             column: self.known.get(column).copied().unwrap_or_default(),
-            value: HostText::cut(value),
+            value: shown(value),
             wanted,
         })
     }

@@ -164,9 +164,12 @@ impl Assembler {
     }
 }
 
-/// A source that could not be read, and why.
+/// A source that could not be read, and why. Errors show bytes of the host escaped; here they become bytes again, which
+/// whoever shows them escapes once.
 pub(super) fn because(source: &str, line: u32, error: impl Display) -> Unreadable {
-    Unreadable { source: source.into(), line, error: error.to_string().as_str().into() }
+    let shown = error.to_string();
+    let error = HostText::from_escaped(&shown).unwrap_or_else(|| shown.as_str().into());
+    Unreadable { source: source.into(), line, error }
 }
 
 /// `/proc/self/status` has 1.5 kB.
@@ -205,3 +208,7 @@ impl Names<'_> {
 fn known(names: BTreeMap<u32, Option<HostText>>) -> BTreeMap<u32, HostText> {
     names.into_iter().filter_map(|(id, name)| name.map(|name| (id, name))).collect()
 }
+
+#[cfg(test)]
+#[path = "assemble_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use highwater_ipc::codec::encode_body;
 use highwater_ipc::delta::diff;
 use highwater_ipc::record::{Body, Chain, Content, Epoch, Event, GapReason, Keyframe, Record, RecordKind, Seq};
-use highwater_ipc::snapshot::{BootId, Snapshot, State};
+use highwater_ipc::snapshot::{BootId, Namespace, Snapshot, State};
 use highwater_ipc::time::At;
 use highwater_proto::bounds::{CLOCK_STEP_MS, GAP_INTERVALS};
 use highwater_proto::chain;
@@ -33,8 +33,6 @@ pub struct Recorder {
     /// Why samples are missing before the next one, as told from outside.
     gap: Option<GapReason>,
     last: Option<Last>,
-    /// Bytes of the last keyframe.
-    keyframe_bytes: usize,
     keyframe_boot_us: u64,
 }
 
@@ -60,7 +58,6 @@ impl Recorder {
             keyframe_due: true,
             gap,
             last: None,
-            keyframe_bytes: 0,
             keyframe_boot_us: 0,
         }
     }
@@ -133,7 +130,7 @@ impl Recorder {
             return self.record(RecordKind::Heartbeat, encode_body(&Body { at, content: Content::Heartbeat }));
         };
         let body = encode_body(&Body { at, content: Content::Delta(delta) });
-        if body.len() > self.keyframe_bytes / 2 {
+        if body.len() > least_keyframe_bytes(state) {
             let keyframe = self.keyframe(at, took_us, state, None);
             if keyframe.body.len() <= body.len() {
                 return keyframe;
@@ -154,7 +151,6 @@ impl Recorder {
     fn account_for(&mut self, record: &Record, at: &At) {
         if record.kind == RecordKind::Keyframe {
             (self.keyframe_due, self.gap) = (false, None);
-            self.keyframe_bytes = record.body.len();
             self.keyframe_boot_us = at.boot_us;
         }
         self.chain = chain::after(record.chain, record.kind, &record.body);
@@ -187,6 +183,15 @@ impl Recorder {
         let asleep = passed.saturating_sub(awake);
         Some(if asleep > passed / 2 { GapReason::Suspended } else { GapReason::Stalled })
     }
+}
+
+/// What a keyframe has at least: a byte for each row, and the fixed fields. Below it nothing need be packed to compare.
+fn least_keyframe_bytes(state: &State) -> usize {
+    let rows = |namespace: &Namespace| {
+        let (sem, shm, msg) = (namespace.sem.as_deref(), namespace.shm.as_deref(), namespace.msg.as_deref());
+        sem.map_or(0, <[_]>::len) + shm.map_or(0, <[_]>::len) + msg.map_or(0, <[_]>::len)
+    };
+    state.namespaces.iter().map(rows).sum::<usize>() + 100
 }
 
 fn without_objects(state: &State) -> State {

@@ -135,3 +135,47 @@ fn run(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::kernel::fake::FakeKernel;
+
+    const HOUR_MS: u32 = 3_600_000;
+
+    #[test]
+    fn samples_at_once_and_again_when_the_interval_changes_and_stops() {
+        let (taken, samples) = channel();
+        let sink = move |sample: Sample| {
+            let _ = taken.send(sample.snapshot.state.interval_ms);
+            ControlFlow::Continue(())
+        };
+        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOUR_MS, sink).unwrap();
+        assert_eq!(samples.recv(), Ok(HOUR_MS));
+        sampler.set_interval(HOUR_MS);
+        sampler.set_interval(HOUR_MS - 1);
+        assert_eq!(samples.recv(), Ok(HOUR_MS - 1));
+        assert!(sampler.stop());
+        assert!(samples.recv().is_err(), "nothing more was sampled");
+    }
+
+    #[test]
+    fn a_sink_that_breaks_ends_the_thread() {
+        let sink = |_| ControlFlow::Break(());
+        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOUR_MS, sink).unwrap();
+        assert!(sampler.stop());
+    }
+
+    #[test]
+    fn a_panic_of_the_thread_is_told() {
+        let sink = |_| std::panic::resume_unwind(Box::new("a sink died"));
+        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOUR_MS, sink).unwrap();
+        while !sampler.is_finished() {
+            std::thread::yield_now();
+        }
+        assert!(!sampler.stop());
+    }
+}
