@@ -70,14 +70,17 @@ impl Outbox {
     /// Waits until there is news and takes it. Cancelling the wait loses nothing.
     pub async fn take(&self) -> News {
         loop {
-            let rung = self.bell.notified();
-            let mut news = self.lock();
-            if !news.acks.is_empty() || news.keyframe || news.ended.is_some() {
-                return std::mem::take(&mut news);
+            if let Some(news) = self.look() {
+                return news;
             }
-            drop(news);
-            rung.await;
+            self.bell.notified().await;
         }
+    }
+
+    fn look(&self) -> Option<News> {
+        let mut news = self.lock();
+        let any = !news.acks.is_empty() || news.keyframe || news.ended.is_some();
+        any.then(|| std::mem::take(&mut *news))
     }
 
     /// Says what is durable.
