@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
-use super::{migrate, version};
+use super::{migrate, up, version};
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ const EXIT_CODES: &str = "Exit codes: 0 the answer was printed, 1 an error, 2 us
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run everything on this machine, without settings: database, collector, API and this host's agent
+    Up(up::args::UpArgs),
     /// Bring the database's schema up to date and say what was done
     Migrate(migrate::MigrateArgs),
     /// Print the version

@@ -1,6 +1,7 @@
 //! `highwater migrate`: the schema up to date.
 
-use std::str::FromStr as _;
+use std::fmt;
+use std::str::FromStr;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -18,7 +19,7 @@ pub struct MigrateArgs {
     /// The database, as postgres://USER@HOST/NAME. A password belongs into the environment variable or ~/.pgpass:
     /// arguments are seen by every user of this machine
     #[arg(long, value_name = "URL", env = "HIGHWATER_DATABASE_URL", hide_env_values = true)]
-    pub database_url: String,
+    pub database_url: DatabaseUrl,
 }
 
 /// Applies what is missing and says what that was.
@@ -31,21 +32,47 @@ pub fn run(args: &MigrateArgs, global: &Global) -> anyhow::Result<Exit> {
     Ok(Exit::Answered)
 }
 
-async fn migrate(url: &str) -> anyhow::Result<Vec<String>> {
-    let db = Db::connect(options(url)?, 2).await.context("connecting")?;
+async fn migrate(url: &DatabaseUrl) -> anyhow::Result<Vec<String>> {
+    let db = Db::connect(url.options(), 2).await.context("connecting")?;
     let applied = db.migrate().await;
     db.close().await;
     Ok(applied?)
 }
 
-/// Reads a database URL; the error never quotes it, for it may hold a password.
-pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
-    PgConnectOptions::from_str(url)
-        .ok()
-        .filter(|_| url.starts_with("postgres://") || url.starts_with("postgresql://"))
-        .context("the database URL cannot be read: it has the form postgres://USER:PASSWORD@HOST:PORT/NAME")
-        .map(|options| options.application_name("highwater"))
+/// How to connect to a database.
+pub type Options = PgConnectOptions;
+
+/// The URL of a database; shows as `***`, for it may hold a password.
+#[derive(Clone)]
+pub struct DatabaseUrl(Options);
+
+impl DatabaseUrl {
+    /// How to connect to it.
+    pub fn options(&self) -> Options {
+        self.0.clone()
+    }
 }
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = DatabaseUrlError;
+
+    fn from_str(url: &str) -> Result<Self, DatabaseUrlError> {
+        let known = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        let options = PgConnectOptions::from_str(url).ok().filter(|_| known).ok_or(DatabaseUrlError)?;
+        Ok(Self(options.application_name("highwater")))
+    }
+}
+
+/// Text that is no database URL. It never quotes the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it has the form postgres://USER:PASSWORD@HOST:PORT/NAME")]
+pub struct DatabaseUrlError;
 
 fn said(applied: &[String]) -> String {
     if applied.is_empty() {
@@ -65,8 +92,10 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_cannot_be_read_is_not_quoted() {
-        let error = options("postgres:/u:secret@h").unwrap_err();
-        assert!(!format!("{error:#}").contains("secret"));
+    fn a_url_is_never_shown() {
+        let error = DatabaseUrl::from_str("postgres:/u:secret@h").unwrap_err();
+        assert!(!error.to_string().contains("secret"));
+        let url = DatabaseUrl::from_str("postgres://u:secret@h/d").unwrap();
+        assert_eq!(format!("{url:?}"), "***");
     }
 }

@@ -9,4 +9,5 @@ pub mod exit;
 pub mod migrate;
 pub mod print;
 pub mod run;
+pub mod up;
 pub mod version;

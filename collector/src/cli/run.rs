@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{Cli, Command};
 use super::exit::Exit;
-use super::{migrate, version};
+use super::{migrate, up, version};
 
 /// Runs what the process's arguments ask for. An error is one line on stderr.
 pub fn run() -> ExitCode {
@@ -32,6 +32,7 @@ pub fn run() -> ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
+        Command::Up(args) => up::args::run(args, &cli.global),
         Command::Migrate(args) => migrate::run(&args, &cli.global),
         Command::Version(args) => version::run(&args, &cli.global),
     }

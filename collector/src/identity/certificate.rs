@@ -134,6 +134,13 @@ pub fn public_key_of(der: &[u8]) -> Result<Vec<u8>, CertificateError> {
     Ok(parse(der)?.public_key().raw.to_vec())
 }
 
+/// SHA-256 of the SubjectPublicKeyInfo of a certificate in PEM: of a CA's, the pin of its tokens.
+pub fn pin_of_pem(pem: &str) -> Result<[u8; 32], CertificateError> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes())
+        .map_err(|e| CertificateError::NotACertificate(e.to_string()))?;
+    Ok(Sha256::digest(public_key_of(&pem.contents)?).into())
+}
+
 /// What every leaf has in common: subject, life, and that it signs handshakes only.
 pub(super) fn leaf(common_name: &str, validity: &Validity) -> CertificateParams {
     let mut params = CertificateParams::default();

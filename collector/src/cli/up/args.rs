@@ -1,0 +1,113 @@
+//! The arguments of `up`, and its life from them to the exit code.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use highwater_agent::config::Interval;
+use tokio_util::sync::CancellationToken;
+
+use super::listen::Address;
+use super::signals;
+use super::stack::{Ready, Settings, Stack};
+use crate::cli::args::Global;
+use crate::cli::data_dir::default_data_dir;
+use crate::cli::exit::Exit;
+use crate::cli::migrate::DatabaseUrl;
+
+/// Arguments of `up`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  highwater up\n  highwater up --interval 250ms --data-dir ~/hw\n  \
+    HIGHWATER_DATABASE_URL=postgres://highwater:SECRET@db/highwater highwater up")]
+pub struct UpArgs {
+    /// Where everything is kept [default: /var/lib/highwater as root, else $XDG_DATA_HOME/highwater or
+    /// ~/.local/share/highwater]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// An existing PostgreSQL database instead of a private server, as postgres://USER@HOST/NAME. A password belongs
+    /// into the environment variable: arguments are seen by every user of this machine
+    #[arg(long, value_name = "URL", env = "HIGHWATER_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<DatabaseUrl>,
+    /// Time between two samples of this host, 100ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    pub interval: Interval,
+    /// Address for agents (gRPC, mutual TLS) [default: 127.0.0.1:8443, or a free port if that is taken]
+    #[arg(long, value_name = "ADDRESS")]
+    pub grpc: Option<Address>,
+    /// Address of the API (HTTP), on loopback only; port 0 = any free one [default: 127.0.0.1:8080, or a free port if
+    /// that is taken]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<Address>,
+    /// Run no agent for this host
+    #[arg(long)]
+    pub no_agent: bool,
+    /// When ready, write {"http","grpc","token","host"} to this file (0600)
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// The longest that the runtime's last tasks may take.
+const LAST_TASKS: Duration = Duration::from_millis(500);
+
+/// Runs until Ctrl-C or SIGTERM.
+pub fn run(args: UpArgs, global: &Global) -> anyhow::Result<Exit> {
+    let data_dir = args.data_dir.or_else(default_data_dir).context(
+        "no home directory is known (HOME and XDG_DATA_HOME are not set): say where to keep data with --data-dir",
+    )?;
+    let settings = Settings {
+        data_dir,
+        database_url: args.database_url,
+        interval: args.interval,
+        http: args.http,
+        grpc: args.grpc,
+        agent: !args.no_agent,
+        ready_file: args.ready_file,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let ended = runtime.block_on(live(settings, global.wants_json()));
+    runtime.shutdown_timeout(LAST_TASKS);
+    ended
+}
+
+async fn live(settings: Settings, json: bool) -> anyhow::Result<Exit> {
+    let stopping = CancellationToken::new();
+    signals::watch(&stopping).context("watching for signals")?;
+    let stack = match Stack::start(settings, &stopping).await {
+        Ok(stack) => stack,
+        // Ctrl-C before it was ready is what somebody wanted, not an error.
+        Err(_) if stopping.is_cancelled() => return Ok(Exit::Answered),
+        Err(e) => return Err(e),
+    };
+    // Nobody may be reading any more (`| head`); that is no reason to stop.
+    let _ = std::io::stdout().write_all(announcement(&stack.ready, json).as_bytes());
+    stack.run(&stopping).await;
+    eprintln!("highwater: stopping");
+    stack.stop().await?;
+    Ok(Exit::Answered)
+}
+
+fn announcement(ready: &Ready, json: bool) -> String {
+    if json {
+        let value = serde_json::json!({ "http": ready.http, "grpc": ready.grpc, "host": ready.host });
+        return format!("{value}\n");
+    }
+    let mut text = format!(
+        "ready\n  API           {}\n  agents        {}\n  data          {}\n",
+        ready.http,
+        ready.grpc,
+        ready.data_dir.display()
+    );
+    if let (Some(host), Some(name)) = (&ready.host, &ready.host_name) {
+        text.push_str(&format!("  this host     {name} (id {host})\n"));
+    }
+    if let Some(own) = &ready.own_segment {
+        text.push_str(&format!(
+            "  PostgreSQL's own shared memory segment: shmid {}, owner {} (uid {})\n",
+            own.segment.shmid, own.user, own.uid
+        ));
+    }
+    text.push_str("In another terminal: highwater hosts, highwater ipcs. Ctrl-C stops everything.\n");
+    text
+}

@@ -1,0 +1,299 @@
+//! Everything that `up` runs, from the data directory to "ready" and back.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use highwater_agent::config::Interval;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::data_dir::DataDir;
+use super::files::{ClientFile, ReadyFile};
+use super::listen::{self, Address, Listening, reachable};
+use super::this_host::{Setup, ThisHost};
+use crate::api;
+use crate::cli::migrate;
+use crate::clock::{SystemClock, WallClock};
+use crate::embedded::supervise::{OwnSegment, Postgres};
+use crate::identity::ca::Authority;
+use crate::identity::enrolment::Enrolment;
+use crate::identity::operators::{Operators, Role};
+use crate::identity::tokens::Tokens;
+use crate::store::Db;
+use crate::store::history::Reading;
+
+/// Connections that everything but the writers shares.
+const CONNECTIONS: u32 = 12;
+/// How long the parts may take to stop, so that all of it takes less than 10 s.
+const AGENT_STOPS: Duration = Duration::from_millis(2500);
+const COLLECTOR_STOPS: Duration = Duration::from_millis(2000);
+const POOL_CLOSES: Duration = Duration::from_millis(500);
+
+/// What `up` was asked to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// An existing database; `None` = a private server.
+    pub database_url: Option<migrate::DatabaseUrl>,
+    /// Between two samples of this host.
+    pub interval: Interval,
+    /// Address of the API; `None` = the default one or a free port.
+    pub http: Option<Address>,
+    /// Address for agents; likewise.
+    pub grpc: Option<Address>,
+    /// Whether this host gets an agent.
+    pub agent: bool,
+    /// Where to say that it is ready.
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Where everything is, once it is. No `Debug`: it holds a token.
+#[derive(Clone, Default)]
+pub struct Ready {
+    /// The API, `http://IP:PORT`.
+    pub http: String,
+    /// For agents, `https://IP:PORT`.
+    pub grpc: String,
+    /// An operator's token.
+    pub token: String,
+    /// This host's id; `None` without an agent.
+    pub host: Option<String>,
+    /// Its name, escaped.
+    pub host_name: Option<String>,
+    /// The data directory, absolute.
+    pub data_dir: PathBuf,
+    /// The private PostgreSQL's own System V segment.
+    pub own_segment: Option<OwnSegment>,
+}
+
+/// The running parts, in the order in which they were started.
+pub struct Stack {
+    /// Where everything is.
+    pub ready: Ready,
+    data: DataDir,
+    postgres: Option<Postgres>,
+    db: Option<Db>,
+    serving: CancellationToken,
+    api: Option<JoinHandle<()>>,
+    ingest: Option<JoinHandle<()>>,
+    this_host: Option<ThisHost>,
+    ready_file: Option<ReadyFile>,
+}
+
+/// What the parts of the collector share.
+struct Shared {
+    db: Db,
+    authority: Arc<Authority>,
+    clock: Arc<dyn WallClock>,
+    operators: Operators,
+    tokens: Tokens,
+}
+
+impl Stack {
+    /// Starts everything. If a part fails, or `stopping` is cancelled, what was started is stopped again.
+    pub async fn start(settings: Settings, stopping: &CancellationToken) -> anyhow::Result<Self> {
+        let data = DataDir::open(&settings.data_dir)?;
+        let mut stack = Self {
+            ready: Ready { data_dir: data.path().to_owned(), ..Ready::default() },
+            data,
+            postgres: None,
+            db: None,
+            serving: CancellationToken::new(),
+            api: None,
+            ingest: None,
+            this_host: None,
+            ready_file: None,
+        };
+        match stack.build(settings, stopping).await {
+            Ok(()) => Ok(stack),
+            Err(e) => {
+                if let Err(also) = stack.stop().await {
+                    tracing::warn!(error = %also, "stopping what was started");
+                }
+                Err(e)
+            }
+        }
+    }
+
+    async fn build(&mut self, settings: Settings, stopping: &CancellationToken) -> anyhow::Result<()> {
+        self.ready_file = settings.ready_file.clone().map(ReadyFile::clear).transpose()?;
+        // Before anything slow: an address that was asked for and is taken is known at once.
+        let http = listen::http(settings.http).await?;
+        let grpc = listen::grpc(settings.grpc).await?;
+        let options = match &settings.database_url {
+            Some(url) => url.options(),
+            None => {
+                let postgres = Postgres::start(self.data.path(), say, stopping).await?;
+                self.ready.own_segment = postgres.own_segment();
+                self.postgres.insert(postgres).options()
+            }
+        };
+        // From here on a signal may cut any step short: what runs by then is in `self`, and is stopped.
+        tokio::select! {
+            built = self.build_on(options, &settings, http, grpc) => built,
+            () = stopping.cancelled() => anyhow::bail!("stopped before it was ready"),
+        }
+    }
+
+    async fn build_on(
+        &mut self,
+        options: migrate::Options,
+        settings: &Settings,
+        http: Listening,
+        grpc: Listening,
+    ) -> anyhow::Result<()> {
+        let shared = self.shared(options).await?;
+        self.ready.http = format!("http://{}", http.bound);
+        self.ready.grpc = format!("https://{}", reachable(grpc.bound));
+        for (what, listening) in [("the API", &http), ("agents", &grpc)] {
+            if let Some(taken) = listening.instead_of {
+                say(&format!("{taken} is taken: {what} listens on {} instead", listening.bound));
+            }
+        }
+        self.ready.token = self.operator_token(&shared).await?;
+        let grpc_at = reachable(grpc.bound);
+        self.start_ingest(&shared, grpc)?;
+        let http_at = http.bound;
+        self.start_api(&shared, http);
+        answers(http_at).await?;
+        if settings.agent {
+            self.start_this_host(&shared, settings, grpc_at).await?;
+        }
+        let client = ClientFile { http: self.ready.http.clone(), token: self.ready.token.clone() };
+        client.store(self.data.path())?;
+        if let Some(file) = &self.ready_file {
+            file.write(&self.ready)?;
+        }
+        Ok(())
+    }
+
+    /// Connects, migrates, and opens the CA.
+    async fn shared(&mut self, options: migrate::Options) -> anyhow::Result<Shared> {
+        let db = Db::connect(options, CONNECTIONS).await.context("connecting")?;
+        self.db = Some(db.clone());
+        db.require_durability().await?;
+        for applied in db.migrate().await? {
+            tracing::info!(migration = applied, "applied");
+        }
+        let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
+        let authority = Arc::new(Authority::open(&self.data.path().join("ca"), clock.now_ms())?);
+        Ok(Shared {
+            operators: Operators::new(db.clone(), clock.clone()),
+            tokens: Tokens::new(db.clone(), authority.pin(), clock.clone()),
+            db,
+            authority,
+            clock,
+        })
+    }
+
+    /// The token of the client file of an earlier run, if this database still knows it; else a new one.
+    async fn operator_token(&self, shared: &Shared) -> anyhow::Result<String> {
+        if let Some(earlier) = ClientFile::load(self.data.path())?
+            && shared.operators.verify(&earlier.token).await?.is_some_and(|o| o.role == Role::Admin)
+        {
+            return Ok(earlier.token);
+        }
+        Ok(shared.operators.add("up", "up", Role::Admin).await?.reveal())
+    }
+
+    fn start_ingest(&mut self, shared: &Shared, grpc: Listening) -> anyhow::Result<()> {
+        let certificate = shared.authority.server_certificate(shared.clock.now_ms())?;
+        let enrolment = Enrolment::new(shared.db.clone(), shared.authority.clone(), shared.clock.clone());
+        let _ = (certificate, enrolment, grpc);
+        Ok(())
+    }
+
+    fn start_api(&mut self, shared: &Shared, http: Listening) {
+        let state =
+            api::ApiState { db: shared.db.clone(), clock: shared.clock.clone(), operators: shared.operators.clone() };
+        let stop = self.serving.clone().cancelled_owned();
+        self.api = Some(tokio::spawn(async move {
+            if let Err(e) = api::serve(http.listener, state, stop).await {
+                tracing::error!(error = %e, "the API ended");
+            }
+        }));
+    }
+
+    async fn start_this_host(&mut self, shared: &Shared, settings: &Settings, grpc: SocketAddr) -> anyhow::Result<()> {
+        let since_ms = shared.clock.now_ms();
+        let setup = Setup {
+            db: &shared.db,
+            tokens: &shared.tokens,
+            pin: shared.authority.pin(),
+            grpc,
+            state_dir: self.data.path().join("agent"),
+            interval: settings.interval,
+            now_ms: since_ms,
+        };
+        let this_host = self.this_host.insert(ThisHost::start(setup).await?);
+        this_host.first_sample(&shared.db, since_ms, settings.interval).await?;
+        self.ready.host = Some(this_host.host.to_string());
+        let mut reading = Reading::begin(&shared.db).await?;
+        self.ready.host_name = reading.host_by_id(this_host.host).await?.map(|h| h.name);
+        Ok(())
+    }
+
+    /// Runs until `stopping` is cancelled.
+    pub async fn run(&self, stopping: &CancellationToken) {
+        stopping.cancelled().await;
+    }
+
+    /// Stops everything: the agent first (its last words are still stored), the collector, the API, PostgreSQL.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(file) = self.ready_file.take() {
+            file.remove();
+        }
+        if let Some(this_host) = self.this_host.take() {
+            within(AGENT_STOPS, "this host's agent", this_host.stop()).await;
+        }
+        self.serving.cancel();
+        for (what, task) in [("the collector", self.ingest.take()), ("the API", self.api.take())] {
+            let Some(mut task) = task else { continue };
+            if within(COLLECTOR_STOPS, what, &mut task).await.is_none() {
+                task.abort();
+            }
+        }
+        if let Some(db) = self.db.take() {
+            within(POOL_CLOSES, "the database connections", db.close()).await;
+        }
+        match self.postgres.take() {
+            Some(postgres) => Ok(postgres.stop().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn within<T>(most: Duration, what: &str, work: impl Future<Output = T>) -> Option<T> {
+    let done = tokio::time::timeout(most, work).await.ok();
+    if done.is_none() {
+        tracing::warn!(what, "did not stop in time");
+    }
+    done
+}
+
+/// Asks the API whether it answers.
+async fn answers(http: SocketAddr) -> anyhow::Result<()> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let asked = async {
+        let mut connection = tokio::net::TcpStream::connect(http).await?;
+        connection.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+        let mut answer = Vec::new();
+        connection.take(4096).read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let failed = || format!("asking the API on {http}");
+    let answer =
+        tokio::time::timeout(Duration::from_secs(5), asked).await.with_context(failed)?.with_context(failed)?;
+    anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200"), "the API on {http} does not answer as it should");
+    Ok(())
+}
+
+/// A line about a step that takes long, or a choice that was made.
+fn say(line: &str) {
+    eprintln!("highwater: {line}");
+}
