@@ -13,13 +13,16 @@ use super::router::Shared;
 /// The most bytes an Authorization header may have; a longer one is no token of ours.
 const MAX_AUTHORIZATION: usize = 512;
 
-/// Lets a request pass whose bearer token is an operator's.
-pub(super) async fn require_operator(State(state): State<Shared>, request: Request, next: Next) -> Response {
+/// Lets a request pass whose bearer token is an operator's, and tells the handler whose (an extension).
+pub(super) async fn require_operator(State(state): State<Shared>, mut request: Request, next: Next) -> Response {
     let Some(token) = bearer(request.headers()) else {
         return Problem::unauthorized("this request carries no `Authorization: Bearer TOKEN` header").into_response();
     };
     match state.operators.verify(token).await {
-        Ok(Some(_operator)) => next.run(request).await,
+        Ok(Some(operator)) => {
+            request.extensions_mut().insert(operator);
+            next.run(request).await
+        }
         Ok(None) => {
             Problem::unauthorized("the token of this request is not an operator's, or was revoked").into_response()
         }

@@ -412,3 +412,52 @@ pub struct VersionJson {
     /// Version of the collector.
     pub version: String,
 }
+
+/// What an enrolment token is to be.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewTokenJson {
+    /// Its life, milliseconds; absent = 1 h.
+    pub ttl_ms: Option<i64>,
+    /// How many hosts it may enrol; absent = 1.
+    pub uses: Option<u32>,
+    /// The host to re-enrol, by name, id or unique prefix; absent = a new one.
+    pub host: Option<String>,
+    /// Labels of the hosts that it makes.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An enrolment token just made. No `Debug`: it holds the secret.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct TokenCreatedJson {
+    /// Its id.
+    pub id: String,
+    /// The token, secret included; shown this once.
+    pub token: String,
+    /// Until when it can be used.
+    pub expires_at: String,
+}
+
+/// Enrolment tokens, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokensJson {
+    /// At most 1,000.
+    pub tokens: Vec<TokenJson>,
+}
+
+/// An enrolment token without its secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenJson {
+    /// Its id.
+    pub id: String,
+    /// `valid`, `used`, `expired` or `revoked`.
+    pub state: String,
+    /// When it was made.
+    pub created_at: String,
+    /// Until when it can be used.
+    pub expires_at: String,
+    /// How many hosts it may still enrol.
+    pub uses_left: u32,
+    /// The host that it re-enrols; null = a new one.
+    pub host: Option<String>,
+}

@@ -15,6 +15,7 @@ mod openapi;
 mod problem;
 mod router;
 mod server;
+mod tokens;
 mod write;
 
 pub use router::ApiState;

@@ -1,6 +1,6 @@
 //! Errors as problem documents (RFC 9457): `title`, `status`, `detail`, and `code` for programs.
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -26,6 +26,16 @@ impl Problem {
     /// The request names nobody, or nobody we know.
     pub(super) fn unauthorized(detail: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "An operator's token is needed", detail)
+    }
+
+    /// The operator may not do this.
+    pub(super) fn forbidden(detail: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "This operator may not do that", detail)
+    }
+
+    /// There is no such enrolment token.
+    pub(super) fn no_such_token(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_such_token", "There is no such token", detail)
     }
 
     /// The request was meant for another server.
@@ -56,8 +66,8 @@ impl Problem {
 
     /// The path takes another method.
     pub(super) fn no_such_method(method: &str) -> Self {
-        let detail = format!("this resource is read with GET, not {method}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "This resource is read with GET", &detail)
+        let detail = format!("this resource does not know {method}; /openapi.json says what it knows");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "This resource takes another method", &detail)
     }
 
     /// A name means several hosts.
@@ -72,6 +82,12 @@ impl Problem {
 
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: &str) -> Self {
         Self { code, title, status, detail: detail.to_owned(), candidates: Vec::new() }
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(refused: JsonRejection) -> Self {
+        Self::bad_request(&refused.body_text())
     }
 }
 

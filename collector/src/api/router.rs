@@ -6,14 +6,15 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, history, hosts, openapi};
+use super::{auth, history, hosts, openapi, tokens};
 use crate::clock::WallClock;
 use crate::identity::operators::Operators;
+use crate::identity::tokens::Tokens;
 use crate::store::Db;
 
 /// What the API is built from, cheap to clone.
@@ -25,6 +26,8 @@ pub struct ApiState {
     pub clock: Arc<dyn WallClock>,
     /// Whose token a request carries.
     pub operators: Operators,
+    /// Makes enrolment tokens.
+    pub tokens: Tokens,
 }
 
 /// [`ApiState`] and what only the running server knows.
@@ -33,16 +36,17 @@ pub(super) struct Shared {
     pub(super) db: Db,
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) operators: Operators,
+    pub(super) tokens: Tokens,
     /// The address the listener is bound to; a Host header may name it.
     pub(super) bound: SocketAddr,
 }
 
-/// The most bytes a request body may have: nothing here reads one.
+/// The most bytes a request body may have, where the path says nothing else: only few read one.
 const MAX_BODY: usize = 4096;
 
 /// All paths.
 pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
-    let state = Shared { db: state.db, clock: state.clock, operators: state.operators, bound };
+    let state = Shared { db: state.db, clock: state.clock, operators: state.operators, tokens: state.tokens, bound };
     let closed = Router::new()
         .route("/version", get(version))
         .route("/hosts", get(hosts::hosts))
@@ -51,6 +55,8 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/hosts/{host}/lsipc", get(history::lsipc))
         .route("/hosts/{host}/diff", get(history::diff))
         .route("/hosts/{host}/timeline", get(history::timeline))
+        .route("/tokens", post(tokens::create).get(tokens::list).layer(DefaultBodyLimit::max(tokens::MAX_BODY)))
+        .route("/tokens/{token}", delete(tokens::revoke))
         .route_layer(from_fn_with_state(state.clone(), auth::require_operator));
     Router::new()
         .route("/livez", get(async || "ok\n"))

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use highwater_ipc::text::HostText;
+use highwater_ipc::time::format_rfc3339_ms;
 use highwater_proto::bounds;
 use tokio::sync::Semaphore;
 
@@ -241,7 +242,9 @@ fn usable(token: &StoredToken, now_ms: i64) -> Result<(), EnrolError> {
         TokenState::Valid => Ok(()),
         TokenState::Revoked => Err(EnrolError::Revoked),
         TokenState::Used => Err(EnrolError::Used),
-        TokenState::Expired => Err(EnrolError::Expired { expired: rfc3339(token.expires_ms), now: rfc3339(now_ms) }),
+        TokenState::Expired => {
+            Err(EnrolError::Expired { expired: format_rfc3339_ms(token.expires_ms), now: format_rfc3339_ms(now_ms) })
+        }
     }
 }
 
@@ -252,10 +255,6 @@ fn check(request: &EnrolRequest) -> Result<(), EnrolError> {
     within("EnrolRequest.token_id", request.token_id.len(), bounds::SHORT_TEXT)?;
     within("EnrolRequest.secret", request.secret.len(), bounds::SECRET)?;
     within("EnrolRequest.csr", request.csr.len(), bounds::CSR)
-}
-
-fn rfc3339(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms since 1970"), |at| at.to_string())
 }
 
 #[cfg(test)]

@@ -82,6 +82,18 @@ pub enum TokenState {
     Revoked,
 }
 
+impl TokenState {
+    /// As the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TokenState::Valid => "valid",
+            TokenState::Used => "used",
+            TokenState::Expired => "expired",
+            TokenState::Revoked => "revoked",
+        }
+    }
+}
+
 /// Why a token was not made or revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {

@@ -209,8 +209,12 @@ impl Stack {
     }
 
     fn start_api(&mut self, shared: &Shared, http: Listening) {
-        let state =
-            api::ApiState { db: shared.db.clone(), clock: shared.clock.clone(), operators: shared.operators.clone() };
+        let state = api::ApiState {
+            db: shared.db.clone(),
+            clock: shared.clock.clone(),
+            operators: shared.operators.clone(),
+            tokens: shared.tokens.clone(),
+        };
         let stop = self.serving.clone().cancelled_owned();
         self.api = Some(tokio::spawn(async move {
             if let Err(e) = api::serve(http.listener, state, stop).await {
