@@ -1,4 +1,6 @@
 //! The whole thing from outside: the programs as built, a real PostgreSQL, real namespaces. One binary, so that it
 //! links once; a file per story.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
+
 mod harness;

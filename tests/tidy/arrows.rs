@@ -1,0 +1,129 @@
+//! Which room may import which: the arrows between crates and within them.
+
+use crate::repository::{SourceFile, check, files, rust_files};
+use crate::rust::{lex_without_tests, paths, test_files};
+
+/// A crate and the crates of this workspace that it may depend on; nothing points back.
+const CRATES: &[(&str, &[&str])] = &[
+    ("proto/ipc/Cargo.toml", &[]),
+    ("proto/Cargo.toml", &["highwater-ipc"]),
+    ("agent/Cargo.toml", &["highwater-ipc", "highwater-proto"]),
+    ("collector/trend/Cargo.toml", &["highwater-ipc"]),
+    ("collector/Cargo.toml", &["highwater-ipc", "highwater-proto", "highwater-agent", "highwater-trend"]),
+    ("tests/Cargo.toml", &["highwater-ipc", "highwater-proto", "highwater-agent", "highwater", "highwater-trend"]),
+];
+
+/// A room within a crate and the rooms of that crate that it may name. A room that is not listed (`clock`, `host`,
+/// `lib`) is a leaf that everybody may name.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("agent/src/sys/", &[]),
+    ("agent/src/kernel/", &["sys"]),
+    ("agent/src/sampler/", &["kernel", "sys"]),
+    ("agent/src/spool/", &[]),
+    ("agent/src/transport/", &["spool"]),
+    ("collector/src/store/", &[]),
+    ("collector/src/writer/", &["store"]),
+    ("collector/src/query/", &["store"]),
+    ("collector/src/identity/", &["store"]),
+    ("collector/src/ingest/", &["identity", "writer"]),
+    ("collector/src/api/", &["query", "identity"]),
+    ("collector/src/embedded/", &["identity"]),
+    ("collector/src/cli/", &[]),
+];
+
+/// Commands that run the collector instead of asking it.
+const RUN_THE_COLLECTOR: &[&str] =
+    &["collector/src/cli/up.rs", "collector/src/cli/up/", "collector/src/cli/migrate.rs"];
+
+/// The store's handle and its error pass through the shells unopened.
+const PASSED_THROUGH: &[&str] = &["crate::store::Db", "crate::store::StoreError"];
+
+/// Dependencies within the workspace that a manifest may not have.
+fn wrong_dependencies(file: &SourceFile) -> Vec<String> {
+    let Some((_, allowed)) = CRATES.iter().find(|(path, _)| *path == file.path) else {
+        let is_crate = file.path.ends_with("/Cargo.toml");
+        let what = "this crate has no place in the arrows yet: tests/tidy/arrows.rs";
+        return if is_crate { vec![file.complaint(0, what)] } else { Vec::new() };
+    };
+    let mut wrong = Vec::new();
+    let mut at = 0;
+    for line in file.text.lines() {
+        let name = line.split(['.', ' ', '=']).next().unwrap_or("");
+        if name.starts_with("highwater") && !allowed.contains(&name) {
+            wrong.push(file.complaint(at, &format!("may not depend on {name}")));
+        }
+        at += line.len() + 1;
+    }
+    wrong
+}
+
+/// Rooms that a file names and may not.
+fn wrong_rooms(file: &SourceFile) -> Vec<String> {
+    let is_in = |places: &[&str]| places.iter().any(|p| file.path == *p || file.path.starts_with(p));
+    let Some((room, allowed)) = ROOMS.iter().find(|(room, _)| file.path.starts_with(room)) else {
+        return Vec::new();
+    };
+    if is_in(RUN_THE_COLLECTOR) {
+        return Vec::new();
+    }
+    let source = &room[..=room.find("/src/").unwrap_or(0) + 4];
+    let own = &room[source.len()..room.len() - 1];
+    let is_room = |name: &str| ROOMS.iter().any(|(r, _)| *r == format!("{source}{name}/"));
+    let mut wrong = Vec::new();
+    for (at, path) in paths(&lex_without_tests(&file.text).code) {
+        let Some(other) = path.strip_prefix("crate::").and_then(|p| p.split("::").next()) else {
+            continue;
+        };
+        if other != own && is_room(other) && !allowed.contains(&other) && !PASSED_THROUGH.contains(&path.as_str()) {
+            wrong.push(file.complaint(at, &format!("{own} may not import {path}")));
+        }
+    }
+    if own == "cli" {
+        wrong.extend(agent_in_a_command(file));
+    }
+    wrong
+}
+
+/// Only `up` runs an agent in its process.
+fn agent_in_a_command(file: &SourceFile) -> Vec<String> {
+    let named = paths(&lex_without_tests(&file.text).code);
+    let agent = named.iter().filter(|(_, p)| p.starts_with("highwater_agent"));
+    agent.map(|(at, p)| file.complaint(*at, &format!("only `up` may import {p}"))).collect()
+}
+
+#[test]
+fn crates_depend_along_the_arrows() {
+    let manifests: Vec<_> = files().into_iter().filter(|f| f.path.ends_with("/Cargo.toml")).collect();
+    assert!(manifests.len() >= 5);
+    check(&manifests, wrong_dependencies);
+}
+
+#[test]
+fn rooms_import_along_the_arrows() {
+    let all = rust_files();
+    let tests = test_files(&all);
+    let files: Vec<SourceFile> = all.into_iter().filter(|f| !tests.contains(&f.path)).collect();
+    check(&files, wrong_rooms);
+}
+
+#[test]
+fn an_arrow_that_points_back_is_found() {
+    let planted = [
+        ("agent/src/spool/recover.rs", "use crate::kernel::Kernel;"),
+        ("agent/src/transport/session.rs", "use crate::sampler::record::Recorder;"),
+        ("agent/src/sys/host.rs", "crate::kernel::limits::read()"),
+        ("collector/src/store/frame.rs", "use crate::{host, writer::plan};"),
+        ("collector/src/ingest/session.rs", "use crate::store::stream;"),
+        ("collector/src/api/router.rs", "use crate::writer::Queue;"),
+        ("collector/src/query/as_of.rs", "use crate::api::json;"),
+        ("collector/src/cli/ipcs.rs", "use crate::query::as_of;"),
+        ("collector/src/cli/hosts.rs", "use highwater_agent::run;"),
+    ];
+    for (path, text) in planted {
+        assert_eq!(wrong_rooms(&SourceFile::planted(path, text)).len(), 1, "{path}: {text}");
+    }
+    assert_eq!(wrong_rooms(&SourceFile::planted("collector/src/cli/up.rs", "use crate::query::as_of;")).len(), 0);
+    let manifest = SourceFile::planted("proto/Cargo.toml", "[dependencies]\nhighwater-agent.workspace = true\n");
+    assert_eq!(wrong_dependencies(&manifest).len(), 1);
+    assert_eq!(wrong_dependencies(&SourceFile::planted("core/Cargo.toml", "")).len(), 1);
+}
