@@ -1,1 +1,3 @@
 //! The agent's command line.
+
+pub mod snapshot;
