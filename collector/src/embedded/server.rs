@@ -18,9 +18,9 @@ const READY: Duration = Duration::from_secs(300);
 /// For one attempt to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Until a fast shutdown must be done; it writes a checkpoint.
-const FAST: Duration = Duration::from_secs(5);
+const FAST: Duration = Duration::from_millis(2500);
 /// Until an immediate one must be done.
-const IMMEDIATE: Duration = Duration::from_secs(2);
+const IMMEDIATE: Duration = Duration::from_secs(1);
 /// Connections that the server allows.
 const CONNECTIONS: u32 = 60;
 

@@ -23,14 +23,22 @@ use crate::identity::ca::Authority;
 use crate::identity::enrolment::Enrolment;
 use crate::identity::operators::{Operators, Role};
 use crate::identity::tokens::Tokens;
+use crate::ingest::tls::Tls;
+use crate::ingest::{self, Material};
 use crate::store::Db;
 use crate::store::history::Reading;
+use crate::writer::{self, Writer};
 
 /// Connections that everything but the writers shares.
 const CONNECTIONS: u32 = 12;
+/// Workers that commit: one machine's agents, or a small fleet's.
+const WRITERS: usize = 2;
+/// Between two certificates of the collector.
+const RENEWED: Duration = Duration::from_secs(30 * 86_400);
 /// How long the parts may take to stop, so that all of it takes less than 10 s.
 const AGENT_STOPS: Duration = Duration::from_millis(2500);
 const COLLECTOR_STOPS: Duration = Duration::from_millis(2000);
+const DRAIN_MS: u64 = 1500;
 const POOL_CLOSES: Duration = Duration::from_millis(500);
 
 /// What `up` was asked to run.
@@ -80,12 +88,14 @@ pub struct Stack {
     db: Option<Db>,
     serving: CancellationToken,
     api: Option<JoinHandle<()>>,
-    ingest: Option<JoinHandle<()>>,
+    ingest: Option<ingest::Server>,
+    renewing: Option<JoinHandle<()>>,
     this_host: Option<ThisHost>,
     ready_file: Option<ReadyFile>,
 }
 
 /// What the parts of the collector share.
+#[derive(Clone)]
 struct Shared {
     db: Db,
     authority: Arc<Authority>,
@@ -106,6 +116,7 @@ impl Stack {
             serving: CancellationToken::new(),
             api: None,
             ingest: None,
+            renewing: None,
             this_host: None,
             ready_file: None,
         };
@@ -157,7 +168,7 @@ impl Stack {
         }
         self.ready.token = self.operator_token(&shared).await?;
         let grpc_at = reachable(grpc.bound);
-        self.start_ingest(&shared, grpc)?;
+        self.start_ingest(&shared, grpc).await?;
         let http_at = http.bound;
         self.start_api(&shared, http);
         answers(http_at).await?;
@@ -201,10 +212,15 @@ impl Stack {
         Ok(shared.operators.add("up", "up", Role::Admin).await?.reveal())
     }
 
-    fn start_ingest(&mut self, shared: &Shared, grpc: Listening) -> anyhow::Result<()> {
-        let certificate = shared.authority.server_certificate(shared.clock.now_ms())?;
+    async fn start_ingest(&mut self, shared: &Shared, grpc: Listening) -> anyhow::Result<()> {
+        let tls = Tls::new(&material(shared)?)?;
+        let writing = writer::Config { workers: WRITERS, drain_ms: DRAIN_MS, ..writer::Config::default() };
+        let writer = Writer::start(shared.db.clone(), shared.clock.clone(), writing).await?;
         let enrolment = Enrolment::new(shared.db.clone(), shared.authority.clone(), shared.clock.clone());
-        let _ = (certificate, enrolment, grpc);
+        self.renewing = Some(tokio::spawn(renew(tls.clone(), shared.clone())));
+        let services = ingest::Services { tls, writer, enrolment };
+        let config = ingest::Config::default();
+        self.ingest = Some(ingest::Server::start(grpc.listener, services, config).context("serving agents")?);
         Ok(())
     }
 
@@ -255,19 +271,47 @@ impl Stack {
         if let Some(this_host) = self.this_host.take() {
             within(AGENT_STOPS, "this host's agent", this_host.stop()).await;
         }
+        if let Some(renewing) = self.renewing.take() {
+            renewing.abort();
+        }
         self.serving.cancel();
-        for (what, task) in [("the collector", self.ingest.take()), ("the API", self.api.take())] {
-            let Some(mut task) = task else { continue };
-            if within(COLLECTOR_STOPS, what, &mut task).await.is_none() {
+        let (ingest, api) = (self.ingest.take(), self.api.take());
+        let ingest = async {
+            if let Some(server) = ingest {
+                within(COLLECTOR_STOPS, "the collector", server.shutdown()).await;
+            }
+        };
+        let api = async {
+            if let Some(mut task) = api
+                && within(COLLECTOR_STOPS, "the API", &mut task).await.is_none()
+            {
                 task.abort();
             }
-        }
+        };
+        tokio::join!(ingest, api);
         if let Some(db) = self.db.take() {
             within(POOL_CLOSES, "the database connections", db.close()).await;
         }
         match self.postgres.take() {
             Some(postgres) => Ok(postgres.stop().await?),
             None => Ok(()),
+        }
+    }
+}
+
+/// What the collector shows to agents, with a new key.
+fn material(shared: &Shared) -> anyhow::Result<Material> {
+    let shown = shared.authority.server_certificate(shared.clock.now_ms())?;
+    Ok(Material { ca: shared.authority.certificate().to_vec(), chain: shown.chain, key: shown.key })
+}
+
+/// Shows a new certificate now and then: `up` may run longer than one lives.
+async fn renew(tls: Tls, shared: Shared) {
+    loop {
+        tokio::time::sleep(RENEWED).await;
+        let renewed = material(&shared).and_then(|material| Ok(tls.replace(&material)?));
+        if let Err(error) = renewed {
+            tracing::warn!(%error, "the collector's certificate was not renewed");
         }
     }
 }
