@@ -1,5 +1,6 @@
 //! What the parameters of a request mean: host, instants, lists, cursors.
 
+use highwater_ipc::object::Kind;
 use highwater_ipc::record::{EpochNo, Seq};
 use highwater_ipc::time::{format_rfc3339_ms, parse_rfc3339_ms};
 
@@ -75,6 +76,12 @@ pub(super) fn list<T>(name: &str, text: Option<&str>, read: impl Fn(&str) -> Opt
 pub(super) fn label(text: &str) -> Option<(String, String)> {
     let (key, value) = text.split_once('=')?;
     (!key.is_empty()).then(|| (key.to_owned(), value.to_owned()))
+}
+
+/// An object: `sem:98304`.
+pub(super) fn subject(text: &str) -> Option<(Kind, i32)> {
+    let (kind, id) = text.split_once(':')?;
+    Some((Kind::ALL.into_iter().find(|k| k.name() == kind)?, id.parse().ok()?))
 }
 
 /// The end of a page of hosts: id, then name.

@@ -115,6 +115,7 @@ pub(super) struct TimelineParams {
     since: Option<String>,
     until: Option<String>,
     kind: Option<String>,
+    subject: Option<String>,
     limit: Option<String>,
     cursor: Option<String>,
 }
@@ -129,6 +130,7 @@ pub(super) async fn timeline(
     let since = params.since.as_deref().map(|t| ask::instant("since", Some(t))).transpose()?;
     let until = ask::instant("until", params.until.as_deref())?;
     let kinds = ask::list("kind", params.kind.as_deref(), EventKind::from_name)?;
+    let subject = ask::list("subject", params.subject.as_deref(), ask::subject)?.pop();
     let (most, after) = (ask::limit(params.limit.as_deref())?, ask::read_event_cursor(params.cursor.as_deref())?);
     let now_ms = shared.clock.now_ms();
     let mut reading = Reading::begin(&shared.db).await?;
@@ -140,7 +142,7 @@ pub(super) async fn timeline(
     if since_ms > until_ms {
         return Err(Problem::bad_request("since is later than until"));
     }
-    let question = Question { span_ms: (since_ms, until_ms), kinds, most, after };
+    let question = Question { span_ms: (since_ms, until_ms), kinds, subject, most, after };
     let timeline = tell(&mut reading, resolved.host.id, &question, now_ms).await?;
     Ok(Json(TimelineJson {
         host: resolved.host.name,

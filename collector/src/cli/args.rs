@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
-use super::{migrate, up, version};
+use super::{diff, hosts, ipcs, lsipc, migrate, timeline, up, version};
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
 #[derive(Debug, Parser)]
@@ -26,6 +26,17 @@ const EXIT_CODES: &str = "Exit codes: 0 the answer was printed, 1 an error, 2 us
 pub enum Command {
     /// Run everything on this machine, without settings: database, collector, API and this host's agent
     Up(up::args::UpArgs),
+    /// The fleet: who is there, System V IPC availability, what is nearest to its limit
+    #[command(visible_alias = "host")]
+    Hosts(hosts::HostsArgs),
+    /// What `ipcs` would have printed on a host, now or at any past instant
+    Ipcs(ipcs::IpcsArgs),
+    /// Limits and what is used of them, as `lsipc` prints it
+    Lsipc(lsipc::LsipcArgs),
+    /// What a host held at two instants, compared
+    Diff(diff::DiffArgs),
+    /// What happened on a host, in order
+    Timeline(timeline::TimelineArgs),
     /// Bring the database's schema up to date and say what was done
     Migrate(migrate::MigrateArgs),
     /// Print the version

@@ -4,10 +4,20 @@
 //! Every command but `up`, `migrate` and `version` is a client of the HTTP API and knows nothing of the database.
 
 pub mod args;
+pub mod client;
 pub mod data_dir;
+pub mod diff;
+pub mod event_text;
 pub mod exit;
+pub mod host;
+pub mod hosts;
+pub mod ipcs;
+pub mod lsipc;
 pub mod migrate;
 pub mod print;
 pub mod run;
+pub mod table;
+pub mod timeline;
 pub mod up;
 pub mod version;
+pub mod when;

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{Cli, Command};
 use super::exit::Exit;
-use super::{migrate, up, version};
+use super::{diff, hosts, ipcs, lsipc, migrate, timeline, up, version};
 
 /// Runs what the process's arguments ask for. An error is one line on stderr.
 pub fn run() -> ExitCode {
@@ -33,6 +33,11 @@ pub fn run() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Up(args) => up::args::run(args, &cli.global),
+        Command::Hosts(args) => hosts::run(&args, &cli.global),
+        Command::Ipcs(args) => ipcs::run(&args, &cli.global),
+        Command::Lsipc(args) => lsipc::run(&args, &cli.global),
+        Command::Diff(args) => diff::run(&args, &cli.global),
+        Command::Timeline(args) => timeline::run(&args, &cli.global),
         Command::Migrate(args) => migrate::run(&args, &cli.global),
         Command::Version(args) => version::run(&args, &cli.global),
     }

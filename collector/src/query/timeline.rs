@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use highwater_ipc::object::Kind;
 use highwater_ipc::record::{EpochNo, Event as Beside, GapReason};
 use highwater_ipc::snapshot::{BootId, NamespaceId, Snapshot};
 use highwater_ipc::text::HostText;
@@ -25,6 +26,8 @@ pub struct Question {
     pub span_ms: (i64, i64),
     /// Only these; none = all.
     pub kinds: Vec<EventKind>,
+    /// Of events that happen to an object only those of this kind and id; `None` = all.
+    pub subject: Option<(Kind, i32)>,
     /// The most events wanted.
     pub most: usize,
     /// Those after this place.
@@ -130,7 +133,7 @@ pub enum Happened {
         after: BootId,
         /// When it began: wall clock minus time since boot, milliseconds.
         booted_ms: i64,
-        /// How many objects went with it, by kind in the order of [`highwater_ipc::object::Kind::ALL`].
+        /// How many objects went with it, by kind in the order of [`Kind::ALL`].
         lost: [usize; 3],
     },
     /// The wall clock moved against the boot clock.
@@ -169,6 +172,15 @@ impl PartialEq for Names {
 impl Eq for Names {}
 
 impl Event {
+    /// The object it happened to.
+    pub fn subject(&self) -> Option<(Kind, i32)> {
+        match &self.happened {
+            Happened::Change { what: What::Created(o) | What::Removed(o), .. } => Some((o.kind(), o.id())),
+            Happened::Change { what: What::Changed { after, .. }, .. } => Some((after.kind(), after.id())),
+            _ => None,
+        }
+    }
+
     /// Which kind this is.
     pub fn kind(&self) -> EventKind {
         match &self.happened {
@@ -291,7 +303,9 @@ impl<'q> Pages<'q> {
     }
 
     fn wants(&self, event: &Event) -> bool {
-        self.question.kinds.is_empty() || self.question.kinds.contains(&event.kind())
+        let kind = self.question.kinds.is_empty() || self.question.kinds.contains(&event.kind());
+        let about = |subject| event.subject().is_none_or(|s| s == subject);
+        kind && self.question.subject.is_none_or(about)
     }
 
     fn full(self) -> Timeline {

@@ -1,0 +1,269 @@
+//! Asks the collector's HTTP API.
+//!
+//! Where it is and whose token is shown: `HIGHWATER_URL`, `HIGHWATER_TOKEN`, `HIGHWATER_TOKEN_FILE`, else the client file
+//! (0600) that `up` leaves in its data directory. A token never comes from the arguments, and the client file's token is
+//! never sent to an address that the file does not name.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use ureq::Agent;
+
+use super::data_dir::{CLIENT_FILE, default_data_dir};
+use crate::secret_file::{self, SecretFileError};
+
+/// The most bytes an answer may have: 100,000 objects of 400 bytes fit several times over.
+const MAX_ANSWER: u64 = 512 << 20;
+/// The most bytes of a token or client file.
+const MAX_FILE: usize = 4096;
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for a whole answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The API at one address, as one operator.
+pub struct Client {
+    agent: Agent,
+    base: String,
+    token: String,
+    /// This machine's own host id, where the client file of `up` names one.
+    own_host: Option<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing says where the collector is.
+    #[error(
+        "no collector is known here: set HIGHWATER_URL and HIGHWATER_TOKEN_FILE, or start `highwater up` (looked for {})",
+        looked_for.display()
+    )]
+    NoAddress {
+        /// The client file that is not there.
+        looked_for: PathBuf,
+    },
+    /// An address without a token.
+    #[error("HIGHWATER_URL is {url} but no token is given: set HIGHWATER_TOKEN_FILE (or HIGHWATER_TOKEN)")]
+    NoToken {
+        /// The address.
+        url: String,
+    },
+    /// A file with a secret cannot be used.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
+    /// The client file is not what `up` writes.
+    #[error("{} is not what `highwater up` writes: {why}; delete it and start `highwater up` again", path.display())]
+    ClientFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The address is none.
+    #[error("{url} is no address of a collector: it must begin with http:// (HTTPS comes with a later version)")]
+    Address {
+        /// The address.
+        url: String,
+    },
+    /// Nobody answers there.
+    #[error("cannot reach {url}: {why}; is `highwater up` running?")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// The collector refused the question.
+    #[error("{detail}")]
+    Refused {
+        /// The `code` of the problem document.
+        code: String,
+        /// What, where, remedy.
+        detail: String,
+    },
+    /// Something else answers there, or another version.
+    #[error("{url} answered what is no answer of a collector: {why}; is that the right address?")]
+    Foreign {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Client {
+    /// The collector that environment and client file name.
+    pub fn from_environment() -> Result<Self, ClientError> {
+        let client_path = default_data_dir().map(|dir| dir.join(CLIENT_FILE));
+        let file = match &client_path {
+            Some(path) => read_client_file(path)?,
+            None => None,
+        };
+        let looked_for = client_path.unwrap_or_else(|| PathBuf::from(CLIENT_FILE));
+        let url = text_variable("HIGHWATER_URL");
+        let base = match (&url, &file) {
+            (Some(url), _) => url.clone(),
+            (None, Some(file)) => file.http.clone(),
+            (None, None) => return Err(ClientError::NoAddress { looked_for }),
+        };
+        let base = base.trim_end_matches('/').to_owned();
+        if !base.starts_with("http://") {
+            return Err(ClientError::Address { url: base });
+        }
+        let own_file = file.filter(|f| f.http.trim_end_matches('/') == base);
+        let token = match (text_variable("HIGHWATER_TOKEN"), std::env::var_os("HIGHWATER_TOKEN_FILE"), &own_file) {
+            (Some(token), ..) => token,
+            (None, Some(path), _) => {
+                String::from_utf8_lossy(&secret_file::read(&PathBuf::from(path), MAX_FILE)?).trim().to_owned()
+            }
+            (None, None, Some(file)) => file.token.clone(),
+            (None, None, None) => return Err(ClientError::NoToken { url: base }),
+        };
+        Ok(Self::new(base, token, own_file.and_then(|f| f.host)))
+    }
+
+    fn new(base: String, token: String, own_host: Option<String>) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // A proxy of the environment is for the web, not for the collector.
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(ANSWER_TIMEOUT))
+            .user_agent(concat!("highwater/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { agent: config.into(), base, token, own_host }
+    }
+
+    /// The id of this machine at that collector, where `up` has left it.
+    pub fn own_host(&self) -> Option<&str> {
+        self.own_host.as_deref()
+    }
+
+    /// Asks; the answer is one JSON document.
+    pub fn get(&self, path: &str, parameters: &[(&str, String)]) -> Result<String, ClientError> {
+        let url = format!("{}/api/v1{path}{}", self.base, query(parameters));
+        let unreachable = |e: ureq::Error| ClientError::Unreachable { url: self.base.clone(), why: why(&e) };
+        let request = self.agent.get(&url).header("authorization", format!("Bearer {}", self.token));
+        let mut response = request.call().map_err(unreachable)?;
+        let status = response.status();
+        let body = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(unreachable)?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        match serde_json::from_str::<ProblemJson>(&body) {
+            Ok(problem) if problem.code == "unauthorized" => Err(ClientError::Refused {
+                detail: format!(
+                    "{} does not accept the token: {}; set HIGHWATER_TOKEN_FILE to one that is valid there",
+                    self.base, problem.detail
+                ),
+                code: problem.code,
+            }),
+            Ok(problem) => Err(ClientError::Refused { code: problem.code, detail: problem.detail }),
+            Err(_) => Err(ClientError::Foreign { url, why: format!("HTTP status {status}") }),
+        }
+    }
+
+    /// Reads an answer.
+    pub fn read<T: DeserializeOwned>(&self, answer: &str) -> Result<T, ClientError> {
+        serde_json::from_str(answer)
+            .map_err(|e| ClientError::Foreign { url: self.base.clone(), why: format!("JSON: {e}") })
+    }
+}
+
+/// A path segment.
+pub fn segment(text: &str) -> String {
+    escape(text)
+}
+
+#[derive(Deserialize)]
+struct ClientFile {
+    http: String,
+    token: String,
+    #[serde(default)]
+    host: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ProblemJson {
+    code: String,
+    detail: String,
+}
+
+fn read_client_file(path: &PathBuf) -> Result<Option<ClientFile>, ClientError> {
+    let bytes = match secret_file::read(path, MAX_FILE) {
+        Ok(bytes) => bytes,
+        Err(e) if e.is_missing() => return Ok(None),
+        // Somebody else's `up`: not ours to use, and HIGHWATER_URL may say where ours is.
+        Err(SecretFileError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let wrong = |e: serde_json::Error| ClientError::ClientFile { path: path.clone(), why: e.to_string() };
+    serde_json::from_slice(&bytes).map(Some).map_err(wrong)
+}
+
+fn text_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
+}
+
+fn query(parameters: &[(&str, String)]) -> String {
+    let mut query = String::new();
+    for (name, value) in parameters {
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.push_str(name);
+        query.push('=');
+        query.push_str(&escape(value));
+    }
+    query
+}
+
+/// Percent-encodes everything but what is never special.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The cause in words a person knows.
+fn why(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ureq::Error::Io(e) => e.to_string(),
+        ureq::Error::HostNotFound => "no such host name".to_owned(),
+        ureq::Error::Timeout(_) => "no answer in time".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_segment_and_a_parameter_are_escaped() {
+        assert_eq!(segment("a/b c?é"), "a%2Fb%20c%3F%C3%A9");
+        assert_eq!(
+            query(&[("at", "2026-11-24T03:12:00+01:00".into()), ("x", "1".into())]),
+            "?at=2026-11-24T03%3A12%3A00%2B01%3A00&x=1"
+        );
+        assert_eq!(query(&[]), "");
+    }
+
+    #[test]
+    fn an_address_where_nobody_listens_is_named_with_the_remedy() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let error = Client::new(base.clone(), "t".into(), None).get("/version", &[]).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot reach {base}: connection refused; is `highwater up` running?"));
+    }
+}

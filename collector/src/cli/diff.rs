@@ -1,0 +1,119 @@
+//! `highwater diff`: what a host held at two instants, compared.
+
+use anyhow::Context as _;
+use clap::Args;
+use jiff::tz::TimeZone;
+
+use super::args::Global;
+use super::client::Client;
+use super::event_text::{change_words, name_words, object_words};
+use super::exit::Exit;
+use super::host::{Asked, MayBe, gap_words, own_zone, read_may_be, say_notes, show_instant};
+use super::print;
+use super::table::{Tone, paint};
+use crate::api::json::{DiffJson, ObjectChangeJson, OwnerChangeJson};
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DiffArgs {
+    /// Exact name, id or unique prefix of a host; omitted = this machine
+    pub host: Option<String>,
+    /// The first instant, by the host's clock
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub from: String,
+    /// The second one
+    #[arg(long, value_name = "T", allow_hyphen_values = true, default_value = "now")]
+    pub to: String,
+}
+
+const EXAMPLES: &str = "Examples:
+  highwater diff --from -1h                              this machine, an hour ago and now
+  highwater diff web-17 --from yesterday --to today      a whole day
+  highwater diff web-17 --from 03:00 --to 03:15 --json";
+
+/// Asks and prints.
+pub fn run(args: &DiffArgs, global: &Global) -> anyhow::Result<Exit> {
+    let client = Client::from_environment()?;
+    let zone = own_zone();
+    let asked = Asked::new(args.host.as_deref(), &client)?;
+    let from = asked.instant(&client, &args.from, &zone)?;
+    let to = asked.instant(&client, &args.to, &zone)?;
+    let answer = client.get(&asked.path("diff"), &[("from", from), ("to", to)])?;
+    if global.wants_json() {
+        print::answer(format!("{answer}\n").as_bytes()).context("writing the answer")?;
+    }
+    match read_may_be::<DiffJson>(&client, &answer)? {
+        MayBe::Gap(gap) => {
+            say_notes(&gap.host, &gap.notes, gap.skew_ms);
+            eprintln!("highwater: {}", gap_words(&gap, "ipcs", &zone));
+            Ok(Exit::NoData)
+        }
+        MayBe::Data(json) => {
+            say_notes(&json.host, &json.notes, json.skew_ms);
+            if !global.wants_json() {
+                print::answer(text(&json, &zone, global.wants_color()).as_bytes()).context("writing the answer")?;
+            }
+            Ok(Exit::Answered)
+        }
+    }
+}
+
+fn text(json: &DiffJson, zone: &TimeZone, color: bool) -> String {
+    let head = format!("{}  {} .. {}", json.host, show_instant(&json.from, zone), show_instant(&json.to, zone));
+    let mut lines = vec![paint(&head, Tone::Strong, color)];
+    let mut line = |word: &str, tone: Tone, rest: &str| {
+        lines.push(format!("{}  {rest}", paint(&format!("{word:<7}"), tone, color)));
+    };
+    for gap in &json.gaps {
+        let bound = |text: &Option<String>| text.as_ref().map_or_else(|| "?".to_owned(), |t| show_instant(t, zone));
+        let reason = gap.reason.as_deref().unwrap_or("?");
+        let (from, to) = (bound(&gap.from), bound(&gap.to));
+        line("gap", Tone::Warn, &format!("{from} .. {to}  {reason}: what came and went in it is not known"));
+    }
+    for change in &json.objects {
+        let tone = match change.change.as_str() {
+            "added" => Tone::Good,
+            "removed" => Tone::Bad,
+            _ => Tone::Plain,
+        };
+        line(&change.change, tone, &change_text(change));
+    }
+    for limit in &json.limits {
+        line("limit", Tone::Warn, &format!("{}  {} -> {}", limit.resource, limit.before_u64, limit.after_u64));
+    }
+    for owner in &json.owners {
+        line("owner", Tone::Plain, &owner_text(owner));
+    }
+    if json.objects.is_empty() && json.limits.is_empty() && json.owners.is_empty() {
+        lines.push("no difference".to_owned());
+    }
+    lines.join("\n") + "\n"
+}
+
+fn change_text(change: &ObjectChangeJson) -> String {
+    match (&change.before, &change.after) {
+        (Some(before), Some(after)) => {
+            format!("{}  {}", name_words(after), change_words(before, after, &change.fields))
+        }
+        (Some(only), None) | (None, Some(only)) => object_words(only),
+        (None, None) => change.kind.clone(),
+    }
+}
+
+fn owner_text(owner: &OwnerChangeJson) -> String {
+    let who = match &owner.user {
+        Some(user) => format!("{user}({})", owner.uid),
+        None => format!("uid {}", owner.uid),
+    };
+    let what = match owner.kind.as_str() {
+        "sem" => "arrays",
+        "shm" => "segments",
+        _ => "queues",
+    };
+    let more = match owner.kind.as_str() {
+        "sem" => format!("{} -> {} semaphores", owner.semaphores_before, owner.semaphores_after),
+        _ => format!("{} -> {} bytes", owner.bytes_before_u64, owner.bytes_after_u64),
+    };
+    format!("{who}  {} -> {} {what} ({:+}), {more}", owner.objects_before, owner.objects_after, owner.net)
+}
