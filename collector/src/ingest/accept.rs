@@ -11,13 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Sleep};
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::refusal::RefusalLog;
-use super::tls::Tls;
+use super::tls::{Secured, Tls};
 
 /// A TLS handshake takes at most this long.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -40,7 +39,7 @@ pub struct PeerInfo {
 /// A connection after its handshake.
 #[derive(Debug)]
 pub struct PeerIo {
-    stream: TlsStream<TcpStream>,
+    stream: Secured,
     info: PeerInfo,
     /// When a connection without certificate ends.
     until: Option<Pin<Box<Sleep>>>,
@@ -126,13 +125,12 @@ impl Gate {
         if let Err(error) = tcp.set_nodelay(true) {
             return self.refuse(address, "socket", &error.to_string());
         }
-        let stream = match tokio::time::timeout(HANDSHAKE_WITHIN, self.tls.acceptor().accept(tcp)).await {
-            Ok(Ok(stream)) => stream,
+        let shaken = tokio::time::timeout(HANDSHAKE_WITHIN, self.tls.shake_hands(tcp)).await;
+        let (stream, certificate) = match shaken {
+            Ok(Ok(shaken)) => shaken,
             Ok(Err(error)) => return self.refuse(address, "tls", &error.to_string()),
             Err(_) => return self.refuse(address, "slow", "the TLS handshake took more than 10 s"),
         };
-        let certificates = stream.get_ref().1.peer_certificates();
-        let certificate = certificates.and_then(|all| all.first()).map(|der| Arc::from(der.as_ref()));
         let known = certificate.is_some();
         let peer = PeerIo {
             stream,

@@ -13,9 +13,8 @@ use super::registry::{Incumbent, Membership, Probe, Registry};
 use super::session::Session;
 use crate::clock;
 use crate::host::HostId;
-use crate::store::stream::Session as SessionNo;
 use crate::writer::ack::{Durable, News, Outbox, Position};
-use crate::writer::{Handle, OpenError, OpenRequest, Opened, Quarantine, Stopped};
+use crate::writer::{Handle, OpenError, OpenRequest, Opened, Quarantine, Session as SessionNo, Stopped};
 
 /// The hello must come within this.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);

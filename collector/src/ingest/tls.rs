@@ -3,6 +3,7 @@
 //! A client without a certificate may only enrol; `service` refuses it everything else. Sessions are not resumed: a
 //! resumed one would go on with a certificate that has expired, or was revoked, since.
 
+use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,6 +11,9 @@ use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// What the port shows and whom it trusts, DER.
 #[derive(Clone)]
@@ -57,11 +61,18 @@ impl Tls {
         Ok(())
     }
 
-    /// For the next connection.
-    pub(super) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
-        tokio_rustls::TlsAcceptor::from(self.current.load_full())
+    /// Shakes hands on a new connection; returns it with the client's certificate (DER), if it showed one: then that
+    /// is signed by our CA and valid now.
+    pub(super) async fn shake_hands(&self, tcp: TcpStream) -> io::Result<(Secured, Option<Arc<[u8]>>)> {
+        let stream = TlsAcceptor::from(self.current.load_full()).accept(tcp).await?;
+        let certificates = stream.get_ref().1.peer_certificates();
+        let certificate = certificates.and_then(|all| all.first()).map(|der| Arc::from(der.as_ref()));
+        Ok((stream, certificate))
     }
 }
+
+/// A connection after its handshake.
+pub(super) type Secured = TlsStream<TcpStream>;
 
 fn config(material: &Material) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());

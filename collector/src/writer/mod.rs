@@ -31,6 +31,7 @@ mod queue;
 mod state;
 mod worker;
 
+pub use crate::store::stream::Session;
 pub use admit::Quarantine;
 pub use arrival::{Arrival, NamespaceUse, Says};
 pub use open::{OpenError, OpenRequest, Opened};
