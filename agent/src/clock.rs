@@ -30,6 +30,11 @@ impl HostClock for SystemClock {
     }
 }
 
+/// A random number from the kernel.
+pub fn random() -> Result<u64, getrandom::Error> {
+    getrandom::u64()
+}
+
 fn microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -61,6 +61,11 @@ impl SamplerHandle {
         self.thread.take().is_none_or(|thread| thread.join().is_ok())
     }
 
+    /// Asks the thread to end and does not wait: the sink is dropped when it has.
+    pub fn ask_to_stop(&self) {
+        self.shared.ask_to_stop();
+    }
+
     /// Whether the thread has ended: it was stopped, its sink broke, or it panicked.
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)

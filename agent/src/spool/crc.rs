@@ -22,7 +22,7 @@ const fn table() -> [u32; 256] {
 pub(super) fn crc32c(pieces: &[&[u8]]) -> u32 {
     let mut crc = u32::MAX;
     for byte in pieces.iter().copied().flatten() {
-        crc = TABLE[(crc as u8 ^ byte) as usize] ^ crc >> 8;
+        crc = TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ crc >> 8;
     }
     !crc
 }

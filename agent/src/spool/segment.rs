@@ -110,6 +110,9 @@ pub(super) struct Walker {
     buffer_at: u64,
 }
 
+/// A frame's header and its payload, `None` if that is damaged.
+type Frame = (Header, Option<Vec<u8>>);
+
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -168,7 +171,7 @@ impl Walker {
     }
 
     /// One frame and the step over it; a damaged payload is `None`.
-    fn frame(&mut self, disk: &mut dyn Disk, end: u64) -> io::Result<Result<(Header, Option<Vec<u8>>), End>> {
+    fn frame(&mut self, disk: &mut dyn Disk, end: u64) -> io::Result<Result<Frame, End>> {
         if self.offset >= end {
             return Ok(Err(End::Whole));
         }

@@ -278,10 +278,8 @@ impl Spool {
 
     /// Begins a file; its name is durable when this returns, and no trace of it is left if it fails.
     fn begin_segment(&mut self, number: u64, bytes: &[u8]) -> io::Result<()> {
-        if self.open && self.unsynced {
-            if let Some(last) = self.segments.back() {
-                self.disk.sync(&last.name())?;
-            }
+        if let Some(last) = self.segments.back().filter(|_| self.open && self.unsynced) {
+            self.disk.sync(&last.name())?;
         }
         let name = segment::name(number);
         let made = self
@@ -360,12 +358,9 @@ impl Spool {
 
     /// Nothing is appended to the last segment any more; a keyframe begins the next.
     pub(super) fn seal(&mut self, why: KeyframeDue) {
-        if self.open && self.unsynced {
-            if let Some(last) = self.segments.back() {
-                if let Err(e) = self.disk.sync(&last.name()) {
-                    self.trouble = Some(e);
-                }
-            }
+        let last = self.segments.back().filter(|_| self.open && self.unsynced);
+        if let Some(Err(e)) = last.map(|last| self.disk.sync(&last.name())) {
+            self.trouble = Some(e);
         }
         (self.open, self.unsynced) = (false, false);
         if self.due != Some(KeyframeDue::Overflow) {

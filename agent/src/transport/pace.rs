@@ -1,1 +1,140 @@
-//! placeholder
+//! When to send and when to try again. Pure: time and randomness are handed in.
+
+use std::time::Duration;
+
+/// Shortest wait before another connection.
+const SHORTEST: Duration = Duration::from_millis(500);
+/// Longest one.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Longest time a record waits for others to travel with.
+const HOLD_MOST: Duration = Duration::from_secs(2);
+/// The present is told this often while history is behind, microseconds.
+const NOW_EVERY_US: u64 = 10_000_000;
+
+/// How long to wait before the next attempt: random between half a second and a bound that doubles up to a minute, so
+/// that a fleet whose collector restarts does not come back as one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The wait after another failure.
+    pub fn wait(&mut self, random: u64) -> Duration {
+        let bound = SHORTEST.saturating_mul(2_u32.saturating_pow(self.failures.saturating_add(1)));
+        self.failures = self.failures.saturating_add(1);
+        between(SHORTEST, bound.min(LONGEST), random)
+    }
+
+    /// The wait after a refusal that only a person can lift.
+    pub fn wait_long(&mut self, random: u64) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        between(LONGEST / 2, LONGEST, random)
+    }
+
+    /// Something was acknowledged: the next failure is a first one.
+    pub fn progress(&mut self) {
+        self.failures = 0;
+    }
+}
+
+fn between(least: Duration, most: Duration, random: u64) -> Duration {
+    let span = u64::try_from(most.saturating_sub(least).as_micros()).unwrap_or(u64::MAX);
+    least + Duration::from_micros(random % span.saturating_add(1))
+}
+
+/// How long a steady agent may let a record wait for the next: one interval, at most 2 s.
+pub fn hold(interval_ms: u32) -> Duration {
+    Duration::from_millis(interval_ms.into()).min(HOLD_MOST)
+}
+
+/// Whether history is behind: its oldest record that is not acked is older than three intervals and 10 s. Times are wall
+/// clock, milliseconds; a clock set back does not make it so.
+pub fn is_behind(oldest_ms: i64, now_ms: i64, interval_ms: u32) -> bool {
+    now_ms.saturating_sub(oldest_ms) > (i64::from(interval_ms) * 3).max(10_000)
+}
+
+/// When the present is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NowTimer {
+    next_us: u64,
+}
+
+impl NowTimer {
+    /// Whether it is time to look, at this boot time in microseconds; then the next time is 10 s later. The first time
+    /// is at once.
+    pub fn due(&mut self, boot_us: u64) -> bool {
+        let due = boot_us >= self.next_us;
+        if due {
+            self.next_us = boot_us.saturating_add(NOW_EVERY_US);
+        }
+        due
+    }
+
+    /// How long until then.
+    pub fn wait(&self, boot_us: u64) -> Duration {
+        Duration::from_micros(self.next_us.saturating_sub(boot_us))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn waits_grow_to_a_minute_and_start_over_after_progress() {
+        let mut backoff = Backoff::default();
+        let longest: Vec<u128> = (0..9)
+            .map(|_| {
+                let mut twin = backoff;
+                let most = (0..2000).map(|r| twin_wait(backoff, r)).max().unwrap();
+                twin.wait(0);
+                backoff = twin;
+                most
+            })
+            .collect();
+        assert!(longest.windows(2).all(|w| w[0] <= w[1]), "{longest:?}");
+        assert!(backoff.wait(u64::MAX) <= LONGEST);
+        backoff.progress();
+        assert!(backoff.wait(u64::MAX) <= Duration::from_secs(1));
+    }
+
+    fn twin_wait(mut backoff: Backoff, random: u64) -> u128 {
+        backoff.wait(random.wrapping_mul(0x9e37_79b9_7f4a_7c15)).as_millis()
+    }
+
+    proptest! {
+        #[test]
+        fn every_wait_is_within_half_a_second_and_a_minute(randoms in proptest::collection::vec(any::<u64>(), 1..100)) {
+            let mut backoff = Backoff::default();
+            for random in randoms {
+                let wait = if random % 5 == 0 { backoff.wait_long(random) } else { backoff.wait(random) };
+                prop_assert!((SHORTEST..=LONGEST).contains(&wait));
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_waits_one_interval_and_at_most_two_seconds() {
+        assert_eq!(hold(100), Duration::from_millis(100));
+        assert_eq!(hold(3_600_000), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn behind_is_more_than_three_intervals_and_ten_seconds() {
+        assert!(!is_behind(0, 10_000, 1000));
+        assert!(is_behind(0, 10_001, 1000));
+        assert!(!is_behind(0, 30_000, 10_000));
+        assert!(!is_behind(i64::MAX, i64::MIN, 100));
+    }
+
+    #[test]
+    fn the_present_is_told_at_once_and_every_ten_seconds() {
+        let mut timer = NowTimer::default();
+        assert!(timer.due(5));
+        assert!(!timer.due(10_000_004));
+        assert_eq!(timer.wait(10_000_004), Duration::from_micros(1));
+        assert!(timer.due(10_000_005));
+    }
+}

@@ -4,14 +4,23 @@ use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
+use highwater_ipc::record::{EpochNo, Seq};
 use highwater_ipc::text::HostText;
+use highwater_proto::convert::{self, WireError};
+use highwater_proto::v1::agent_stream_client::AgentStreamClient;
+use highwater_proto::v1::{self, from_agent, from_collector};
+use highwater_proto::{bounds, v1::FromAgent};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use super::address::Address;
-use super::tls::TlsClient;
+use super::session::{FromCollector, ToCollector};
+use super::tls::{self, TlsClient};
 
 /// How long name resolution, TCP and TLS together may take.
 const DIAL_PATIENCE: Duration = Duration::from_secs(10);
@@ -21,6 +30,92 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
 /// Flow-control window: acks are tiny, and what is not buffered is not resident.
 const WINDOW: u32 = 65_535;
+/// Messages that wait for the network; beyond it the sender waits.
+const QUEUE: usize = 2;
+/// Bytes of a collector's message: the largest is the welcome, with 1,024 epochs.
+const MESSAGE_IN: usize = bounds::MESSAGE;
+
+/// Dials and says hello; the collector's answer is the first message to receive.
+pub async fn open(address: &Address, tls: &TlsClient, hello: ToCollector) -> Result<(Sender, Receiver), DialError> {
+    let channel = dial(address, tls).await?;
+    let mut client = AgentStreamClient::new(channel)
+        .max_decoding_message_size(MESSAGE_IN)
+        .max_encoding_message_size(bounds::MESSAGE);
+    let (outgoing, queue) = mpsc::channel(QUEUE);
+    for message in to_wire(hello) {
+        // There is room: hello is one message and nothing else was sent.
+        let _ = outgoing.try_send(message);
+    }
+    let incoming = client.connect(ReceiverStream::new(queue)).await?.into_inner();
+    Ok((Sender { outgoing }, Receiver { incoming }))
+}
+
+/// The collector's messages.
+#[derive(Debug)]
+pub struct Receiver {
+    incoming: tonic::Streaming<v1::FromCollector>,
+}
+
+impl Receiver {
+    /// The next message.
+    pub async fn receive(&mut self) -> Result<FromCollector, DialError> {
+        match self.incoming.message().await? {
+            Some(message) => Ok(from_wire(message)?),
+            None => Err(DialError::Closed),
+        }
+    }
+}
+
+/// Sends to the collector. Dropping it ends the stream.
+#[derive(Debug)]
+pub struct Sender {
+    outgoing: mpsc::Sender<FromAgent>,
+}
+
+impl Sender {
+    /// Sends a message, waiting while the collector takes nothing. Fails once the connection is gone. Cancelled half
+    /// way it may have sent a part of a large record: the connection is of no use then.
+    pub async fn send(&self, message: ToCollector) -> Result<(), DialError> {
+        for part in to_wire(message) {
+            self.outgoing.send(part).await.map_err(|_| DialError::Closed)?;
+        }
+        Ok(())
+    }
+}
+
+/// The messages of one: several for a record that travels in parts.
+fn to_wire(message: ToCollector) -> Vec<FromAgent> {
+    let wrap = |message| FromAgent { message: Some(message) };
+    match message {
+        ToCollector::Hello(hello) => vec![wrap(from_agent::Message::Hello(convert::hello_to_wire(&hello)))],
+        ToCollector::Now(now) => vec![wrap(from_agent::Message::Now(convert::now_to_wire(&now)))],
+        ToCollector::Pong(nonce) => vec![wrap(from_agent::Message::Pong(v1::Pong { nonce }))],
+        ToCollector::Records(epoch, records) => {
+            let parts: Vec<v1::Record> = records.iter().flat_map(convert::record_to_wire).collect();
+            let records = |records| wrap(from_agent::Message::Records(v1::Records { epoch_no: epoch.0, records }));
+            if parts.len() > records_of(&parts) {
+                return parts.into_iter().map(|part| records(vec![part])).collect();
+            }
+            vec![records(parts)]
+        }
+    }
+}
+
+/// How many whole records these parts are.
+fn records_of(parts: &[v1::Record]) -> usize {
+    parts.iter().filter(|p| p.part == 0).count()
+}
+
+fn from_wire(message: v1::FromCollector) -> Result<FromCollector, WireError> {
+    use from_collector::Message;
+    Ok(match message.message.ok_or(WireError::Missing { field: "FromCollector.message" })? {
+        Message::Welcome(welcome) => FromCollector::Welcome(convert::welcome_from_wire(&welcome)?),
+        Message::Ack(ack) => FromCollector::Ack(EpochNo(ack.epoch_no), Seq(ack.next_seq)),
+        Message::Keyframe(v1::KeyframeRequest {}) => FromCollector::Keyframe,
+        Message::Interval(i) => FromCollector::Interval(convert::interval("Interval.interval_ms", i.interval_ms)?),
+        Message::Ping(ping) => FromCollector::Ping(ping.nonce),
+    })
+}
 
 /// Connects to the collector and shakes hands.
 pub(super) async fn dial(address: &Address, tls: &TlsClient) -> Result<Channel, DialError> {
@@ -58,6 +153,12 @@ pub enum DialError {
     /// The collector answered with an error.
     #[error("{}", said(.0))]
     Status(#[from] Box<tonic::Status>),
+    /// The stream ended without an error.
+    #[error("the collector closed the stream")]
+    Closed,
+    /// The collector sent what is no message.
+    #[error("the collector sent something unreadable: {0}")]
+    Wire(#[from] WireError),
 }
 
 impl From<tonic::Status> for DialError {
@@ -66,16 +167,34 @@ impl From<tonic::Status> for DialError {
     }
 }
 
+impl DialError {
+    /// What it says about certificates, with the remedy; `None` if it is about something else. `now_ms`: this host's
+    /// wall clock.
+    pub fn about_certificates(&self, now_ms: i64) -> Option<String> {
+        match self {
+            Self::Transport(e) => tls::explain(e, now_ms),
+            Self::Status(status) => tls::explain(&**status, now_ms),
+            Self::Closed | Self::Wire(_) => None,
+        }
+    }
+
+    /// Whether trying again soon is in vain: the collector knows this host and does not want it.
+    pub fn is_refusal(&self) -> bool {
+        let refusals = [Code::Unauthenticated, Code::PermissionDenied, Code::FailedPrecondition, Code::Unimplemented];
+        matches!(self, Self::Status(status) if refusals.contains(&status.code()))
+    }
+}
+
 /// What a status says: the collector's words (escaped, cut), or the failure of the connection beneath it.
 fn said(status: &tonic::Status) -> String {
     match status.source() {
         Some(source) => deepest(source),
-        None => format!("{}: {}", status.code(), HostText::from(status.message())),
+        None => HostText::from(status.message()).to_string(),
     }
 }
 
 /// The innermost cause, which names what really happened.
 fn deepest(error: &(dyn StdError + 'static)) -> String {
-    let innermost = super::tls::sources(error).last().unwrap_or(error);
+    let innermost = tls::sources(error).last().unwrap_or(error);
     HostText::from(innermost.to_string().as_str()).to_string()
 }

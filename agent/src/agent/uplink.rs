@@ -1,0 +1,397 @@
+//! Keeps a connection to the collector: tells it what the spool holds, sends records, takes acks.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use highwater_ipc::record::{EpochNo, GapReason, Record};
+use highwater_ipc::session::{Hello, HostFacts, Now, SpooledEpoch, Welcome};
+use highwater_ipc::time::At;
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+use super::journal::Journal;
+use super::{Clock, Shared};
+use crate::clock;
+use crate::sampler::SamplerHandle;
+use crate::spool::{Position, Reader};
+use crate::transport::address::Address;
+use crate::transport::enrolment::Enrolment;
+use crate::transport::pace::{self, Backoff, NowTimer};
+use crate::transport::session::{Batch, FromCollector, Session, SessionError, Start, ToCollector};
+use crate::transport::stream::{self, DialError, Receiver, Sender};
+use crate::transport::tls::TlsClient;
+
+/// How long a collector may take from hello to welcome: it may wait 2 s for another agent's answer to a ping.
+const WELCOME_PATIENCE: Duration = Duration::from_secs(30);
+/// A difference of the two wall clocks beyond this is logged, milliseconds.
+const SKEW_MS: u64 = 2000;
+/// How long a connection that takes nothing more may take to say why.
+const REASON_PATIENCE: Duration = Duration::from_secs(1);
+/// Records taken from the spool while its lock is held.
+const AT_ONCE: usize = 64;
+
+/// The agent's side of the connection, for as long as the agent runs.
+pub(super) struct Uplink<'a> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) sampler: &'a SamplerHandle,
+    pub(super) facts: HostFacts,
+    /// The configured address; `None` = the enrolment's.
+    pub(super) collector: Option<String>,
+    /// The configured interval, and the one in use, milliseconds.
+    configured_ms: u32,
+    interval_ms: Cell<u32>,
+    identity: Option<(Enrolment, TlsClient)>,
+    backoff: Backoff,
+    /// Why the last attempt failed, so that each reason is logged once.
+    trouble: Option<String>,
+    behind: Cell<bool>,
+}
+
+/// Why a connection ended.
+enum Ended {
+    /// All is acknowledged and the agent stops.
+    Done,
+    /// It failed; `refused` = in a way that only a person can mend.
+    Failed { why: String, refused: bool },
+    /// The epoch cannot go on.
+    NewEpoch(GapReason),
+}
+
+/// What sending and receiving share.
+struct Exchange {
+    session: RefCell<Session>,
+    pong: Cell<Option<u64>>,
+    progress: Cell<bool>,
+}
+
+impl<'a> Uplink<'a> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        clock: Arc<Clock>,
+        sampler: &'a SamplerHandle,
+        facts: HostFacts,
+        (collector, configured_ms): (Option<String>, u32),
+    ) -> Self {
+        Self {
+            shared,
+            clock,
+            sampler,
+            facts,
+            collector,
+            configured_ms,
+            interval_ms: Cell::new(configured_ms),
+            identity: None,
+            backoff: Backoff::default(),
+            trouble: None,
+            behind: Cell::new(false),
+        }
+    }
+
+    /// Connects again and again, until the agent stops.
+    pub(super) async fn run(mut self) {
+        loop {
+            let ended = self.connection().await;
+            let mut refused = false;
+            match ended {
+                Ended::Done => return,
+                Ended::Failed { why, refused: r } => {
+                    refused = r;
+                    if self.trouble.as_ref() != Some(&why) {
+                        warn!("not connected: {why}; records are kept and sent later");
+                        self.trouble = Some(why);
+                    }
+                }
+                Ended::NewEpoch(reason) => self.new_epoch(reason),
+            }
+            let random = clock::random().unwrap_or(0);
+            let wait = if refused { self.backoff.wait_long(random) } else { self.backoff.wait(random) };
+            if self.shared.is_stopping() {
+                return;
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.shared.stop_asked.notified() => return,
+            }
+        }
+    }
+
+    fn new_epoch(&self, reason: GapReason) {
+        warn!(reason = reason.name(), "the collector's history is not this agent's: a new epoch begins");
+        let begun = clock::random().map_err(|e| e.to_string());
+        let begun = begun.and_then(|id| self.journal().begin_epoch(reason, id).map_err(|e| e.to_string()));
+        if let Err(e) = begun {
+            error!("a new epoch could not begin: {e}");
+        }
+    }
+
+    /// One connection, from dialling to its end.
+    async fn connection(&mut self) -> Ended {
+        let shared = Arc::clone(&self.shared);
+        let opened = tokio::select! {
+            opened = timeout(WELCOME_PATIENCE, self.open()) => opened,
+            () = shared.stop_asked.notified() => return Ended::Done,
+        };
+        let failed = |why: &str| Ended::Failed { why: why.to_owned(), refused: false };
+        let (sender, mut receiver, session) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(ended)) => return ended,
+            Err(_) => return failed("the collector did not answer within 30 s"),
+        };
+        let exchange = Exchange { session: RefCell::new(session), pong: Cell::new(None), progress: Cell::new(false) };
+        let ended = tokio::select! {
+            ended = self.send(&exchange, sender) => ended,
+            ended = self.receive(&exchange, &mut receiver) => ended,
+        };
+        if exchange.progress.get() {
+            self.backoff.progress();
+        }
+        ended
+    }
+
+    /// Dials, says hello, understands the welcome.
+    async fn open(&mut self) -> Result<(Sender, Receiver, Session), Ended> {
+        let refused = |why: String| Ended::Failed { why, refused: true };
+        let (address, tls) = self.identity().map_err(refused)?;
+        let epochs = self.journal().spooled();
+        let hello = Hello { facts: self.facts.clone(), now: self.clock.now(), epochs: epochs.clone() };
+        let opened = stream::open(&address, &tls, ToCollector::Hello(hello)).await;
+        let (sender, mut receiver) = opened.map_err(|e| self.failed(&address, &e))?;
+        let welcome = match receiver.receive().await.map_err(|e| self.failed(&address, &e))? {
+            FromCollector::Welcome(welcome) => welcome,
+            _ => return Err(self.broken(&SessionError::OutOfTurn { what: "something before the welcome" })),
+        };
+        let session = self.start(&epochs, &welcome)?;
+        self.say_connected(&address, &welcome);
+        Ok((sender, receiver, session))
+    }
+
+    fn start(&self, epochs: &[SpooledEpoch], welcome: &Welcome) -> Result<Session, Ended> {
+        let mut journal = self.journal();
+        let start = Session::start(epochs, welcome, |no, seq| journal.chain_at(no, seq));
+        match start.map_err(|e| self.broken(&e))? {
+            Start::NewEpoch(reason) => Err(Ended::NewEpoch(reason)),
+            Start::Go(mut session) => {
+                for (no, next) in session.take_settled() {
+                    journal.settle(no, next);
+                }
+                Ok(session)
+            }
+        }
+    }
+
+    fn say_connected(&mut self, address: &Address, welcome: &Welcome) {
+        info!(collector = %address, session = welcome.session, "connected");
+        self.trouble = None;
+        self.set_interval(welcome.interval_ms.unwrap_or(self.configured_ms));
+        let here = self.clock.now().wall_ms;
+        let skew_ms = here.saturating_sub(welcome.server_wall_ms);
+        if skew_ms.unsigned_abs() > SKEW_MS {
+            warn!(
+                skew_ms,
+                here_ms = here,
+                collector_ms = welcome.server_wall_ms,
+                "this host's wall clock and the collector's differ"
+            );
+        }
+    }
+
+    /// Address and TLS client of the stored enrolment, which may be a new one since the last connection.
+    fn identity(&mut self) -> Result<(Address, TlsClient), String> {
+        let mut journal = self.shared.journal();
+        let enrolment = Enrolment::load(&mut journal.state).map_err(|e| e.to_string())?;
+        let enrolment = enrolment.ok_or("this host is no longer enrolled")?;
+        if self.identity.as_ref().is_none_or(|(known, _)| *known != enrolment) {
+            let tls = enrolment.tls(&mut journal.state).map_err(|e| e.to_string())?;
+            self.identity = Some((enrolment, tls));
+        }
+        let (enrolment, tls) = self.identity.as_ref().ok_or("this host is no longer enrolled")?;
+        let address = self.collector.as_deref().unwrap_or(&enrolment.collector);
+        Ok((Address::parse(address).map_err(|e| e.to_string())?, tls.clone()))
+    }
+
+    /// Sends until the connection fails, or the agent stops and all is acknowledged.
+    async fn send(&self, exchange: &Exchange, sender: Sender) -> Ended {
+        let mut outbox = Outbox::new(&exchange.session.borrow());
+        let mut now_timer = NowTimer::default();
+        loop {
+            let boot_us = self.clock.now().boot_us;
+            let message = match exchange.pong.take() {
+                Some(nonce) => Some(ToCollector::Pong(nonce)),
+                None if now_timer.due(boot_us) => self.present(),
+                None => None,
+            };
+            let message = message.or_else(|| self.records(exchange, &mut outbox, boot_us));
+            if let Some(message) = message {
+                if let Err(e) = sender.send(message).await {
+                    // Receiving is told why, as a rule at once; it then ends the connection.
+                    sleep(REASON_PATIENCE).await;
+                    return Ended::Failed { why: e.to_string(), refused: false };
+                }
+                continue;
+            }
+            if self.shared.is_stopping() && self.journal().all_acked() {
+                return Ended::Done;
+            }
+            let wait = now_timer.wait(boot_us).min(outbox.wait(boot_us, self.interval_ms.get()));
+            let _ = timeout(wait, self.shared.changed.notified()).await;
+        }
+    }
+
+    /// The next records, if it is time to send them.
+    fn records(&self, exchange: &Exchange, outbox: &mut Outbox, boot_us: u64) -> Option<ToCollector> {
+        let mut session = exchange.session.borrow_mut();
+        let full = loop {
+            // The lock is let go of between rounds: a sample may wait for it.
+            match outbox.fill(&mut self.journal(), &mut session, boot_us) {
+                Filled::More => {}
+                Filled::Full => break true,
+                Filled::Drained => break false,
+            }
+        };
+        let ripe = full || self.shared.is_stopping() || outbox.is_ripe(boot_us, self.interval_ms.get());
+        (ripe && !outbox.batch.is_empty()).then(|| outbox.batch.take())
+    }
+
+    /// Takes what the collector says, until the connection fails.
+    async fn receive(&self, exchange: &Exchange, receiver: &mut Receiver) -> Ended {
+        loop {
+            let message = match receiver.receive().await {
+                Ok(message) => message,
+                Err(e) => return self.lost(&e),
+            };
+            match message {
+                FromCollector::Ack(no, next) => match exchange.session.borrow_mut().ack(no, next) {
+                    Ok((no, next)) => {
+                        self.journal().settle(no, next);
+                        exchange.progress.set(true);
+                        if self.shared.is_stopping() {
+                            self.shared.changed.notify_one();
+                        }
+                    }
+                    Err(e) => return self.broken(&e),
+                },
+                FromCollector::Keyframe => self.journal().request_keyframe(),
+                FromCollector::Interval(ms) => self.set_interval(ms),
+                FromCollector::Ping(nonce) => {
+                    exchange.pong.set(Some(nonce));
+                    self.shared.changed.notify_one();
+                }
+                FromCollector::Welcome(_) => {
+                    return self.broken(&SessionError::OutOfTurn { what: "a second welcome" });
+                }
+            }
+        }
+    }
+
+    /// The present, if history is behind; logs when that changes.
+    fn present(&self) -> Option<ToCollector> {
+        let mut journal = self.journal();
+        let oldest = journal.backlog_from_ms();
+        let now_ms = self.clock.now().wall_ms;
+        let behind = oldest.filter(|oldest| pace::is_behind(*oldest, now_ms, self.interval_ms.get()));
+        if behind.is_some() != self.behind.replace(behind.is_some()) {
+            match behind {
+                Some(oldest) => info!(seconds = now_ms.saturating_sub(oldest) / 1000, "behind: sending a backlog"),
+                None => info!("caught up"),
+            }
+        }
+        let backlog_from_ms = behind?;
+        let (at, state) = journal.now()?;
+        Some(ToCollector::Now(Box::new(Now { backlog_from_ms, at, state })))
+    }
+
+    fn set_interval(&self, ms: u32) {
+        self.interval_ms.set(ms);
+        self.sampler.set_interval(ms);
+    }
+
+    fn failed(&self, address: &Address, error: &DialError) -> Ended {
+        let (why, refused) = self.explain(error);
+        Ended::Failed { why: format!("{address}: {why}"), refused }
+    }
+
+    fn lost(&self, error: &DialError) -> Ended {
+        let (why, refused) = self.explain(error);
+        Ended::Failed { why, refused }
+    }
+
+    fn explain(&self, error: &DialError) -> (String, bool) {
+        match error.about_certificates(self.clock.now().wall_ms) {
+            Some(why) => (why, true),
+            None => (error.to_string(), error.is_refusal()),
+        }
+    }
+
+    fn broken(&self, error: &SessionError) -> Ended {
+        Ended::Failed { why: error.to_string(), refused: true }
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.shared.journal()
+    }
+}
+
+/// How filling a batch ended.
+enum Filled {
+    /// It holds what one message can.
+    Full,
+    /// There may be more in the spool.
+    More,
+    /// The spool holds no more.
+    Drained,
+}
+
+/// What was read from the spool and waits to be sent.
+struct Outbox {
+    reader: Reader,
+    batch: Batch,
+    /// Records that did not fit into the batch.
+    queue: VecDeque<(EpochNo, Record)>,
+    /// Boot time at which the batch got its first record, microseconds.
+    since_us: Option<u64>,
+    /// Time of the last record read: a gap begins after it.
+    last_at: Option<At>,
+}
+
+impl Outbox {
+    fn new(session: &Session) -> Self {
+        let (no, next) = session.place();
+        let reader = Reader::new(Position { epoch_no: no.0, seq: next.0 });
+        Self { reader, batch: Batch::default(), queue: VecDeque::new(), since_us: None, last_at: None }
+    }
+
+    /// Puts the next records from the spool into the batch.
+    fn fill(&mut self, journal: &mut Journal, session: &mut Session, boot_us: u64) -> Filled {
+        if self.batch.is_empty() {
+            self.since_us = None;
+        }
+        for _ in 0..AT_ONCE {
+            while let Some((no, record)) = self.queue.pop_front() {
+                if let Err(record) = self.batch.push(no, record) {
+                    self.queue.push_front((no, record));
+                    return Filled::Full;
+                }
+                self.since_us.get_or_insert(boot_us);
+            }
+            let Some(next) = journal.read(&mut self.reader) else { return Filled::Drained };
+            let hole = next.hole.map(|reason| (reason, self.last_at.unwrap_or(next.at)));
+            self.last_at = Some(next.at);
+            let lined_up = session.line_up(next.epoch, next.record, hole);
+            self.queue.extend(lined_up.into_iter().map(|record| (next.epoch, record)));
+        }
+        Filled::More
+    }
+
+    /// Whether what is in the batch should wait no longer.
+    fn is_ripe(&self, boot_us: u64, interval_ms: u32) -> bool {
+        self.batch.is_urgent() || self.wait(boot_us, interval_ms).is_zero()
+    }
+
+    fn wait(&self, boot_us: u64, interval_ms: u32) -> Duration {
+        let Some(since_us) = self.since_us.filter(|_| !self.batch.is_empty()) else { return Duration::MAX };
+        pace::hold(interval_ms).saturating_sub(Duration::from_micros(boot_us.saturating_sub(since_us)))
+    }
+}
