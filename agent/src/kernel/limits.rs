@@ -2,6 +2,9 @@
 //!
 //! Kernel source: `ipc/ipc_sysctl.c`. A kernel without CONFIG_SYSVIPC_SYSCTL has no such files: then IPC_INFO is asked,
 //! which says the same. SEMVMX and SHMMIN are compiled in (`include/uapi/linux/{sem,shm}.h`).
+//!
+//! Seven files a sample would be a third of its cost, so they are read again only when IPC_INFO says otherwise than
+//! when they were read last ([`Known`]).
 
 use highwater_ipc::limits::Limits;
 use highwater_ipc::text::HostText;
@@ -38,6 +41,31 @@ pub fn read(kernel: &mut dyn Kernel, buffer: &mut Vec<u8>) -> Result<Limits, Vec
             msgmni: msg.msgmni,
         }),
         (sem, shm, msg) => Err([sem.err(), shm.err(), msg.err()].into_iter().flatten().collect()),
+    }
+}
+
+/// The limits as they were read last, and what IPC_INFO said then.
+#[derive(Debug, Default)]
+pub struct Known(Option<(Calls, Limits)>);
+
+/// The three answers of IPC_INFO.
+type Calls = (SemLimits, ShmLimits, MsgLimits);
+
+impl Known {
+    /// As [`read`], from memory where IPC_INFO says what it said before.
+    pub fn read(&mut self, kernel: &mut dyn Kernel, buffer: &mut Vec<u8>) -> Result<Limits, Vec<LimitsError>> {
+        let calls = match (kernel.sem_limits(), kernel.shm_limits(), kernel.msg_limits()) {
+            (Ok(sem), Ok(shm), Ok(msg)) => Some((sem, shm, msg)),
+            _ => None,
+        };
+        match (self.0, calls) {
+            (Some((before, limits)), Some(now)) if before == now => Ok(limits),
+            _ => {
+                let limits = read(kernel, buffer);
+                self.0 = calls.zip(limits.as_ref().ok().copied());
+                limits
+            }
+        }
     }
 }
 

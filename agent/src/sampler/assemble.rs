@@ -44,6 +44,7 @@ pub struct Assembler {
     page_size: u32,
     /// This process's namespace, once known: it stays in it, and an open file too many must not look like another one.
     namespace: Option<NamespaceId>,
+    limits: limits::Known,
     kconfig: Option<Kconfig>,
     decided: Option<(Findings, Availability)>,
 }
@@ -54,7 +55,8 @@ impl Assembler {
         let boot_id = identity::boot_id(&mut *kernel);
         let page_size = kernel.page_size();
         let scratch = Scratch::default();
-        Self { kernel, scratch, boot_id, page_size, namespace: None, kconfig: None, decided: None }
+        let limits = limits::Known::default();
+        Self { kernel, scratch, boot_id, page_size, namespace: None, limits, kconfig: None, decided: None }
     }
 
     /// Reads everything once. `interval_ms` is the planned time between samples, which the sample states.
@@ -103,7 +105,7 @@ impl Assembler {
     }
 
     fn limits(&mut self, unreadable: &mut Vec<Unreadable>) -> Option<Limits> {
-        match limits::read(&mut *self.kernel, &mut self.scratch.buffer) {
+        match self.limits.read(&mut *self.kernel, &mut self.scratch.buffer) {
             Ok(limits) => Some(limits),
             Err(errors) => {
                 unreadable.extend(errors.into_iter().map(|error| because(error.file, 0, error.problem)));

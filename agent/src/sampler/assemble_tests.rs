@@ -200,6 +200,17 @@ fn limits_come_by_call_where_their_files_are_missing() {
 }
 
 #[test]
+fn a_changed_limit_is_in_the_next_sample() {
+    let mut assembler = Assembler::new(Box::new(full()));
+    assembler.sample(&Standing, 1000);
+    let mut changed = full();
+    changed.limits.semmni = 128;
+    assembler.kernel = Box::new(changed);
+    let state = assembler.sample(&Standing, 1000).snapshot.state;
+    assert_eq!(state.namespaces[0].limits.unwrap().semmni, 128);
+}
+
+#[test]
 fn totals_that_count_what_is_not_there_are_told_as_they_are() {
     let sem_info = Some(Ok(SemUse { arrays: u64::MAX, semaphores: 0, max_index: u32::MAX }));
     let mut kernel = FakeKernel { sem_info, ..full() };

@@ -31,7 +31,7 @@ pub(super) struct Scratch {
 
 /// Reads all three, at most [`MAX_OBJECTS`] together, semaphores first.
 pub(super) fn read(kernel: &mut dyn Kernel, scratch: &mut Scratch, totals: &Answers) -> Read {
-    let mut reader = Reader { kernel, scratch, budget: MAX_OBJECTS, unreadable: Vec::new() };
+    let mut reader = Reader { kernel, scratch, budget: MAX_OBJECTS, largest: 0, unreadable: Vec::new() };
     let used = totals.sem.map(|sem| Used { objects: sem.arrays, max_index: sem.max_index });
     let (sem, sem_file) = reader.kind(used, parse_sem, |kernel, index| kernel.sem_stat(index));
     let used = totals.shm.map(|shm| Used { objects: shm.segments, max_index: shm.max_index });
@@ -41,6 +41,7 @@ pub(super) fn read(kernel: &mut dyn Kernel, scratch: &mut Scratch, totals: &Answ
     if let Some((queues, _)) = &mut msg {
         reader.add_qbytes(queues);
     }
+    give_back(reader.scratch, reader.largest);
     let left = |left: Option<u64>| left.unwrap_or(0);
     Read {
         left_out: LeftOut {
@@ -63,6 +64,17 @@ const MAX_FILE: usize = 32 << 20;
 /// seconds. Objects beyond are counted as left out.
 const MAX_INDICES: u32 = 1 << 20;
 
+/// Gives memory back after a sample that was much larger than this one.
+fn give_back(scratch: &mut Scratch, largest: usize) {
+    if scratch.buffer.capacity() > KEPT && scratch.buffer.capacity() / 4 > largest {
+        scratch.buffer.clear();
+        scratch.buffer.shrink_to(largest.max(KEPT));
+    }
+}
+
+/// Bytes of scratch that are always kept.
+const KEPT: usize = 64 << 10;
+
 /// What `*_INFO` says of one kind.
 #[derive(Clone, Copy)]
 struct Used {
@@ -77,6 +89,8 @@ struct Reader<'a> {
     kernel: &'a mut dyn Kernel,
     scratch: &'a mut Scratch,
     budget: usize,
+    /// Bytes of the largest file so far.
+    largest: usize,
     unreadable: Vec<Unreadable>,
 }
 
@@ -89,7 +103,9 @@ impl Reader<'_> {
         stat: fn(&mut dyn Kernel, u32) -> Result<T, Errno>,
     ) -> (Objects<T>, Result<(), Errno>) {
         let file = path(T::KIND);
-        let objects = match self.kernel.read(file, MAX_FILE, &mut self.scratch.buffer) {
+        let read = self.kernel.read(file, MAX_FILE, &mut self.scratch.buffer);
+        self.largest = self.largest.max(self.scratch.buffer.len());
+        let objects = match read {
             Ok(whole) => (self.parsed(used, whole, parse), Ok(())),
             Err(errno) if is_hidden(errno) => (self.by_index(used, errno, stat), Err(errno)),
             Err(errno) => {
