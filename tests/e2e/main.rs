@@ -4,3 +4,4 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
 
 mod harness;
+mod ingest;

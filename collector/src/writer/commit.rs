@@ -121,10 +121,10 @@ impl Worker {
         let stream = &plan.step.after;
         let position = Position { epoch: stream.epoch.no, next: stream.next };
         let Some(entry) = self.entry(plan.host, stream.session) else { return };
-        entry.outbox.ack(Durable::witnessed(position, proof));
         if plan.wants_keyframe {
             entry.outbox.want_keyframe();
         }
+        entry.outbox.ack(Durable::witnessed(position, proof));
         entry.state = plan.after;
     }
 

@@ -75,20 +75,14 @@ impl Worker {
         loop {
             let first = match carried.take() {
                 Some(command) => Some(command),
-                None => tokio::select! {
-                    command = queue.recv() => command,
-                    () = drain.cancelled(), if !queue.is_closed() => {
-                        queue.close();
-                        continue;
-                    }
-                },
+                None => next(&mut queue, &drain).await,
             };
             let Some(first) = first else { break };
             let mut gathered = Gathered::default();
             carried = gathered.push(first).err();
             let deadline = tokio::time::Instant::now() + Duration::from_millis(self.config.linger_ms);
             while carried.is_none() && gathered.fits(&self.config) {
-                match tokio::time::timeout_at(deadline, queue.recv()).await {
+                match tokio::time::timeout_at(deadline, next(&mut queue, &drain)).await {
                     Ok(Some(command)) => carried = gathered.push(command).err(),
                     Ok(None) | Err(_) => break,
                 }
@@ -179,6 +173,15 @@ impl Worker {
             entry.outbox.end(Ended::Stopping);
         }
     }
+}
+
+/// The next command; `None` once the queue is closed, by `drain` or by everybody who could send, and empty.
+async fn next(queue: &mut mpsc::Receiver<Command>, drain: &CancellationToken) -> Option<Command> {
+    tokio::select! {
+        command = queue.recv() => return command,
+        () = drain.cancelled(), if !queue.is_closed() => queue.close(),
+    }
+    queue.recv().await
 }
 
 /// Takes in what a `now` says.
