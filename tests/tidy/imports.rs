@@ -62,6 +62,7 @@ const RULES: &[Rule] = &[
             "collector/src/embedded/",
             "collector/src/cli/",
             "tests/",
+            "agent/tests/",
         ],
         why: "files and processes are a device, kept at the edge",
     },

@@ -7,12 +7,12 @@ use highwater_ipc::time::{format_rfc3339_ms, parse_rfc3339_ms};
 use super::problem::Problem;
 use crate::host::HostId;
 use crate::query::AskError;
+use crate::query::HostName;
+use crate::query::Reading;
 use crate::query::as_of::Instant;
 use crate::query::host::{Meaning, Resolved, resolve};
 use crate::query::timeline::Bookmark;
 use crate::query::walk::Position;
-use crate::store::fleet::HostName;
-use crate::store::history::Reading;
 
 /// Answers a page holds, unless told otherwise, and at most.
 const LIMIT: (usize, usize) = (1_000, 10_000);

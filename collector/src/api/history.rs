@@ -10,11 +10,11 @@ use super::json::TimelineJson;
 use super::problem::Problem;
 use super::router::Shared;
 use super::{ask, write};
+use crate::query::Reading;
 use crate::query::as_of::{Answer, AsOf, Held, Instant, as_of};
 use crate::query::diff::{DiffAnswer, diff as compare};
 use crate::query::host::Resolved;
 use crate::query::timeline::{EventKind, Question, timeline as tell};
-use crate::store::history::Reading;
 
 /// What `since` means if it is not given: a day before `until`.
 const DAY_MS: i64 = 86_400_000;

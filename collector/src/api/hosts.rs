@@ -10,9 +10,9 @@ use super::json::{HostsJson, OneHostJson};
 use super::problem::Problem;
 use super::router::Shared;
 use super::{ask, write};
+use crate::query::Reading;
 use crate::query::as_of::Instant;
 use crate::query::fleet::{Question, fleet};
-use crate::store::history::Reading;
 
 /// Parameters of `/hosts`.
 #[derive(Debug, Default, Deserialize)]

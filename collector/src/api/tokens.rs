@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::router::Shared;
 use crate::identity::operators::{Operator, Role};
 use crate::identity::tokens::{self, Listed, NewToken, TokensError};
-use crate::store::history::Reading;
+use crate::query::Reading;
 
 /// The most bytes of a request for a token: room for every label that one may give.
 pub(super) const MAX_BODY: usize = 32 << 10;

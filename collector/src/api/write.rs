@@ -7,6 +7,7 @@ use highwater_ipc::time::format_rfc3339_ms as rfc3339;
 use highwater_proto::json::{Envelope, MsgJson, Names, SemJson, ShmJson, SnapshotJson, Span};
 
 use super::json::*;
+use crate::query::ClosedGap;
 use crate::query::as_of::{AsOf, Held};
 use crate::query::change::{AnyObject, What};
 use crate::query::diff::{Diff, ObjectChange, OwnerChange};
@@ -14,7 +15,6 @@ use crate::query::fleet;
 use crate::query::gap::{Gap, GapState};
 use crate::query::host::Resolved;
 use crate::query::timeline::{Event, Happened};
-use crate::store::history::ClosedGap;
 
 /// A page of hosts.
 pub(super) fn hosts(fleet: &fleet::Fleet, next_cursor: Option<String>, now_ms: i64) -> HostsJson {

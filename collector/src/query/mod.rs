@@ -17,6 +17,9 @@ pub mod host;
 pub mod timeline;
 pub mod walk;
 
+pub use crate::store::fleet::HostName;
+pub use crate::store::history::{ClosedGap, Reading};
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
