@@ -1,7 +1,8 @@
 //! Reads this host's System V IPC state and streams it to a Highwater collector, as a library; `main.rs` is thin.
 //!
 //! In path order: [`sys`] holds the system calls, [`kernel`] asks and parses, [`sampler`] decides when and makes
-//! records, [`spool`] keeps them until they are acked, [`transport`] sends them.
+//! records, [`spool`] keeps them until they are acked, [`transport`] sends them. [`agent`] joins them, [`cli`] is the
+//! command line, [`config`] the configuration, [`clock`] the real clocks.
 
 pub mod agent;
 pub mod cli;

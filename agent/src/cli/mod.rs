@@ -1,3 +1,7 @@
-//! The agent's command line.
+//! The agent's command line: [`args`] says what can be asked, each command has a file.
 
+pub mod args;
+pub mod enrol;
+pub mod run;
 pub mod snapshot;
+pub mod spool;

@@ -51,6 +51,11 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<()> {
     } else {
         summary(&facts, &snapshot)
     };
+    print(&text)
+}
+
+/// Writes an answer to standard output.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // A reader that has seen enough (`| head`) is no error.

@@ -72,5 +72,5 @@ pub use frame::{Entry, Position};
 pub use outcome::{Appended, Dropped, Hole, Kept, KeyframeDue, Limits, Read, SpoolError, Spooled, Synced};
 pub use policy::FsyncPolicy;
 pub use reader::Reader;
-pub use segment::Label;
+pub use segment::{Label, Segment};
 pub use store::Spool;

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::disk::Disk;
-use super::frame::Position;
+use super::frame::{Entry, Position};
 use super::segment::{self, End, Segment, Walker};
 use super::{cursor, frame};
 
@@ -64,6 +64,16 @@ pub fn scan(disk: &mut dyn Disk) -> io::Result<Found> {
         }
     }
     Ok(found)
+}
+
+/// The first readable entry of a segment.
+pub fn first_entry(disk: &mut dyn Disk, segment: &Segment) -> io::Result<Option<Entry>> {
+    Ok(Walker::new(segment.number, segment.label.epoch_no).next(disk, segment.bytes)?.ok())
+}
+
+/// The last readable entry of a segment.
+pub fn last_entry(disk: &mut dyn Disk, segment: &Segment) -> io::Result<Option<Entry>> {
+    Walker::at(segment, segment.last_offset).any(disk, segment.bytes)
 }
 
 /// `None` = nothing in it can be read.

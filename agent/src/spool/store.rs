@@ -9,7 +9,7 @@ use super::frame::{self, Entry, MAX_PAYLOAD, Position};
 use super::memory::Memory;
 use super::outcome::{Appended, Dropped, Hole, Kept, KeyframeDue, Limits, SpoolError, Spooled, Synced};
 use super::recover::{self, Found};
-use super::segment::{self, Label, Segment, Walker};
+use super::segment::{self, Label, Segment};
 
 /// Most segments: an agent that dies again and again makes many small ones.
 const MAX_SEGMENTS: usize = 1000;
@@ -170,7 +170,7 @@ impl Spool {
             return Ok(Some(entry.clone()));
         }
         let Some(segment) = self.segments.iter().rev().find(|s| s.label.epoch_no == epoch_no) else { return Ok(None) };
-        Ok(Walker::at(segment, segment.last_offset).any(&mut *self.disk, segment.bytes)?)
+        Ok(recover::last_entry(&mut *self.disk, segment)?)
     }
 
     /// The collector has everything before `at` durably: frees what lies before it. Returns how many segments went.

@@ -1,0 +1,61 @@
+//! `highwater-agent run`: sample and stream until SIGTERM or SIGINT.
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::args::Places;
+use crate::agent;
+use crate::config::{Interval, Overrides};
+
+/// Sample this host and stream it to the collector, until SIGTERM or Ctrl-C
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Examples:\n  highwater-agent run\n  highwater-agent run --config /etc/highwater/agent.toml\n  \
+                  highwater-agent run --state-dir ./state --interval 1s\n\nEvery key of the file can be given as \
+                  HIGHWATER_<KEY>; flags win over the environment, that over the file."
+)]
+pub struct RunArgs {
+    #[command(flatten)]
+    places: Places,
+    /// Time between two samples, 100ms to 1h [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    interval: Option<Interval>,
+    /// The collector's address, if it is another than at enrolment
+    #[arg(long, value_name = "URL")]
+    collector: Option<String>,
+}
+
+/// Runs the agent and stops it in order.
+pub fn run(args: &RunArgs) -> anyhow::Result<()> {
+    log_to_stderr();
+    let rest = Overrides { interval: args.interval, collector: args.collector.clone(), ..Overrides::default() };
+    let config = args.places.load(rest)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("making a runtime")?;
+    // Signals are taken before anything can need a stop in order.
+    let (mut terminate, mut interrupt) = runtime
+        .block_on(async {
+            Ok::<_, std::io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+        })
+        .context("taking signals")?;
+    let mut agent = agent::spawn(config)?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            ended = agent.ended() => Some(ended),
+        }
+    });
+    match ended {
+        Some(by_itself) => by_itself?,
+        None => agent.stop()?,
+    }
+    Ok(())
+}
+
+/// One line per change of state; RUST_LOG asks for more or less.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
