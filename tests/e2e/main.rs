@@ -5,3 +5,5 @@
 
 mod harness;
 mod ingest;
+mod live;
+mod up;

@@ -57,7 +57,7 @@ impl Up {
         up
     }
 
-    /// Starts it on the same data directory, after it was stopped or killed.
+    /// Starts it on the same data directory and the same addresses, after it was stopped or killed.
     #[track_caller]
     pub fn start_again(&mut self, options: &Options<'_>) {
         let file = self.directory.path().join("ready.json");
@@ -72,7 +72,12 @@ impl Up {
             Some(namespace) => namespace.command(binaries::highwater()),
             None => Command::new(binaries::highwater()),
         };
-        command.arg("up").args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+        // Any free port at first; then the same, where agents look for it.
+        let address = |field: &str| match self.ready[field].as_str() {
+            Some(url) => url.rsplit('/').next().unwrap_or(url).to_owned(),
+            None => "127.0.0.1:0".to_owned(),
+        };
+        command.arg("up").args(["--http", &address("http"), "--grpc", &address("grpc")]);
         command.arg("--data-dir").arg(self.data());
         command.arg("--ready-file").arg(self.directory.path().join("ready.json"));
         if let Some(database) = options.database {

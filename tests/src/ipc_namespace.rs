@@ -108,6 +108,25 @@ impl IpcNamespace {
         run(command);
     }
 
+    /// What a process in this namespace finds as the running kernel's configuration: `text`, or none at all.
+    #[track_caller]
+    pub fn kernel_config(&self, text: Option<&str>) {
+        // An empty file is no configuration; where the kernel offers none, the other places decide.
+        self.shell("[ ! -e /proc/config.gz ] || mount --bind /dev/null /proc/config.gz");
+        self.shell("for d in /boot /lib/modules; do [ ! -d $d ] || mount -t tmpfs highwater-hidden $d; done");
+        if let Some(text) = text {
+            let mut command = self.command("sh");
+            command.args([
+                "-e",
+                "-c",
+                r#"mkdir -p /boot; printf '%s' "$1" > "/boot/config-$(uname -r)""#,
+                "config",
+                text,
+            ]);
+            run(command);
+        }
+    }
+
     /// Runs `ipc-tool` on one line and returns what it printed: the id for `create-…`, nothing otherwise.
     /// The commands are those of `tests/src/bin/ipc_tool.rs`.
     #[track_caller]

@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails in the harness fails the test")]
 
 pub mod agent;
+pub mod answers;
 pub mod binaries;
 pub mod cli;
 pub mod collector;
