@@ -86,8 +86,8 @@ impl Server {
         self.address
     }
 
-    /// Takes no more connections, tells every agent to come back later, commits what is queued and acks it where the
-    /// agent still listens. Takes at most some seconds; what is not durable by then stays with the agents.
+    /// Takes no more connections, tells every agent to come back later, and commits what is queued; its agents hear of
+    /// it in their next welcome. Takes at most some seconds; what is not durable by then stays with the agents.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         self.streams.close();

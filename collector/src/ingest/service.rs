@@ -201,23 +201,16 @@ struct Wire {
 
 impl Peer for Wire {
     async fn next(&mut self) -> Result<Option<Said>, Refusal> {
-        loop {
-            let message = match self.messages.message().await {
-                Ok(Some(message)) => message,
-                Ok(None) => return Ok(None),
-                // Too large or no protobuf; anything else is a connection that ended.
-                Err(status) => {
-                    return match status.code() {
-                        Code::OutOfRange | Code::ResourceExhausted | Code::Internal => {
-                            Err(Refusal::OutOfPlace("a message larger than 256 KiB, or none of this protocol"))
-                        }
-                        _ => Ok(None),
-                    };
+        match self.messages.message().await {
+            Ok(Some(message)) => self.read(message).map(Some),
+            Ok(None) => Ok(None),
+            // Too large or no protobuf; anything else is a connection that ended.
+            Err(status) => match status.code() {
+                Code::OutOfRange | Code::ResourceExhausted | Code::Internal => {
+                    Err(Refusal::OutOfPlace("a message larger than 256 KiB, or none of this protocol"))
                 }
-            };
-            if let Some(said) = self.read(message)? {
-                return Ok(Some(said));
-            }
+                _ => Ok(None),
+            },
         }
     }
 
@@ -238,19 +231,18 @@ impl Peer for Wire {
 }
 
 impl Wire {
-    /// `None`: parts of a record that is not whole yet.
-    fn read(&mut self, message: v1::FromAgent) -> Result<Option<Said>, Refusal> {
-        let said = match message.message {
+    fn read(&mut self, message: v1::FromAgent) -> Result<Said, Refusal> {
+        Ok(match message.message {
             None => return Err(WireError::Missing { field: "FromAgent.message" }.into()),
             Some(v1::from_agent::Message::Hello(hello)) => Said::Hello(convert::hello_from_wire(hello)?),
             Some(v1::from_agent::Message::Now(now)) => Said::Now(convert::now_from_wire(&now)?),
             Some(v1::from_agent::Message::Pong(pong)) => Said::Pong(pong.nonce),
-            Some(v1::from_agent::Message::Records(records)) => return self.records(records),
-        };
-        Ok(Some(said))
+            Some(v1::from_agent::Message::Records(records)) => self.records(records)?,
+        })
     }
 
-    fn records(&mut self, records: v1::Records) -> Result<Option<Said>, Refusal> {
+    /// The records that are whole now; parts of one that is not wait for the rest.
+    fn records(&mut self, records: v1::Records) -> Result<Said, Refusal> {
         let (count, bound) = (records.records.len(), bounds::RECORDS);
         if count > bound {
             let (value, bound) = (count as u64, bound as u64);
@@ -264,7 +256,7 @@ impl Wire {
         for part in records.records {
             whole.extend(self.parts.push(part)?);
         }
-        Ok((!whole.is_empty()).then_some(Said::Records(EpochNo(records.epoch_no), whole)))
+        Ok(Said::Records(EpochNo(records.epoch_no), whole))
     }
 }
 
@@ -273,3 +265,6 @@ fn ack_to_wire(position: Durable<Position>) -> v1::Ack {
     let Position { epoch, next } = position.into_inner();
     v1::Ack { epoch_no: epoch.0, next_seq: next.0 }
 }
+
+#[cfg(test)]
+mod tests;

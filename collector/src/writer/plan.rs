@@ -364,5 +364,4 @@ pub(super) fn see(present: &mut Present, usage: &mut Usage, says: &Says) {
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;
