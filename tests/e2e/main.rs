@@ -7,3 +7,4 @@ mod harness;
 mod ingest;
 mod live;
 mod up;
+mod util_linux;
