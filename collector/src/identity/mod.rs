@@ -12,4 +12,6 @@ pub mod certificate;
 pub mod enrolment;
 pub mod operators;
 pub mod secret;
+#[cfg(test)]
+mod tests;
 pub mod tokens;

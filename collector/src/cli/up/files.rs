@@ -18,6 +18,9 @@ pub struct ClientFile {
     pub http: String,
     /// An operator's token.
     pub token: String,
+    /// This machine's own host id there; null without an agent.
+    #[serde(default)]
+    pub host: Option<String>,
 }
 
 impl ClientFile {
@@ -32,7 +35,7 @@ impl ClientFile {
 
     /// Writes it, replacing an older one.
     pub fn store(&self, data_dir: &Path) -> Result<(), SecretFileError> {
-        let text = serde_json::json!({ "http": self.http, "token": self.token });
+        let text = serde_json::json!({ "http": self.http, "token": self.token, "host": self.host });
         secret_file::replace(&data_dir.join(CLIENT_FILE), format!("{text}\n").as_bytes())
     }
 }
@@ -78,7 +81,7 @@ mod tests {
     fn the_client_file_reads_back_and_is_closed_to_others() {
         let dir = tempfile::tempdir().unwrap();
         assert!(ClientFile::load(dir.path()).unwrap().is_none());
-        let file = ClientFile { http: "http://127.0.0.1:1".into(), token: "hwo1.a.b".into() };
+        let file = ClientFile { http: "http://127.0.0.1:1".into(), token: "hwo1.a.b".into(), host: Some("1".into()) };
         file.store(dir.path()).unwrap();
         assert!(ClientFile::load(dir.path()).unwrap() == Some(file));
         assert_eq!(std::fs::metadata(dir.path().join(CLIENT_FILE)).unwrap().mode() & 0o7777, 0o600);

@@ -175,8 +175,8 @@ impl Stack {
         if settings.agent {
             self.start_this_host(&shared, settings, grpc_at).await?;
         }
-        let client = ClientFile { http: self.ready.http.clone(), token: self.ready.token.clone() };
-        client.store(self.data.path())?;
+        let Ready { http, token, host, .. } = self.ready.clone();
+        ClientFile { http, token, host }.store(self.data.path())?;
         if let Some(file) = &self.ready_file {
             file.write(&self.ready)?;
         }
