@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
-use super::{diff, hosts, ipcs, lsipc, migrate, timeline, up, version};
+use super::{diff, hosts, ipcs, lsipc, migrate, timeline, token, up, version};
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
 #[derive(Debug, Parser)]
@@ -37,6 +37,9 @@ pub enum Command {
     Diff(diff::DiffArgs),
     /// What happened on a host, in order
     Timeline(timeline::TimelineArgs),
+    /// Make, list and revoke the tokens with which hosts enrol
+    #[command(visible_alias = "tokens")]
+    Token(token::TokenArgs),
     /// Bring the database's schema up to date and say what was done
     Migrate(migrate::MigrateArgs),
     /// Print the version

@@ -146,9 +146,35 @@ impl Client {
     /// Asks; the answer is one JSON document.
     pub fn get(&self, path: &str, parameters: &[(&str, String)]) -> Result<String, ClientError> {
         let url = format!("{}/api/v1{path}{}", self.base, query(parameters));
+        let request = self.agent.get(&url).header("authorization", self.bearer());
+        self.answer(&url, request.call())
+    }
+
+    /// Sends one JSON document; the answer is another.
+    pub fn post(&self, path: &str, document: &str) -> Result<String, ClientError> {
+        let url = format!("{}/api/v1{path}", self.base);
+        let request = self.agent.post(&url).header("authorization", self.bearer());
+        self.answer(&url, request.header("content-type", "application/json").send(document))
+    }
+
+    /// Ends what the path names; there is no answer but that it is done.
+    pub fn delete(&self, path: &str) -> Result<(), ClientError> {
+        let url = format!("{}/api/v1{path}", self.base);
+        let request = self.agent.delete(&url).header("authorization", self.bearer());
+        self.answer(&url, request.call()).map(drop)
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
+    fn answer(
+        &self,
+        url: &str,
+        sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<String, ClientError> {
         let unreachable = |e: ureq::Error| ClientError::Unreachable { url: self.base.clone(), why: why(&e) };
-        let request = self.agent.get(&url).header("authorization", format!("Bearer {}", self.token));
-        let mut response = request.call().map_err(unreachable)?;
+        let mut response = sent.map_err(unreachable)?;
         let status = response.status();
         let body = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(unreachable)?;
         if status.is_success() {
@@ -163,7 +189,7 @@ impl Client {
                 code: problem.code,
             }),
             Ok(problem) => Err(ClientError::Refused { code: problem.code, detail: problem.detail }),
-            Err(_) => Err(ClientError::Foreign { url, why: format!("HTTP status {status}") }),
+            Err(_) => Err(ClientError::Foreign { url: url.to_owned(), why: format!("HTTP status {status}") }),
         }
     }
 

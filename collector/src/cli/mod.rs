@@ -18,6 +18,7 @@ pub mod print;
 pub mod run;
 pub mod table;
 pub mod timeline;
+pub mod token;
 pub mod up;
 pub mod version;
 pub mod when;

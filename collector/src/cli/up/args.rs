@@ -9,6 +9,7 @@ use clap::Args;
 use highwater_agent::config::Interval;
 use tokio_util::sync::CancellationToken;
 
+use super::files::TOKEN_FILE;
 use super::listen::Address;
 use super::signals;
 use super::stack::{Ready, Settings, Stack};
@@ -109,5 +110,13 @@ fn announcement(ready: &Ready, json: bool) -> String {
         ));
     }
     text.push_str("In another terminal: highwater hosts, highwater ipcs. Ctrl-C stops everything.\n");
+    if default_data_dir().as_deref() != Some(ready.data_dir.as_path()) {
+        let token = ready.data_dir.join(TOKEN_FILE);
+        text.push_str(&format!(
+            "There first: export HIGHWATER_URL={} HIGHWATER_TOKEN_FILE={}\n",
+            ready.http,
+            token.display()
+        ));
+    }
     text
 }

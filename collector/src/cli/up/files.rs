@@ -8,6 +8,8 @@ use super::stack::Ready;
 use crate::cli::data_dir::CLIENT_FILE;
 use crate::secret_file::{self, SecretFileError};
 
+/// Name of the file with the operator's token alone, for HIGHWATER_TOKEN_FILE where the client file is not looked for.
+pub const TOKEN_FILE: &str = "operator.token";
 /// The most bytes of a client file.
 const CLIENT_BYTES: usize = 4096;
 
@@ -33,10 +35,11 @@ impl ClientFile {
         }
     }
 
-    /// Writes it, replacing an older one.
+    /// Writes it and the token's file, replacing older ones.
     pub fn store(&self, data_dir: &Path) -> Result<(), SecretFileError> {
         let text = serde_json::json!({ "http": self.http, "token": self.token, "host": self.host });
-        secret_file::replace(&data_dir.join(CLIENT_FILE), format!("{text}\n").as_bytes())
+        secret_file::replace(&data_dir.join(CLIENT_FILE), format!("{text}\n").as_bytes())?;
+        secret_file::replace(&data_dir.join(TOKEN_FILE), format!("{}\n", self.token).as_bytes())
     }
 }
 
@@ -84,7 +87,9 @@ mod tests {
         let file = ClientFile { http: "http://127.0.0.1:1".into(), token: "hwo1.a.b".into(), host: Some("1".into()) };
         file.store(dir.path()).unwrap();
         assert!(ClientFile::load(dir.path()).unwrap() == Some(file));
-        assert_eq!(std::fs::metadata(dir.path().join(CLIENT_FILE)).unwrap().mode() & 0o7777, 0o600);
+        for name in [CLIENT_FILE, TOKEN_FILE] {
+            assert_eq!(std::fs::metadata(dir.path().join(name)).unwrap().mode() & 0o7777, 0o600);
+        }
     }
 
     #[test]
