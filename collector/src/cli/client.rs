@@ -5,7 +5,7 @@
 //! never sent to an address that the file does not name.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -219,7 +219,7 @@ struct ProblemJson {
     detail: String,
 }
 
-fn read_client_file(path: &PathBuf) -> Result<Option<ClientFile>, ClientError> {
+fn read_client_file(path: &Path) -> Result<Option<ClientFile>, ClientError> {
     let bytes = match secret_file::read(path, MAX_FILE) {
         Ok(bytes) => bytes,
         Err(e) if e.is_missing() => return Ok(None),
@@ -227,7 +227,7 @@ fn read_client_file(path: &PathBuf) -> Result<Option<ClientFile>, ClientError> {
         Err(SecretFileError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(e) => return Err(e.into()),
     };
-    let wrong = |e: serde_json::Error| ClientError::ClientFile { path: path.clone(), why: e.to_string() };
+    let wrong = |e: serde_json::Error| ClientError::ClientFile { path: path.to_owned(), why: e.to_string() };
     serde_json::from_slice(&bytes).map(Some).map_err(wrong)
 }
 

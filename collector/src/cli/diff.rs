@@ -117,3 +117,45 @@ fn owner_text(owner: &OwnerChangeJson) -> String {
     };
     format!("{who}  {} -> {} {what} ({:+}), {more}", owner.objects_before, owner.objects_after, owner.net)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diff_says_what_went_what_changed_what_came_and_whose_it_was() {
+        let sem = |semid: i32, uid: u32| {
+            format!(
+                r#"{{"key":"0x0000000{semid}","semid":{semid},"perms":"600","nsems":2,"uid":{uid},"gid":0,"cuid":0,
+                "cgid":0,"user":null,"group":null,"cuser":"root","cgroup":"root","otime":0,"ctime":5}}"#
+            )
+        };
+        let json = format!(
+            r#"{{"host":"web-17","host_id":"ab","from":"2026-11-24T03:00:00.000Z","to":"2026-11-24T04:00:00.000Z",
+            "skew_ms":0,"gaps":[{{"from":"2026-11-24T03:10:00.000Z","to":"2026-11-24T03:20:00.000Z","state":"closed",
+            "reason":"agent_killed","last_sample_at":null,"next_sample_at":null}}],"objects":[
+            {{"change":"removed","kind":"sem","namespace":1,"before":{},"after":null}},
+            {{"change":"changed","kind":"sem","namespace":1,"before":{},"after":{},"fields":["uid"]}},
+            {{"change":"added","kind":"sem","namespace":1,"before":null,"after":{}}}],
+            "limits":[{{"namespace":1,"resource":"SEMMNI","before_u64":"128","after_u64":"256"}}],
+            "owners":[{{"namespace":1,"kind":"sem","uid":33,"user":"www-data","objects_before":1,"objects_after":3,
+            "net":2,"semaphores_before":2,"semaphores_after":6,"bytes_before_u64":"0","bytes_after_u64":"0"}}]}}"#,
+            sem(1, 33),
+            sem(2, 33),
+            sem(2, 48),
+            sem(3, 33)
+        );
+        assert_eq!(
+            text(&serde_json::from_str(&json).unwrap(), &TimeZone::UTC, false),
+            "\
+web-17  2026-11-24 03:00:00 +0000 .. 2026-11-24 04:00:00 +0000
+gap      2026-11-24 03:10:00 +0000 .. 2026-11-24 03:20:00 +0000  agent_killed: what came and went in it is not known
+removed  sem 1 key 0x00000001 nsems 2  owner uid 33
+changed  sem 2 key 0x00000002  uid 33 -> 48
+added    sem 3 key 0x00000003 nsems 2  owner uid 33
+limit    SEMMNI  128 -> 256
+owner    www-data(33)  1 -> 3 arrays (+2), 2 -> 6 semaphores
+"
+        );
+    }
+}

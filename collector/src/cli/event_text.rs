@@ -179,3 +179,75 @@ pub fn change_words(before: &ObjectJson, after: &ObjectJson, fields: &[String]) 
     };
     fields.iter().map(change).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Events as the API answers them, one JSON document a line, and the lines they become.
+    fn check(json: &[&str], date_headings: bool, expected: &str) {
+        let parsed: Vec<EventJson> = json.iter().map(|e| serde_json::from_str(e).unwrap()).collect();
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let look = Look { zone: &zone, color: false, date_headings };
+        assert_eq!(events(&parsed, &look, &mut String::new()), expected);
+    }
+
+    const SEM: &str = r#"{"key":"0x00000000","semid":98304,"perms":"600","nsems":1,"uid":48,"gid":48,"cuid":0,"cgid":0,
+        "user":"apache","group":"apache","cuser":"root","cgroup":"root","otime":0,"ctime":1241364839}"#;
+
+    fn created() -> String {
+        format!(
+            r#"{{"at":"2026-11-24T02:12:04.100Z","kind":"created","namespace":1,
+            "subject":{{"kind":"sem","id":98304,"key":"0x00000000"}},
+            "detail":{{"not_before":"2026-11-24T02:12:03.100Z","after":{SEM}}},
+            "by":{{"uid":0,"user":"root","pid":null,"comm":null,"source":"cuid"}}}}"#
+        )
+    }
+
+    #[test]
+    fn an_event_is_one_line_with_what_an_investigator_asks_first() {
+        let changed = format!(
+            r#"{{"at":"2026-11-24T02:13:00.000Z","kind":"changed","namespace":1,"subject":null,"by":null,
+            "detail":{{"before":{SEM},"after":{},"fields":["uid"]}}}}"#,
+            SEM.replace("\"uid\":48", "\"uid\":33")
+        );
+        let limit = r#"{"at":"2026-11-24T02:14:00.000Z","kind":"limit_changed","namespace":1,"subject":null,"by":null,
+            "detail":{"resource":"SEMMNI","before_u64":"32000","after_u64":"256"}}"#;
+        let step = r#"{"at":"2026-11-24T02:15:00.000Z","kind":"clock_step","namespace":null,"subject":null,"by":null,
+            "detail":{"by_ms":-3600000}}"#;
+        check(
+            &[&created(), &changed, limit, step],
+            false,
+            "\
+2026-11-24 03:12:04 +0100  created        sem 98304 key 0x00000000 nsems 1  owner apache(48)  by root(0)
+2026-11-24 03:13:00 +0100  changed        sem 98304 key 0x00000000  uid 48 -> 33
+2026-11-24 03:14:00 +0100  limit_changed  SEMMNI  32000 -> 256
+2026-11-24 03:15:00 +0100  clock_step     the clock was set back by 1 h
+",
+        );
+    }
+
+    #[test]
+    fn a_gap_a_reboot_and_what_came_in_between_are_told_for_the_eye_under_their_date() {
+        let gap = r#"{"at":"2026-11-23T22:59:50.000Z","kind":"gap","namespace":null,"subject":null,"by":null,
+            "detail":{"gap":{"from":"2026-11-23T22:59:50.000Z","to":"2026-11-24T02:12:04.100Z","state":"closed",
+            "reason":"host_down","last_sample_at":null,"next_sample_at":null}}}"#;
+        let reboot = r#"{"at":"2026-11-24T02:12:04.100Z","kind":"reboot","namespace":null,"subject":null,"by":null,
+            "detail":{"not_before":"2026-11-23T22:59:50.000Z","boot_id_before":"a","boot_id":"b",
+            "booted_at":"2026-11-24T02:11:00.000Z","lost":{"sem":7,"shm":1,"msg":0}}}"#;
+        let late = created().replace("2026-11-24T02:12:03.100Z", "2026-11-23T22:59:50.000Z");
+        check(
+            &[gap, reboot, &late],
+            true,
+            "\
+2026-11-23
+23:59:50 +0100  gap            no samples until 2026-11-24 03:12:04 +0100  host_down
+2026-11-24
+03:12:04 +0100  reboot         booted 2026-11-24 03:11:00 +0100; 7 arrays, 1 segments, 0 queues went with the old boot  \
+(not before 2026-11-23 23:59:50 +0100)
+03:12:04 +0100  created        sem 98304 key 0x00000000 nsems 1  owner apache(48)  by root(0)  \
+(not before 2026-11-23 23:59:50 +0100)
+",
+        );
+    }
+}

@@ -115,7 +115,7 @@ pub enum MayBe<T> {
     /// Data.
     Data(T),
     /// None for that instant.
-    Gap(GapAnswer),
+    Gap(Box<GapAnswer>),
 }
 
 /// Reads an answer that may be a gap.
@@ -125,7 +125,7 @@ pub fn read_may_be<T: serde::de::DeserializeOwned>(client: &Client, answer: &str
         gap: Option<serde::de::IgnoredAny>,
     }
     let probe: Probe = client.read(answer)?;
-    Ok(if probe.gap.is_some() { MayBe::Gap(client.read(answer)?) } else { MayBe::Data(client.read(answer)?) })
+    Ok(if probe.gap.is_some() { MayBe::Gap(Box::new(client.read(answer)?)) } else { MayBe::Data(client.read(answer)?) })
 }
 
 /// A gap in words: bounds, reason, and the command that shows the last sample before it. `command` is the question

@@ -143,7 +143,7 @@ fn fleet(hosts: &[HostJson], look: &Look<'_>) -> String {
 /// The answer to "where can programs that need it not run": one block a host, with what decided and what to do.
 fn lacking(hosts: &[HostJson], look: &Look<'_>) -> String {
     if hosts.is_empty() {
-        return "every host shown has System V IPC\n".to_owned();
+        return "no host lacks System V IPC\n".to_owned();
     }
     let mut by_state: BTreeMap<&str, usize> = BTreeMap::new();
     for host in hosts {

@@ -129,7 +129,7 @@ pub async fn diff(
 }
 
 /// Which object where: what a person calls it.
-type ObjectId = (NamespaceId, Kind, i32);
+pub(super) type ObjectId = (NamespaceId, Kind, i32);
 
 /// The objects of `before` that no record up to `after` ended.
 async fn survivors(
@@ -162,7 +162,7 @@ fn bury(alive: &mut BTreeSet<ObjectId>, event: &Event) {
     }
 }
 
-fn object_changes(a: &State, b: &State, survived: &BTreeSet<ObjectId>) -> Vec<ObjectChange> {
+pub(super) fn object_changes(a: &State, b: &State, survived: &BTreeSet<ObjectId>) -> Vec<ObjectChange> {
     let (old, new) = (objects_of(a), objects_of(b));
     let mut changes = Vec::new();
     for namespace in both(a, b) {
@@ -233,7 +233,7 @@ fn limit_changes(a: &State, b: &State) -> Vec<LimitChange> {
     changes
 }
 
-fn owner_changes(a: &State, b: &State) -> Vec<OwnerChange> {
+pub(super) fn owner_changes(a: &State, b: &State) -> Vec<OwnerChange> {
     let mut sums: BTreeMap<(NamespaceId, Kind, u32), (Sum, Sum)> = BTreeMap::new();
     for ((namespace, kind, _), object) in objects_of(a) {
         sums.entry((namespace, kind, object.owner().uid)).or_default().0.add(&object);

@@ -115,3 +115,83 @@ fn clock_was_set_forward(before: &Stretch, after: &Stretch) -> bool {
         && before.epoch == after.epoch
         && after.from_boot_us.saturating_sub(before.end_boot_us) <= before.interval_ms.saturating_mul(3_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use highwater_ipc::record::{EpochNo, Seq};
+    use highwater_ipc::snapshot::BootId;
+
+    use super::*;
+
+    fn stretch(epoch: u64, from_wall_ms: i64, end_wall_ms: i64) -> Stretch {
+        Stretch {
+            epoch: EpochNo(epoch),
+            number: 0,
+            from_wall_ms,
+            end_wall_ms,
+            from_boot_us: from_wall_ms * 1000,
+            end_boot_us: end_wall_ms * 1000,
+            boot_id: BootId([1; 16]),
+            interval_ms: 1000,
+            end_reason: None,
+        }
+    }
+
+    fn status() -> Status {
+        Status {
+            last_seen_ms: 0,
+            sampled_wall_ms: 0,
+            skew_ms: 0,
+            interval_ms: 1000,
+            backlog_from_ms: None,
+            disconnected_ms: None,
+            namespace: None,
+            usage: vec![],
+        }
+    }
+
+    #[test]
+    fn a_silent_host_is_explained_by_its_last_word_then_by_its_connection() {
+        let newest = stretch(1, 0, 5_000);
+        let reason = |stretch: &Stretch, status: &Status| Gap::after_all(stretch, Some(status)).reason;
+        assert_eq!(reason(&newest, &status()), Some(GapReason::Unexplained));
+        let gone = Status { disconnected_ms: Some(9), ..status() };
+        assert_eq!(reason(&newest, &gone), Some(GapReason::Unreachable));
+        let said = Stretch { end_reason: Some(GapReason::AgentStopped), ..newest };
+        assert_eq!(reason(&said, &gone), Some(GapReason::AgentStopped));
+        assert_eq!((grace_ms(&stretch(1, 0, 0)), grace_ms(&said)), (3_000, 0));
+    }
+
+    #[test]
+    fn a_host_that_holds_records_is_pending_without_a_reason() {
+        let behind = Status { backlog_from_ms: Some(6_000), ..status() };
+        let gap = Gap::after_all(&stretch(1, 0, 5_000), Some(&behind));
+        assert_eq!((gap.state, gap.reason, gap.backlog_from_ms), (GapState::Pending, None, Some(6_000)));
+    }
+
+    #[test]
+    fn what_the_writer_stored_of_a_gap_wins_over_what_stretches_show() {
+        let (before, after) = (stretch(1, 0, 5_000), stretch(2, 20_000, 30_000));
+        let derived = Gap::between(Some(&before), &after, None);
+        assert_eq!((derived.from_ms, derived.to_ms), (Some(5_000), Some(20_000)));
+        assert_eq!((derived.reason, derived.detail.as_str()), (Some(GapReason::Unexplained), ""));
+        let stored = ClosedGap {
+            epoch: EpochNo(2),
+            seq: Seq(0),
+            from_wall_ms: Some(5_500),
+            to_wall_ms: 20_000,
+            reason: GapReason::HostDown,
+            detail: "d".into(),
+        };
+        let gap = Gap::between(Some(&before), &after, Some(stored));
+        assert_eq!((gap.from_ms, gap.reason, gap.detail.as_str()), (Some(5_500), Some(GapReason::HostDown), "d"));
+        assert_eq!(Gap::between(None, &after, None).reason, Some(GapReason::BeforeFirst));
+    }
+
+    #[test]
+    fn an_hour_over_which_the_clock_was_set_says_so() {
+        let before = stretch(1, 0, 5_000);
+        let after = Stretch { number: 1, from_boot_us: 6_000_000, ..stretch(1, 3_606_000, 3_700_000) };
+        assert!(Gap::between(Some(&before), &after, None).detail.contains("set forward"));
+    }
+}

@@ -14,6 +14,8 @@ pub mod fleet;
 pub mod fold;
 pub mod gap;
 pub mod host;
+#[cfg(test)]
+mod story_tests;
 pub mod timeline;
 pub mod walk;
 
