@@ -3,8 +3,12 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
 
+mod apache;
+mod crash;
 mod harness;
 mod ingest;
 mod live;
+mod no_sysvipc;
+mod note;
 mod up;
 mod util_linux;
