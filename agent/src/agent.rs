@@ -4,6 +4,8 @@
 //! a current-thread runtime that connects and sends. They share the journal (recorder, spool, epoch) under one lock.
 
 mod journal;
+#[cfg(test)]
+mod tests;
 mod uplink;
 
 use std::io;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use highwater_ipc::record::EpochNo;
 use highwater_ipc::text::HostText;
+use highwater_ipc::time::Clock as _;
 use highwater_proto::token::Token;
 use highwater_proto::{bounds, v1};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
@@ -18,6 +19,7 @@ use super::address::{Address, AddressError};
 use super::enrolment::{Enrolment, KEY_FILE, KEY_MAX};
 use super::stream;
 use super::tls::{self, TlsClient, TlsError};
+use crate::clock::SystemClock;
 use crate::spool::disk::{Disk as _, PrivateDir};
 
 /// What enrolment needs to know.
@@ -73,7 +75,7 @@ pub async fn enrol(options: EnrolOptions) -> Result<Enrolled, EnrolError> {
     let reply = tokio::time::timeout(PATIENCE, ask)
         .await
         .map_err(|_| EnrolError::NoAnswer { address: address.clone() })?
-        .map_err(|source| EnrolError::Call { address: address.clone(), source })?
+        .map_err(|e| EnrolError::refused(&address, &e))?
         .into_inner();
     let enrolment = accept(reply, &options.token, &key, &address)?;
     enrolment.store(&mut state).map_err(EnrolError::State)?;
@@ -124,6 +126,13 @@ fn accept(reply: v1::EnrolReply, token: &Token, key: &KeyPair, address: &Address
     })
 }
 
+impl EnrolError {
+    fn refused(address: &Address, error: &stream::DialError) -> Self {
+        let why = error.about_certificates(SystemClock.now().wall_ms).unwrap_or_else(|| error.to_string());
+        Self::Call { address: address.clone(), why }
+    }
+}
+
 /// Why enrolment failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
@@ -146,12 +155,12 @@ pub enum EnrolError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The collector could not be reached or refused.
-    #[error("enrolling at {address}: {source}")]
+    #[error("enrolling at {address}: {why}")]
     Call {
         /// Where.
         address: Address,
-        /// What happened.
-        source: stream::DialError,
+        /// What happened, escaped.
+        why: String,
     },
     /// Nothing came back in time.
     #[error("{address} did not answer within 30 s: is it a Highwater collector? Enrolling again is harmless")]
@@ -163,3 +172,7 @@ pub enum EnrolError {
     #[error("the collector's answer was refused: {0}")]
     Reply(&'static str),
 }
+
+#[cfg(test)]
+#[path = "enrol_tests.rs"]
+mod tests;

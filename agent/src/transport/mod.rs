@@ -6,6 +6,8 @@
 pub mod address;
 pub mod enrol;
 pub mod enrolment;
+#[cfg(test)]
+pub(crate) mod fake_collector;
 pub mod pace;
 pub mod session;
 pub mod stream;

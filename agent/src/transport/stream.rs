@@ -144,21 +144,27 @@ pub(super) async fn dial(address: &Address, tls: &TlsClient) -> Result<Channel, 
     Ok(channel)
 }
 
-/// Why the collector was not reached, or what it answered.
+/// Why the collector was not reached, or what it answered. Each text is whole: it has no source to print behind it.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// No connection.
-    #[error("{}", deepest(.0))]
-    Transport(#[from] tonic::transport::Error),
+    #[error("{}", deepest(&**.0))]
+    Transport(Box<tonic::transport::Error>),
     /// The collector answered with an error.
     #[error("{}", said(.0))]
-    Status(#[from] Box<tonic::Status>),
+    Status(Box<tonic::Status>),
     /// The stream ended without an error.
     #[error("the collector closed the stream")]
     Closed,
     /// The collector sent what is no message.
     #[error("the collector sent something unreadable: {0}")]
     Wire(#[from] WireError),
+}
+
+impl From<tonic::transport::Error> for DialError {
+    fn from(error: tonic::transport::Error) -> Self {
+        Self::Transport(Box::new(error))
+    }
 }
 
 impl From<tonic::Status> for DialError {
@@ -172,7 +178,7 @@ impl DialError {
     /// wall clock.
     pub fn about_certificates(&self, now_ms: i64) -> Option<String> {
         match self {
-            Self::Transport(e) => tls::explain(e, now_ms),
+            Self::Transport(e) => tls::explain(&**e, now_ms),
             Self::Status(status) => tls::explain(&**status, now_ms),
             Self::Closed | Self::Wire(_) => None,
         }
@@ -196,5 +202,7 @@ fn said(status: &tonic::Status) -> String {
 /// The innermost cause, which names what really happened.
 fn deepest(error: &(dyn StdError + 'static)) -> String {
     let innermost = tls::sources(error).last().unwrap_or(error);
-    HostText::from(innermost.to_string().as_str()).to_string()
+    let cut = innermost.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof);
+    let text = if cut { "the connection was cut".to_owned() } else { innermost.to_string() };
+    HostText::from(text.as_str()).to_string()
 }

@@ -107,7 +107,8 @@ impl ServerCertVerifier for PinnedCa {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let pinned = intermediates.iter().find(|der| public_key_pin(der) == Some(self.pin));
-        let ca = pinned.ok_or(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        let other_ca = rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+        let ca = pinned.ok_or(other_ca)?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone().into_owned())?;
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
@@ -195,6 +196,11 @@ pub fn explain(error: &(dyn StdError + 'static), now_ms: i64) -> Option<String> 
                  collector was set up anew, enrol again with a token of it"
             )
         }
+        rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => write!(
+            out,
+            "what answers there is not the collector that made the token: the token pins another CA; its secret was not \
+             sent. Is this the right address, and the token one of this collector?"
+        ),
         rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }) => {
             write!(out, "what answers at that address is no Highwater collector: its certificate is for other names")
         }
