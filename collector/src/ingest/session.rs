@@ -25,6 +25,8 @@ pub(super) struct Session {
 struct Expected {
     next: Seq,
     chain: Chain,
+    /// A gap reason came last: it stands in for records that are gone, so what follows chains to those.
+    after_gap_reason: bool,
 }
 
 /// Why a record is refused.
@@ -54,7 +56,7 @@ pub(super) enum SessionError {
         /// The next position.
         next: u64,
     },
-    /// An epoch must begin with a whole state.
+    /// An epoch must begin with a whole state, or with why its beginning is gone.
     #[error("epoch {epoch} does not begin with a keyframe")]
     NoBase {
         /// Its epoch.
@@ -94,7 +96,8 @@ impl Session {
     /// After a welcome with these answers.
     pub(super) fn new(answers: &[StoredEpoch]) -> Self {
         let may_go_on = answers.iter().filter(|a| a.verdict == Verdict::Continue);
-        let epochs = may_go_on.map(|a| (a.no, Expected { next: a.next, chain: a.chain })).collect();
+        let epochs =
+            may_go_on.map(|a| (a.no, Expected { next: a.next, chain: a.chain, after_gap_reason: false })).collect();
         Self { epochs, current: None }
     }
 
@@ -120,7 +123,8 @@ impl Session {
             return Err(SessionError::BootTime { epoch: no, seq, boot_us });
         }
         let arrival = Arrival::new(record, &body);
-        *expected = Expected { next: arrival.seq.next(), chain: arrival.next_chain };
+        let after_gap_reason = arrival.kind == RecordKind::GapReason;
+        *expected = Expected { next: arrival.seq.next(), chain: arrival.next_chain, after_gap_reason };
         self.current = Some(epoch);
         Ok(Some(arrival))
     }
@@ -133,10 +137,11 @@ fn check(epoch: EpochNo, record: &Record, expected: Expected) -> Result<(), Sess
         // What its predecessors amount to is not known here: they never came.
         return if keyframe { Ok(()) } else { Err(SessionError::Jump { epoch: no, seq: record.first_seq.0, next }) };
     }
-    if next == 0 && !keyframe {
+    if next == 0 && !matches!(record.kind, RecordKind::Keyframe | RecordKind::GapReason) {
         return Err(SessionError::NoBase { epoch: no });
     }
-    if record.chain == expected.chain { Ok(()) } else { Err(SessionError::Chain { epoch: no, seq }) }
+    let stands_alone = keyframe && expected.after_gap_reason;
+    if stands_alone || record.chain == expected.chain { Ok(()) } else { Err(SessionError::Chain { epoch: no, seq }) }
 }
 
 #[cfg(test)]
@@ -198,12 +203,22 @@ mod tests {
         let forked = SessionError::Chain { epoch: 3, seq: 10 };
         assert_eq!(going_on_at(10).take(EPOCH, word(10, Chain([8; 8]))), Err(forked));
         let base = SessionError::NoBase { epoch: 3 };
-        assert_eq!(going_on_at(0).take(EPOCH, word(0, Chain([7; 8]))), Err(base));
+        assert_eq!(going_on_at(0).take(EPOCH, heartbeat(0, 0, Chain([7; 8]))), Err(base));
         let two = [answer(3, 1, Chain([7; 8]), Verdict::Continue), answer(4, 1, Chain([7; 8]), Verdict::Continue)];
         let mut session = Session::new(&two);
         assert!(session.take(EpochNo(4), word(1, Chain([7; 8]))).is_ok());
         let back = SessionError::EpochBack { epoch: 3, current: 4 };
         assert_eq!(session.take(EPOCH, word(1, Chain([7; 8]))), Err(back));
+    }
+
+    #[test]
+    fn a_gap_reason_may_stand_in_for_a_lost_beginning_and_a_keyframe_after_one_chains_to_what_is_lost() {
+        let mut session = going_on_at(0);
+        assert!(session.take(EPOCH, word(0, Chain([7; 8]))).unwrap().is_some());
+        let keyframe = Record { kind: RecordKind::Keyframe, ..word(1, Chain([5; 8])) };
+        assert_eq!(check(EPOCH, &keyframe, session.epochs[&EPOCH]), Ok(()));
+        let delta = Record { kind: RecordKind::Delta, ..keyframe };
+        assert!(check(EPOCH, &delta, session.epochs[&EPOCH]).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Gaps are found here: between the last sample stored or covered (of this epoch, else of the host's epoch before it)
 //! and the keyframe that follows it, if that begins an epoch, follows a jump in seq, a pause of more than
-//! [`bounds::GAP_INTERVALS`] intervals of boot time, or a record that was not stored. A keyframe after a clock step
+//! [`bounds::GAP_INTERVALS`] intervals of boot time, a gap reason announced, or a record that was not stored. A keyframe after a clock step
 //! begins a stretch without a gap. Agents put a keyframe after each of these; what comes without one where one is
 //! needed cannot be placed in any stretch, so it is acked into a gap that lasts until the keyframe asked for.
 
@@ -150,6 +150,7 @@ impl<'a> Planner<'a> {
     fn keyframe(&mut self, arrival: &Arrival) {
         let missing = self.stream.stretch.is_none()
             || self.stream.base.is_none()
+            || self.stream.pending.is_some()
             || arrival.seq > self.stream.next
             || self.pause(arrival);
         let stepped = self.stream.covered.is_some_and(|c| arrival.at.step_since(&c).abs() > bounds::CLOCK_STEP_MS);

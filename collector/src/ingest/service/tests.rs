@@ -321,7 +321,7 @@ async fn bad_input_ends_the_stream_with_a_status_that_names_it() {
     };
     let word = codec::encode_body(&Body { at: At::default(), content: Content::GapReason(GapReason::Stalled) });
     let records = vec![
-        (record(0, RecordKind::GapReason, word.clone()), "epoch 1 does not begin with a keyframe"),
+        (record(0, RecordKind::Event, word.clone()), "epoch 1 does not begin with a keyframe"),
         (record(7, RecordKind::GapReason, word), "record 7 of epoch 1 jumps from 0, and is no keyframe"),
         (record(0, RecordKind::Keyframe, vec![0xff; 9]), "the body of record 0 of epoch 1 cannot be read"),
         (v1::Record { merged: 1, ..record(3, RecordKind::Delta, vec![]) }, "Record.merged is set on a record"),

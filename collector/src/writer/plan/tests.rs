@@ -227,6 +227,23 @@ fn an_announced_stop_is_the_reason_of_the_next_epochs_gap() {
 }
 
 #[test]
+fn a_gap_reason_in_the_place_of_lost_records_makes_a_gap_however_short() {
+    let lost = with_gap(arrival(RecordKind::GapReason, 1, at(1)), GapReason::SpoolDamaged);
+    check(
+        &planned(&after(&[keyframe(0, 1)]), 1, &[lost.clone(), keyframe(2, 3)]),
+        "gap 2 1..3 spool_damaged
+         close 0 at 1
+         open 1 from 2 at 3
+         GapReason 1 on 0 stretch 0 at 1 after 1
+         Keyframe 2 on 2 stretch 1 at 3 after 1
+         1..3 covered 3",
+    );
+    let beginning = with_gap(arrival(RecordKind::GapReason, 0, at(1)), GapReason::SpoolOverflow);
+    let plan = planned(&state(&[stream(1, BOOT)]), 1, &[beginning, keyframe(40, 41)]);
+    assert_eq!((plan.gaps[0].reason, plan.frames.len()), (GapReason::SpoolOverflow, 1));
+}
+
+#[test]
 fn another_boot_after_a_killed_agent_means_the_host_was_down() {
     let rebooted = |own| {
         let mut state = after(&[keyframe(0, 1)]);
