@@ -4,8 +4,11 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
 
 mod apache;
+mod api;
+mod cli;
 mod crash;
 mod harness;
+mod history;
 mod ingest;
 mod live;
 mod no_sysvipc;
