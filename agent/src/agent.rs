@@ -88,7 +88,7 @@ pub fn spawn_sampling(
     let thread = std::thread::Builder::new()
         .name("highwater-agent".into())
         .spawn(move || {
-            let _ = tell.send(run(&runtime, parts));
+            let _ = tell.send(run(runtime, parts));
         })
         .map_err(StartError::Thread)?;
     Ok(AgentHandle { stop: Some(stop), ended, thread })
@@ -180,7 +180,7 @@ fn sample(
 }
 
 /// The agent's thread: sends until it is asked to stop, then ends in order.
-fn run(runtime: &Runtime, parts: Parts) -> Result<(), AgentError> {
+fn run(runtime: Runtime, parts: Parts) -> Result<(), AgentError> {
     let Parts { shared, clock, sampler, facts, config, lock, stopped, sampler_gone } = parts;
     let setting = (config.collector.clone(), config.interval.ms());
     let result = runtime.block_on(async {
@@ -196,14 +196,16 @@ fn run(runtime: &Runtime, parts: Parts) -> Result<(), AgentError> {
         if result.is_ok() {
             sampler.ask_to_stop();
             let _ = tokio::time::timeout(SAMPLE_PATIENCE, sampler_gone).await;
+            shared.journal().stop(clock.now());
         }
-        shared.journal().stop(clock.now());
         shared.stop();
         let _ = tokio::time::timeout(ACK_PATIENCE, uplink).await;
         result
     });
     shared.journal().close(clock.now().boot_us);
     drop(lock);
+    // A name that is being resolved is not waited for.
+    runtime.shutdown_background();
     match &result {
         Ok(()) => info!("stopped"),
         Err(e) => error!("{e}"),

@@ -98,9 +98,12 @@ impl Journal {
         self.ended = true;
     }
 
-    /// Everything is on the disk and the next run knows that this one ended in order.
+    /// Everything is on the disk, and after [`Journal::stop`] the next run knows that this one ended in order.
     pub(super) fn close(&mut self, now_us: u64) {
         self.spool.close(now_us);
+        if !self.ended {
+            return;
+        }
         if let Err(e) = epoch::end(&mut self.state, &self.begun) {
             error!(error = %e, "the end in order could not be written down; the next run will say agent_killed");
         }
@@ -296,3 +299,7 @@ impl From<EpochError> for StartError {
         Self::Epoch(error)
     }
 }
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

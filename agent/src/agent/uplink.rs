@@ -21,7 +21,7 @@ use crate::transport::enrolment::Enrolment;
 use crate::transport::pace::{self, Backoff, NowTimer};
 use crate::transport::session::{Batch, FromCollector, Session, SessionError, Start, ToCollector};
 use crate::transport::stream::{self, DialError, Receiver, Sender};
-use crate::transport::tls::TlsClient;
+use crate::transport::tls::{Clocks, TlsClient};
 
 /// How long a collector may take from hello to welcome: it may wait 2 s for another agent's answer to a ping.
 const WELCOME_PATIENCE: Duration = Duration::from_secs(30);
@@ -319,7 +319,8 @@ impl<'a> Uplink<'a> {
     }
 
     fn explain(&self, error: &DialError) -> (String, bool) {
-        match error.about_certificates(self.clock.now().wall_ms) {
+        let not_after_ms = self.identity.as_ref().map(|(enrolment, _)| enrolment.not_after_ms);
+        match error.about_certificates(Clocks { now_ms: self.clock.now().wall_ms, not_after_ms }) {
             Some(why) => (why, true),
             None => (error.to_string(), error.is_refusal()),
         }

@@ -59,7 +59,10 @@ pub fn run(args: &EnrolArgs) -> anyhow::Result<()> {
         machine_id: facts.machine_id,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("making a runtime")?;
-    let enrolled = runtime.block_on(enrol(options))?;
+    let enrolled = runtime.block_on(enrol(options));
+    // A name that is being resolved is not waited for.
+    runtime.shutdown_background();
+    let enrolled = enrolled?;
     snapshot::print(&format!(
         "enrolled at {} as host {}; certificate valid until {}; state in {}\nnext: highwater-agent run\n",
         enrolled.collector,

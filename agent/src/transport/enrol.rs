@@ -18,7 +18,7 @@ use v1::enrolment_client::EnrolmentClient;
 use super::address::{Address, AddressError};
 use super::enrolment::{Enrolment, KEY_FILE, KEY_MAX};
 use super::stream;
-use super::tls::{self, TlsClient, TlsError};
+use super::tls::{self, Clocks, TlsClient, TlsError};
 use crate::clock::SystemClock;
 use crate::spool::disk::{Disk as _, PrivateDir};
 
@@ -128,7 +128,8 @@ fn accept(reply: v1::EnrolReply, token: &Token, key: &KeyPair, address: &Address
 
 impl EnrolError {
     fn refused(address: &Address, error: &stream::DialError) -> Self {
-        let why = error.about_certificates(SystemClock.now().wall_ms).unwrap_or_else(|| error.to_string());
+        let clocks = Clocks { now_ms: SystemClock.now().wall_ms, not_after_ms: None };
+        let why = error.about_certificates(clocks).unwrap_or_else(|| error.to_string());
         Self::Call { address: address.clone(), why }
     }
 }

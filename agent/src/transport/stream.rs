@@ -20,7 +20,7 @@ use tower::service_fn;
 
 use super::address::Address;
 use super::session::{FromCollector, ToCollector};
-use super::tls::{self, TlsClient};
+use super::tls::{self, Clocks, TlsClient};
 
 /// How long name resolution, TCP and TLS together may take.
 const DIAL_PATIENCE: Duration = Duration::from_secs(10);
@@ -174,12 +174,11 @@ impl From<tonic::Status> for DialError {
 }
 
 impl DialError {
-    /// What it says about certificates, with the remedy; `None` if it is about something else. `now_ms`: this host's
-    /// wall clock.
-    pub fn about_certificates(&self, now_ms: i64) -> Option<String> {
+    /// What it says about certificates, with the remedy; `None` if it is about something else.
+    pub fn about_certificates(&self, clocks: Clocks) -> Option<String> {
         match self {
-            Self::Transport(e) => tls::explain(&**e, now_ms),
-            Self::Status(status) => tls::explain(&**status, now_ms),
+            Self::Transport(e) => tls::explain(&**e, clocks),
+            Self::Status(status) => tls::explain(&**status, clocks),
             Self::Closed | Self::Wire(_) => None,
         }
     }

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 
+use highwater_ipc::time::format_rfc3339_ms;
 use highwater_proto::bounds::COLLECTOR_NAME;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -170,24 +171,32 @@ pub fn certificate_pem(der: &[u8]) -> String {
     out
 }
 
+/// The times that errors about validity are explained with, milliseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// This host's wall clock.
+    pub now_ms: i64,
+    /// End of life of this host's certificate, if it has one.
+    pub not_after_ms: Option<i64>,
+}
+
 /// What a failed connection says about certificates, with the remedy; `None` if the failure is of another kind.
-/// `now_ms` is this host's wall clock, milliseconds since 1970.
-pub fn explain(error: &(dyn StdError + 'static), now_ms: i64) -> Option<String> {
+pub fn explain(error: &(dyn StdError + 'static), clocks: Clocks) -> Option<String> {
     let tls = sources(error).find_map(tls_error)?;
-    let ours = seconds(now_ms);
+    let ours = format_rfc3339_ms(clocks.now_ms);
     let mut out = String::new();
     let _ = match tls {
         rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => write!(
             out,
-            "the collector's certificate expired: it is valid until {} and this host's clock says {ours} (seconds \
-             since 1970); set the clock that is wrong, or restart the collector to renew it",
-            not_after.as_secs()
+            "the collector's certificate expired: it is valid until {} and this host's clock says {ours}; set the clock \
+             that is wrong, or restart the collector to renew it",
+            instant(*not_after)
         ),
         rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => write!(
             out,
-            "the collector's certificate is not yet valid: it is valid from {} and this host's clock says {ours} \
-             (seconds since 1970); set the clock that is wrong",
-            not_before.as_secs()
+            "the collector's certificate is not yet valid: it is valid from {} and this host's clock says {ours}; set \
+             the clock that is wrong",
+            instant(*not_before)
         ),
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             write!(
@@ -207,8 +216,9 @@ pub fn explain(error: &(dyn StdError + 'static), now_ms: i64) -> Option<String> 
         rustls::Error::InvalidCertificate(other) => write!(out, "the collector's certificate was refused: {other}"),
         rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => write!(
             out,
-            "the collector says this host's certificate expired (this host's clock says {ours} seconds since 1970): \
-             enrol again with a token from `highwater token create --host HOST`"
+            "the collector says this host's certificate expired: it is valid until {} and this host's clock says {ours}; \
+             enrol again with a token from `highwater token create --host HOST`, or set the clock that is wrong",
+            clocks.not_after_ms.map_or_else(|| "an unknown time".to_owned(), format_rfc3339_ms)
         ),
         rustls::Error::AlertReceived(AlertDescription::CertificateRevoked) => {
             write!(out, "the collector revoked this host's certificate; an operator can make a new token for it")
@@ -240,8 +250,8 @@ fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Erro
     error.downcast_ref().or_else(|| inner.and_then(|e| e.downcast_ref()))
 }
 
-fn seconds(ms: i64) -> i64 {
-    ms.div_euclid(1000)
+fn instant(time: UnixTime) -> String {
+    format_rfc3339_ms(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000))
 }
 
 /// Why there is no TLS client.
@@ -274,8 +284,11 @@ mod tests {
         let not_after = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_000));
         let cause = rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after });
         let wrapped = io::Error::new(io::ErrorKind::InvalidData, cause);
-        let text = explain(&wrapped, 2_000_999).unwrap();
-        assert!(text.contains("until 1000") && text.contains("says 2000"), "{text}");
-        assert_eq!(explain(&io::Error::from(io::ErrorKind::ConnectionRefused), 0), None);
+        let clocks = Clocks { now_ms: 2_000_999, not_after_ms: Some(0) };
+        let text = explain(&wrapped, clocks).unwrap();
+        assert!(text.contains("until 1970-01-01T00:16:40") && text.contains("says 1970-01-01T00:33:20.999Z"), "{text}");
+        let text = explain(&rustls::Error::AlertReceived(AlertDescription::CertificateExpired), clocks).unwrap();
+        assert!(text.contains("until 1970-01-01T00:00:00") && text.contains("enrol again"), "{text}");
+        assert_eq!(explain(&io::Error::from(io::ErrorKind::ConnectionRefused), clocks), None);
     }
 }

@@ -1,0 +1,178 @@
+//! What happens to history when the spool is too small, damaged or refused, up to what a collector is sent.
+
+use std::path::Path;
+
+use highwater_ipc::session::{StoredEpoch, Verdict, Welcome};
+use highwater_ipc::time::Clock;
+
+use super::*;
+use crate::clock::HostClock;
+use crate::kernel::fake::FakeKernel;
+use crate::sampler::Assembler;
+use crate::spool::FsyncPolicy;
+use crate::transport::session::{Session, Start};
+
+const BOOT: BootId = BootId([3; 16]);
+
+struct TestClock(u64);
+
+impl Clock for TestClock {
+    fn now(&self) -> At {
+        At { wall_ms: i64::try_from(self.0).unwrap() * 1000, boot_us: self.0 * 1_000_000 }
+    }
+}
+
+impl HostClock for TestClock {
+    fn awake_us(&self) -> u64 {
+        self.0 * 1_000_000
+    }
+}
+
+fn open(dir: &Path, bytes: u64) -> Journal {
+    let state = PrivateDir::create(&dir.join("state")).unwrap();
+    let limits = Limits { bytes, fsync: FsyncPolicy::Segment };
+    Journal::open(state, limits, 1, BOOT, 42).unwrap()
+}
+
+/// Takes so many samples, one a second from `from_s` on.
+fn sample(journal: &mut Journal, from_s: u64, many: u64) {
+    let mut assembler = Assembler::new(Box::new(FakeKernel::new()));
+    for second in from_s..from_s + many {
+        journal.take(assembler.sample(&TestClock(second), 1000));
+    }
+}
+
+/// What a collector is sent that has stored everything before `next`, whose records carried these chains.
+fn sent(journal: &mut Journal, stored: &[(u64, u64, Chain)]) -> Vec<(EpochNo, Record)> {
+    let hello = journal.spooled();
+    let epochs = hello.iter().map(|e| {
+        let known = stored.iter().find(|(no, ..)| *no == e.epoch.no.0);
+        let (next, chain) = known.map_or((0, Chain::default()), |(_, next, chain)| (*next, *chain));
+        StoredEpoch { no: e.epoch.no, next: Seq(next), chain, verdict: Verdict::Continue }
+    });
+    let welcome = Welcome { session: 1, server_wall_ms: 0, interval_ms: None, epochs: epochs.collect() };
+    let start = Session::start(&hello, &welcome, |no, seq| journal.chain_at(no, seq)).unwrap();
+    let Start::Go(mut session) = start else { panic!("{start:?}") };
+    let (no, next) = session.place();
+    let mut reader = Reader::new(Position { epoch_no: no.0, seq: next.0 });
+    let mut out = Vec::new();
+    while let Some(next) = journal.read(&mut reader) {
+        let hole = next.hole.map(|reason| (reason, next.at));
+        out.extend(session.line_up(next.epoch, next.record, hole).into_iter().map(|r| (next.epoch, r)));
+    }
+    out
+}
+
+/// What the protocol asks of every stream.
+fn assert_chained(records: &[(EpochNo, Record)], (mut epoch, mut next, mut chain): (u64, u64, Chain)) {
+    for (no, record) in records {
+        if no.0 != epoch {
+            (epoch, next, chain) = (no.0, 0, Chain::default());
+        }
+        let jump = record.first_seq.0 > next;
+        assert!(!jump || record.kind == RecordKind::Keyframe, "{no:?} {record:?} jumps from {next}");
+        assert!(jump || record.chain == chain, "{no:?} {record:?} has another chain");
+        next = record.seq.0 + 1;
+        chain = chain::after(record.chain, record.kind, &record.body);
+    }
+}
+
+fn said(record: &Record) -> Option<GapReason> {
+    match decode_body(record.kind, &record.body).unwrap().content {
+        Content::GapReason(reason) => Some(reason),
+        Content::Keyframe(keyframe) => keyframe.gap,
+        _ => None,
+    }
+}
+
+#[test]
+fn an_overflow_is_told_where_the_collector_is_and_history_goes_on_at_a_keyframe() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path(), 16 << 10);
+    sample(&mut journal, 1, 40);
+    let first = sent(&mut journal, &[]);
+    assert_chained(&first, (1, 0, Chain::default()));
+    let chain = journal.chain_at(EpochNo(1), Seq(20)).unwrap();
+    sample(&mut journal, 41, 600);
+
+    let records = sent(&mut journal, &[(1, 20, chain)]);
+    assert_chained(&records, (1, 20, chain));
+    assert_eq!((records[0].1.seq, said(&records[0].1)), (Seq(20), Some(GapReason::SpoolOverflow)));
+    assert!(records[1].1.first_seq > Seq(20) && records[1].1.kind == RecordKind::Keyframe);
+    assert_eq!(records.last().unwrap().1.seq, Seq(639));
+    assert!(records[1..].windows(2).all(|w| w[0].1.seq.next() == w[1].1.first_seq));
+
+    // A collector that has nothing at all learns the same.
+    let records = sent(&mut journal, &[]);
+    assert_chained(&records, (1, 0, Chain::default()));
+    assert_eq!((records[0].1.seq, said(&records[0].1)), (Seq(0), Some(GapReason::SpoolOverflow)));
+}
+
+#[test]
+fn damage_in_the_middle_is_told_and_history_goes_on_at_a_keyframe() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path(), 1 << 20);
+    sample(&mut journal, 1, 10);
+    journal.request_keyframe();
+    sample(&mut journal, 11, 10);
+    let clean = sent(&mut journal, &[]);
+    drop(journal);
+    let file = std::fs::read_dir(dir.path().join("state").join(SPOOL_DIR)).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let body = &clean[5].1.body;
+    let at = bytes.windows(body.len()).position(|w| w == body).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let mut journal = open(dir.path(), 1 << 20);
+    sample(&mut journal, 100, 3);
+    let records = sent(&mut journal, &[]);
+    assert_chained(&records, (1, 0, Chain::default()));
+    assert_eq!(records[..5], clean[..5]);
+    assert_eq!((records[5].1.seq, said(&records[5].1)), (Seq(5), Some(GapReason::SpoolDamaged)));
+    assert_eq!(records[6..16], clean[10..20]);
+    assert_eq!((records[16].0, said(&records[16].1)), (EpochNo(2), Some(GapReason::AgentKilled)));
+}
+
+#[test]
+fn the_next_run_continues_behind_a_stop_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path(), 1 << 20);
+    sample(&mut journal, 1, 3);
+    journal.stop(TestClock(4).now());
+    sample(&mut journal, 5, 1);
+    journal.close(0);
+    drop(journal);
+    let mut journal = open(dir.path(), 1 << 20);
+    sample(&mut journal, 10, 1);
+    let records = sent(&mut journal, &[]);
+    assert_chained(&records, (1, 0, Chain::default()));
+    let said: Vec<_> = records.iter().map(|(no, r)| (no.0, r.seq.0, said(r))).collect();
+    assert_eq!(
+        said,
+        [
+            (1, 0, Some(GapReason::BeforeFirst)),
+            (1, 1, None),
+            (1, 2, None),
+            (1, 3, Some(GapReason::AgentStopped)),
+            (2, 0, Some(GapReason::AgentStopped))
+        ]
+    );
+    assert!(!journal.all_acked());
+    journal.settle(EpochNo(2), Seq(1));
+    assert!(journal.all_acked());
+    assert_eq!(journal.spooled().len(), 1);
+}
+
+#[test]
+fn a_forked_epoch_is_given_up_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path(), 1 << 20);
+    sample(&mut journal, 1, 3);
+    journal.begin_epoch(GapReason::Forked, 43).unwrap();
+    assert!(journal.all_acked() || journal.backlog_from_ms().is_none());
+    sample(&mut journal, 4, 2);
+    let records = sent(&mut journal, &[]);
+    assert_eq!(records.iter().map(|(no, r)| (no.0, r.seq.0)).collect::<Vec<_>>(), [(2, 0), (2, 1)]);
+    assert_eq!(said(&records[0].1), Some(GapReason::Forked));
+}
