@@ -109,11 +109,12 @@ impl Journal {
         }
     }
 
-    /// The current epoch cannot go on: what is left of it is given up, and the next sample begins another.
-    pub(super) fn begin_epoch(&mut self, reason: GapReason, id: u64) -> Result<(), EpochError> {
+    /// The current epoch cannot go on: what is left of it is given up, and the next sample begins another, whose number
+    /// is `step` higher.
+    pub(super) fn begin_epoch(&mut self, reason: GapReason, id: u64, step: u64) -> Result<(), EpochError> {
         let before = self.begun.epoch();
         let boot_id = self.recorder.boot_id();
-        self.begun = epoch::begin(&mut self.state, Some(&before), 0, id, boot_id.0)?;
+        self.begun = epoch::begin(&mut self.state, Some(&before), before.no.saturating_add(step), id, boot_id.0)?;
         let end = Position { epoch_no: before.no, seq: self.recorder.position().0.0 };
         if let Err(e) = self.spool.begin_epoch(label(&self.begun)) {
             error!(error = %e, "beginning an epoch in the spool");

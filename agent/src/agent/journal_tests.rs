@@ -169,7 +169,7 @@ fn a_forked_epoch_is_given_up_whole() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = open(dir.path(), 1 << 20);
     sample(&mut journal, 1, 3);
-    journal.begin_epoch(GapReason::Forked, 43).unwrap();
+    journal.begin_epoch(GapReason::Forked, 43, 1).unwrap();
     assert!(journal.all_acked() || journal.backlog_from_ms().is_none());
     sample(&mut journal, 4, 2);
     let records = sent(&mut journal, &[]);

@@ -117,6 +117,18 @@ async fn a_verdict_against_the_epoch_opens_another_that_says_why() {
 }
 
 #[tokio::test]
+async fn a_state_directory_set_back_far_catches_up_with_the_collectors_epochs_in_few_steps() {
+    let mut rig = Rig::new().await;
+    rig.collector.memory().forked_below = 6;
+    let agent = rig.spawn();
+    rig.collector.until("a late epoch", |m| m.stored.iter().any(|s| s.next.0 > 0)).await;
+    stop(agent).await;
+    let numbers: Vec<u64> =
+        rig.collector.memory().hellos.iter().filter_map(|h| h.epochs.last().map(|e| e.epoch.no.0)).collect();
+    assert_eq!(numbers, [1, 2, 4, 8]);
+}
+
+#[tokio::test]
 async fn pings_are_answered_and_a_keyframe_comes_when_it_is_asked_for() {
     let mut rig = Rig::new().await;
     rig.collector.memory().say = vec![

@@ -27,6 +27,8 @@ use crate::transport::tls::{Clocks, TlsClient};
 const WELCOME_PATIENCE: Duration = Duration::from_secs(30);
 /// A difference of the two wall clocks beyond this is logged, milliseconds.
 const SKEW_MS: u64 = 2000;
+/// Most numbers that are passed over between two epochs.
+const EPOCH_STEP: u64 = 1024;
 /// How long a connection that takes nothing more may take to say why.
 const REASON_PATIENCE: Duration = Duration::from_secs(1);
 /// Records taken from the spool while its lock is held.
@@ -45,6 +47,8 @@ pub(super) struct Uplink<'a> {
     interval_ms: Cell<u32>,
     identity: Option<(Enrolment, TlsClient)>,
     backoff: Backoff,
+    /// Epochs that were refused one after the other.
+    refused_epochs: u32,
     /// Why the last attempt failed, so that each reason is logged once.
     trouble: Option<String>,
     behind: Cell<bool>,
@@ -85,6 +89,7 @@ impl<'a> Uplink<'a> {
             interval_ms: Cell::new(configured_ms),
             identity: None,
             backoff: Backoff::default(),
+            refused_epochs: 0,
             trouble: None,
             behind: Cell::new(false),
         }
@@ -118,10 +123,14 @@ impl<'a> Uplink<'a> {
         }
     }
 
-    fn new_epoch(&self, reason: GapReason) {
+    /// Begins another epoch. A state directory that was set back far meets a collector that knows many later epochs and
+    /// does not say how many, so the number grows by 1, 2, 4, up to [`EPOCH_STEP`].
+    fn new_epoch(&mut self, reason: GapReason) {
+        let step = 2_u64.saturating_pow(self.refused_epochs).min(EPOCH_STEP);
+        self.refused_epochs = self.refused_epochs.saturating_add(1);
         warn!(reason = reason.name(), "the collector's history is not this agent's: a new epoch begins");
         let begun = clock::random().map_err(|e| e.to_string());
-        let begun = begun.and_then(|id| self.journal().begin_epoch(reason, id).map_err(|e| e.to_string()));
+        let begun = begun.and_then(|id| self.journal().begin_epoch(reason, id, step).map_err(|e| e.to_string()));
         if let Err(e) = begun {
             error!("a new epoch could not begin: {e}");
         }
@@ -184,7 +193,7 @@ impl<'a> Uplink<'a> {
 
     fn say_connected(&mut self, address: &Address, welcome: &Welcome) {
         info!(collector = %address, session = welcome.session, "connected");
-        self.trouble = None;
+        (self.trouble, self.refused_epochs) = (None, 0);
         self.set_interval(welcome.interval_ms.unwrap_or(self.configured_ms));
         let here = self.clock.now().wall_ms;
         let skew_ms = here.saturating_sub(welcome.server_wall_ms);

@@ -47,6 +47,8 @@ pub(crate) struct Memory {
     pub(crate) faults: Vec<String>,
     /// Verdict for the current epoch of the next hello.
     pub(crate) verdict: Option<Verdict>,
+    /// Epochs below this number are forks.
+    pub(crate) forked_below: u64,
     /// Ends each stream after so many messages with records, storing them without an ack.
     pub(crate) cut_after: Option<u32>,
     /// Said once, after the next welcome.
@@ -233,7 +235,9 @@ impl Memory {
         for (i, spooled) in hello.epochs.iter().enumerate() {
             let known = self.stored.iter().find(|s| s.epoch == spooled.epoch);
             let (next, chain) = known.map_or((Seq(0), Chain::default()), |s| (s.next, s.chain));
-            let verdict = self.verdict.filter(|_| i == last).unwrap_or(Verdict::Continue);
+            let overtaken = spooled.epoch.no.0 < self.forked_below;
+            let otherwise = if overtaken { Verdict::Forked } else { Verdict::Continue };
+            let verdict = self.verdict.filter(|_| i == last).unwrap_or(otherwise);
             if known.is_none() && verdict == Verdict::Continue {
                 self.stored.push(Stored { epoch: spooled.epoch, next, chain, records: Vec::new() });
             }
