@@ -213,3 +213,15 @@ fn tokens_are_made_listed_and_revoked_and_their_file_is_new_and_closed() {
     assert!(nobody.err.contains("nobody"), "{}", nobody.err);
     assert!(up.stop().success());
 }
+
+#[test]
+fn the_harness_leaves_no_server_behind() {
+    let namespace = IpcNamespace::named("bare");
+    let options = Options { inside: Some(&namespace), ..Options::default() };
+    let segments = || namespace.shell("wc -l < /proc/sysvipc/shm").trim().to_owned();
+    let mut killed = Up::start(&options);
+    killed.kill();
+    assert_eq!(segments(), "2", "the killed one's server runs on");
+    drop(killed);
+    assert_eq!(segments(), "1");
+}

@@ -12,7 +12,8 @@ use crate::binaries;
 use crate::cli::Cli;
 use crate::ipc_namespace::IpcNamespace;
 use crate::postgres::Database;
-use crate::process::{Process, await_file};
+use crate::process::{Process, await_file, signal};
+use crate::wait::found_within;
 
 /// What to start.
 #[derive(Clone, Debug, Default)]
@@ -62,9 +63,9 @@ impl Up {
     pub fn start_again(&mut self, options: &Options<'_>) {
         let file = self.directory.path().join("ready.json");
         let _ = std::fs::remove_file(&file);
-        let mut process = Process::spawn("highwater up", self.command(options), &self.log());
-        self.ready = serde_json::from_str(&await_file(&mut process, &file)).expect("JSON in the ready file");
-        self.process = Some(process);
+        let process = Process::spawn("highwater up", self.command(options), &self.log());
+        let written = await_file(self.process.insert(process), &file);
+        self.ready = serde_json::from_str(&written).expect("JSON in the ready file");
     }
 
     fn command(&self, options: &Options<'_>) -> Command {
@@ -141,5 +142,25 @@ impl Up {
     /// What it printed so far.
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.log()).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        // Asked, it takes its private PostgreSQL along.
+        if let Some(mut process) = self.process.take() {
+            process.end_gently();
+        }
+        // Killed, it has left it running.
+        let cluster = self.data().join("postgres");
+        let running = || {
+            let file = std::fs::read_to_string(cluster.join("postmaster.pid")).ok()?;
+            let pid: u32 = file.lines().next()?.parse().ok()?;
+            (std::fs::read_link(format!("/proc/{pid}/cwd")).ok()? == cluster).then_some(pid)
+        };
+        if let Some(pid) = running() {
+            signal(pid, "INT");
+            let _ = found_within(Duration::from_secs(10), || running().is_none().then_some(()));
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use crate::wait::{PATIENCE, until_some};
+use crate::wait::{PATIENCE, found_within, until_some};
 
 /// A running process. Killed on drop; killed by its watchdog if the test itself is killed.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Process {
             .stderr(err)
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start {name} ({command:?}): {e}"));
-        let watchdog = Watchdog::of(child.id(), "KILL", None);
+        let watchdog = Watchdog::of(child.id(), "TERM", None);
         Self { name: name.to_owned(), child, watchdog, log: log.to_owned() }
     }
 
@@ -89,6 +89,12 @@ impl Process {
         until_some(&what, patience, || self.try_wait())
     }
 
+    /// SIGTERM, and up to 10 s to follow it; what is left of it is killed on drop.
+    pub(crate) fn end_gently(&mut self) {
+        self.signal("TERM");
+        let _ = found_within(Duration::from_secs(10), || self.try_wait());
+    }
+
     /// Panics with what it printed if it has ended.
     #[track_caller]
     pub fn must_run(&mut self) {
@@ -116,11 +122,12 @@ impl Drop for Process {
 pub(crate) struct Watchdog(Child);
 
 impl Watchdog {
-    /// Will send `signal` to `pid`, wait for its end (5 s at most) and remove `directory`.
+    /// Will send `signal` to `pid`, wait for its end (after 10 s SIGKILL makes it) and remove `directory`.
     pub(crate) fn of(pid: u32, signal: &str, directory: Option<&Path>) -> Self {
         const SCRIPT: &str = r#"read -r _
             kill -s "$2" "$1" 2>/dev/null
-            n=0; while grep -qs '^State:.[^Z]' "/proc/$1/status" && [ $n -lt 50 ]; do sleep 0.1; n=$((n + 1)); done
+            n=0; while grep -qs '^State:.[^Z]' "/proc/$1/status" && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
+            [ $n -lt 100 ] || kill -s KILL "$1"
             [ -z "$3" ] || rm -rf -- "$3""#;
         let mut command = Command::new("sh");
         command.args(["-c", SCRIPT, "watchdog", &pid.to_string(), signal]);

@@ -23,14 +23,24 @@ pub fn until(what: &str, patience: Duration, mut condition: impl FnMut() -> bool
 
 /// Waits until `look` finds something, and returns it; otherwise as [`until`].
 #[track_caller]
+pub fn until_some<T>(what: &str, patience: Duration, look: impl FnMut() -> Option<T>) -> T {
+    match found_within(patience, look) {
+        Some(found) => found,
+        None => panic!("waited {patience:?} in vain: {what}"),
+    }
+}
+
+/// What `look` finds within `patience`, if anything; for cleaning up, where there is nobody to complain to.
 #[allow(clippy::disallowed_methods, reason = "the one place in the tests that reads a clock and sleeps")]
-pub fn until_some<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn found_within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
-            return found;
+            return Some(found);
         }
-        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
+        if Instant::now() > deadline {
+            return None;
+        }
         std::thread::sleep(LOOK);
     }
 }

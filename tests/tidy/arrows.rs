@@ -101,6 +101,23 @@ fn crates_depend_along_the_arrows() {
     check(&manifests, wrong_dependencies);
 }
 
+/// What the pure crate is built on: with `no_std` and nothing else, a clock, a file or a random order of a map does not
+/// compile.
+fn impure_dependencies(manifest: &str) -> Vec<&str> {
+    let section = manifest.split("[dependencies]").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap_or("");
+    let names = section.lines().map(|line| line.split(['.', ' ', '=']).next().unwrap_or(""));
+    names.filter(|name| !name.is_empty() && *name != "thiserror").collect()
+}
+
+#[test]
+fn the_pure_crate_stands_alone() {
+    let all = files();
+    let text = |path: &str| all.iter().find(|f| f.path == path).map(|f| f.text.as_str()).expect("a file");
+    assert_eq!(impure_dependencies(text("proto/ipc/Cargo.toml")), Vec::<&str>::new());
+    assert!(text("proto/ipc/src/lib.rs").contains("#![no_std]"));
+    assert_eq!(impure_dependencies("[dependencies]\nserde.workspace = true\n\n[dev-dependencies]\nx = 1\n"), ["serde"]);
+}
+
 #[test]
 fn rooms_import_along_the_arrows() {
     let all = rust_files();
