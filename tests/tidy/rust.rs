@@ -105,13 +105,13 @@ pub(crate) fn lex_without_tests(text: &str) -> Code {
 }
 
 /// Behind the `;` or the closing brace of the item that begins at `start`.
-fn end_of_item(code: &[u8], start: usize) -> usize {
+pub(crate) fn end_of_item(code: &[u8], start: usize) -> usize {
     let mut depth = 0_u32;
     for (at, byte) in code.iter().enumerate().skip(start) {
         match byte {
-            b'{' => depth += 1,
-            b'}' if depth == 1 => return at + 1,
-            b'}' => depth -= 1,
+            b'{' | b'(' | b'[' => depth += 1,
+            b'}' if depth <= 1 => return at + 1,
+            b'}' | b')' | b']' => depth = depth.saturating_sub(1),
             b';' if depth == 0 => return at + 1,
             _ => {}
         }

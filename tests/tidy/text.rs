@@ -1,10 +1,13 @@
 //! Length of files, leftovers, and words that have no place in the repository.
 
 use crate::repository::{SourceFile, check, files, rust_files};
-use crate::rust::{is_in, is_word, lex_without_tests, paths, test_files};
+use crate::rust::{end_of_item, is_in, is_word, lex, lex_without_tests, paths, test_files};
 
 /// Lines of a file with one job.
 const MOST_LINES: usize = 500;
+
+/// Lines of a function.
+const MOST_LINES_OF_A_FUNCTION: usize = 70;
 
 /// Written in two pieces, so that this file does not hold them.
 const FORBIDDEN: &[&str] = &[
@@ -27,6 +30,23 @@ fn too_long(file: &SourceFile) -> Vec<String> {
     let reason = file.text.lines().take(40).any(|l| l.starts_with("//! Long because: "));
     let what = format!("{lines} lines, at most {MOST_LINES} without `//! Long because: ..` at the top");
     if lines > MOST_LINES && !reason { vec![file.complaint(0, &what)] } else { Vec::new() }
+}
+
+/// A function that does not fit on a screen says why above it: `// Long because: ..`.
+fn long_functions(file: &SourceFile) -> Vec<String> {
+    let code = lex(&file.text).code;
+    let mut wrong = Vec::new();
+    for (at, path) in paths(&code) {
+        if path != "fn" {
+            continue;
+        }
+        let lines = code[at..end_of_item(code.as_bytes(), at)].lines().count();
+        let above: Vec<&str> = file.text[..at].lines().rev().take(15).collect();
+        if lines > MOST_LINES_OF_A_FUNCTION && !above.iter().any(|l| l.contains("// Long because: ")) {
+            wrong.push(file.complaint(at, &format!("a function of {lines} lines, at most {MOST_LINES_OF_A_FUNCTION}")));
+        }
+    }
+    wrong
 }
 
 fn forbidden_words(file: &SourceFile) -> Vec<String> {
@@ -80,6 +100,14 @@ fn files_have_one_job() {
     let long = "\n".repeat(MOST_LINES + 1);
     assert_eq!(too_long(&SourceFile::planted("a.rs", &long)).len(), 1);
     assert_eq!(too_long(&SourceFile::planted("a.rs", &format!("//! Long because: a table.\n{long}"))).len(), 0);
+}
+
+#[test]
+fn functions_fit_on_a_screen() {
+    check(&rust_files(), long_functions);
+    let long = format!("fn f(x: [u8; 2]) {{{}}}\nfn g();\n", "\n".repeat(MOST_LINES_OF_A_FUNCTION));
+    assert_eq!(long_functions(&SourceFile::planted("a.rs", &long)).len(), 1);
+    assert_eq!(long_functions(&SourceFile::planted("a.rs", &format!("// Long because: a table.\n{long}"))).len(), 0);
 }
 
 #[test]

@@ -244,6 +244,7 @@ fn own() -> NamespaceId {
     NamespaceId { inode: 4026531839, instance: 1 }
 }
 
+// Long because: one arm for each word that a story may use.
 fn state(text: &str) -> State {
     let mut state = State {
         boot_id: BootId([1; 16]),

@@ -16,6 +16,7 @@ use super::{Envelope, JsonError, SnapshotJson, Span};
 
 const GOLDEN: &str = include_str!("testdata/snapshot.json");
 
+// Long because: every field of a snapshot has a value of its own.
 /// The founding note's row (gid 4294967295), a segment of 2^64-1 bytes, a user name of hostile bytes.
 fn example() -> (Snapshot, Envelope) {
     let array = SemArray {
