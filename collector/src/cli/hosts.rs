@@ -186,7 +186,9 @@ fn last_seen(host: &HostJson, look: &Look<'_>) -> String {
         None => "never".to_owned(),
         Some(at_ms) => {
             let age_ms = look.now_ms.saturating_sub(at_ms);
-            if age_ms < 86_400_000 {
+            if age_ms < 1_000 {
+                "now".to_owned()
+            } else if age_ms < 86_400_000 {
                 format!("{} ago", when::show_duration(age_ms))
             } else {
                 when::show(at_ms, look.zone)

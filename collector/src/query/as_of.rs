@@ -106,14 +106,15 @@ async fn holding(
     Ok(holding)
 }
 
-/// Whether the newest sample is the present: the host is in sight (by the collector's own clock: a host's can be set),
-/// history holds all that it has sampled, and nobody said that it ended.
+/// Whether the newest sample is the present: the host is in sight, history holds all that it has sampled up to its clock's
+/// now, and nobody said that it ended.
 fn is_present(newest: &Stretch, status: Option<&Status>, now_ms: i64) -> bool {
     let Some(status) = status else { return false };
     let in_sight_ms = in_sight_ms(newest.interval_ms);
+    let host_now_ms = now_ms.saturating_add(status.skew_ms).max(status.sampled_wall_ms);
     newest.end_reason.is_none()
         && now_ms.saturating_sub(status.last_seen_ms) <= in_sight_ms
-        && status.sampled_wall_ms.saturating_sub(newest.end_wall_ms) <= in_sight_ms
+        && host_now_ms.saturating_sub(newest.end_wall_ms) <= in_sight_ms
 }
 
 /// The last state of a stretch whose sample began at or before `until_ms`.

@@ -24,7 +24,7 @@ pub struct Status {
     pub last_seen_ms: i64,
     /// Host's clock of its newest sample, also of one that history does not hold yet, milliseconds.
     pub sampled_wall_ms: i64,
-    /// Host's clock minus the collector's, milliseconds, at its last hello.
+    /// Host's clock minus the collector's, milliseconds, as its last hello or sample shows it.
     pub skew_ms: i64,
     /// Time between its samples, milliseconds.
     pub interval_ms: i64,

@@ -155,7 +155,7 @@ const STATE_RECORDS_SQL: &str = "SELECT seq, kind, wall_ms, prev_wall_ms, receiv
      WHERE host_id = $1 AND epoch_no = $2 AND seq BETWEEN $3 AND $4 AND kind IN (1, 2) \
      AND (day BETWEEN DATE '1970-01-01' + $5::int AND DATE '1970-01-01' + $6::int OR day = DATE '1970-01-01') \
      ORDER BY seq";
-const NEXT_STATE_SQL: &str = "SELECT prev_wall_ms FROM frame \
+const NEXT_STATE_SQL: &str = "SELECT prev_wall_ms, day - DATE '1970-01-01' AS day FROM frame \
      WHERE host_id = $1 AND epoch_no = $2 AND stretch = $3 AND seq > $4 AND kind IN (1, 2) \
      AND (day BETWEEN DATE '1970-01-01' + $5::int AND DATE '1970-01-01' + $6::int OR day = DATE '1970-01-01') \
      ORDER BY seq LIMIT 1";
@@ -231,10 +231,16 @@ impl Reading {
             Until::Wall(wall_ms) => (STATE_AT_SQL, wall_ms, wall_ms.min(stretch.end_wall_ms)),
             Until::Before(seq) => (STATE_BEFORE_SQL, bigint(seq.0), stretch.end_wall_ms),
         };
-        let query = sqlx::query_as(sql).bind(host.0).bind(bigint(stretch.epoch.0)).bind(stretch.number).bind(bound);
-        let query = query.bind(day_of(stretch.from_wall_ms)).bind(day_of(last));
-        let row: Option<PlaceRow> = query.fetch_optional(&mut *self.tx).await?;
-        row.map(PlaceRow::domain).transpose()
+        let (first, last) = (day_of(stretch.from_wall_ms), day_of(last));
+        for (from, to) in [(first.max(last.saturating_sub(1)), last), (first, last)] {
+            let query = sqlx::query_as(sql).bind(host.0).bind(bigint(stretch.epoch.0)).bind(stretch.number);
+            let query = query.bind(bound).bind(from).bind(to);
+            let row: Option<PlaceRow> = query.fetch_optional(&mut *self.tx).await?;
+            if is_final(row.as_ref().map(|r| r.day), from == first) {
+                return row.map(PlaceRow::domain).transpose();
+            }
+        }
+        Ok(None)
     }
 
     /// The records that make the state of `place`: its keyframe first, itself last.
@@ -259,10 +265,16 @@ impl Reading {
         stretch: &Stretch,
         place: &StatePlace,
     ) -> Result<i64, StoreError> {
-        let query = sqlx::query_as(NEXT_STATE_SQL).bind(host.0).bind(bigint(stretch.epoch.0)).bind(stretch.number);
-        let query = query.bind(bigint(place.seq.0)).bind(place.day).bind(day_of(stretch.end_wall_ms));
-        let row: Option<(Option<i64>,)> = query.fetch_optional(&mut *self.tx).await?;
-        Ok(row.and_then(|(previous,)| previous).unwrap_or(stretch.end_wall_ms))
+        let last = day_of(stretch.end_wall_ms).max(place.day);
+        for to in [last.min(place.day.saturating_add(1)), last] {
+            let query = sqlx::query_as(NEXT_STATE_SQL).bind(host.0).bind(bigint(stretch.epoch.0));
+            let query = query.bind(stretch.number).bind(bigint(place.seq.0)).bind(place.day).bind(to);
+            let row: Option<(Option<i64>, i32)> = query.fetch_optional(&mut *self.tx).await?;
+            if is_final(row.map(|(_, day)| day), to == last) {
+                return Ok(row.and_then(|(previous, _)| previous).unwrap_or(stretch.end_wall_ms));
+            }
+        }
+        Ok(stretch.end_wall_ms)
     }
 
     /// Records of every kind of a stretch after `after` whose time is at or before `until_ms`, in order, at most `most`.
@@ -393,6 +405,12 @@ impl GapRow {
             detail: self.detail,
         })
     }
+}
+
+/// Whether a search need go no further: two days were searched before all of the stretch's, because planning a question to
+/// ninety partitions costs more than answering it. A row of the fallback day says nothing about the days between.
+fn is_final(day_found: Option<i32>, searched_all: bool) -> bool {
+    searched_all || day_found.is_some_and(|day| day != 0)
 }
 
 /// The day of a wall time, counted from 1970-01-01, within what a `date` can hold and partitions exist for.

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::ack::{Ended, Outbox};
 use super::admit::{self, Quarantine};
-use super::state::HostState;
+use super::state::{HostState, Skew};
 use super::worker::{Entry, Worker};
 use crate::clock;
 use crate::host::HostId;
@@ -97,7 +97,7 @@ impl Worker {
         let state = HostState {
             session,
             hello: Arc::new(hello.facts.clone()),
-            skew_ms: hello.now.wall_ms.saturating_sub(server_wall_ms),
+            skew: Skew::at_hello(hello.now, server_wall_ms),
             streams: writable(&taken).into_iter().map(|s| (s.epoch.no, s)).collect(),
             facts: taken.facts.map(Arc::new),
             present: taken.present,

@@ -278,6 +278,7 @@ impl<'a> Planner<'a> {
         }
         self.learn(arrival, wall_ms);
         let boot_id = self.stream.boot_id;
+        self.plan.after.see_clock(boot_id, &arrival.at);
         if self.plan.after.is_present(boot_id, &arrival.at) {
             self.plan.after.ahead = None;
             let mut present = self.plan.after.present.unwrap_or_default();

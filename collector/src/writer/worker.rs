@@ -194,6 +194,7 @@ fn note(state: &mut HostState, now: &Now) -> Usage {
     present.backlog_from_ms = Some(now.backlog_from_ms);
     plan::see(&mut present, &mut usage, &says);
     state.present = Some(present);
+    state.see_clock(now.state.boot_id, &now.at);
     state.ahead = Some(now.at);
     usage
 }

@@ -57,7 +57,7 @@ fn state(streams: &[Stream]) -> HostState {
     HostState {
         session: Session(1),
         hello: Arc::new(HostFacts { boot_id: BOOT, ..HostFacts::default() }),
-        skew_ms: 0,
+        skew: Default::default(),
         streams: streams.iter().map(|s| (s.epoch.no, s.clone())).collect::<BTreeMap<_, _>>(),
         facts: None,
         present: None,
