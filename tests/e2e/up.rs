@@ -5,13 +5,14 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use highwater_tests::binaries;
 use highwater_tests::cli::{Answer, answer};
 use highwater_tests::collector::{Options, Up};
 use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::postgres::Postgres;
-use highwater_tests::process::signal;
+use highwater_tests::process::{Process, await_file, signal};
 use highwater_tests::wait::{PATIENCE, until, until_some};
 
 /// On a private PostgreSQL, without this host's agent.
@@ -71,6 +72,22 @@ fn sigterm_ends_it_all_in_time_and_what_it_left_is_private() {
     assert_eq!(processes_naming(&data), Vec::<String>::new());
     assert!(!data.join("../ready.json").exists(), "it is not ready any more");
     assert_eq!(namespace.shell("wc -l < /proc/sysvipc/shm").trim(), "1", "PostgreSQL's segment went with it");
+}
+
+#[test]
+fn a_signal_while_the_cluster_is_made_leaves_no_process_no_memory_and_no_half_of_it() {
+    let namespace = IpcNamespace::new();
+    let (directory, data) = directory();
+    let mut command = namespace.command(binaries::highwater());
+    command.args(["up", "--no-agent", "--http", ":0", "--grpc", ":0", "--data-dir"]).arg(&data);
+    let mut up = Process::spawn("highwater up", command, &directory.path().join("log"));
+    until("initdb is at work", PATIENCE, || data.join("postgres.log").exists());
+    assert!(up.terminate(Duration::from_secs(10)).success());
+    assert_eq!(processes_naming(&data), Vec::<String>::new());
+    assert_eq!(namespace.shell("wc -l < /proc/sysvipc/shm").trim(), "1", "no segment is left");
+    let mut left: Vec<_> = fs::read_dir(&data).expect("the data directory").flatten().map(|e| e.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["postgres.log", "up.lock"]);
 }
 
 #[test]
@@ -145,14 +162,14 @@ fn a_default_port_that_is_taken_is_replaced_and_said() {
     let mut command = Command::new(binaries::highwater());
     command.args(["up", "--no-agent", "--grpc", ":0", "--data-dir"]).arg(&data).arg("--ready-file").arg(&ready);
     command.env("HIGHWATER_DATABASE_URL", &database.url);
-    let mut up = highwater_tests::process::Process::spawn("highwater up", command, &log);
-    let text = highwater_tests::process::await_file(&mut up, &ready);
+    let mut up = Process::spawn("highwater up", command, &log);
+    let text = await_file(&mut up, &ready);
     assert!(!text.contains(":8080\""), "{text}");
     let said = up.output();
     assert!(said.contains("127.0.0.1:8080 is taken: the API listens on 127.0.0.1:"), "{said}");
     // Ctrl-C.
     up.signal("INT");
-    assert!(up.wait_exit(std::time::Duration::from_secs(10)).success());
+    assert!(up.wait_exit(Duration::from_secs(10)).success());
     assert!(!data.join("postgres").exists(), "with a database of its own it makes no other");
 }
 

@@ -5,6 +5,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::error::{EmbeddedError, failed};
 use super::layout::Layout;
 use super::process::Programs;
@@ -29,36 +31,49 @@ pub fn version(layout: &Layout) -> Result<Option<String>, EmbeddedError> {
     }
 }
 
-/// Makes cluster, password, role and database. Everything happens in a folder of another name, which is renamed last.
-pub async fn make(layout: &Layout, programs: &Programs) -> Result<(), EmbeddedError> {
+/// Makes cluster, password, role and database. Everything happens in a folder of another name, which is renamed last;
+/// if a step fails it is removed.
+pub async fn make(layout: &Layout, programs: &Programs, stopping: &CancellationToken) -> Result<(), EmbeddedError> {
     clear_unfinished(&layout.data_dir);
-    let folder = layout.new_cluster();
-    DirBuilder::new().mode(0o700).create(&folder).map_err(failed("making", &folder))?;
-    programs.account.give(&folder)?;
-    programs.account.check_reaches(&folder)?;
+    let made = make_in(&layout.new_cluster(), layout, programs, stopping).await;
+    if made.is_err() {
+        clear_unfinished(&layout.data_dir);
+    }
+    made
+}
+
+async fn make_in(
+    folder: &Path,
+    layout: &Layout,
+    programs: &Programs,
+    stopping: &CancellationToken,
+) -> Result<(), EmbeddedError> {
+    DirBuilder::new().mode(0o700).create(folder).map_err(failed("making", folder))?;
+    programs.account.give(folder)?;
+    programs.account.check_reaches(folder)?;
     let mut initdb = programs.command("initdb");
     initdb
         .arg("-D")
-        .arg(&folder)
+        .arg(folder)
         .args(["-U", "postgres", "--encoding=UTF8", "--locale=C"])
         // Whoever starts this cluster by other means than `up` lets nobody in.
         .args(["--auth-local=reject", "--auth-host=reject"]);
-    programs.run("initdb", initdb, "", INITDB).await?;
+    programs.run("initdb", initdb, "", INITDB, stopping).await?;
     let password = secret::new_secret()?;
     let mut single = programs.command("postgres");
-    single.args(["--single", "-D"]).arg(&folder).args(["-c", "password_encryption=scram-sha-256", "postgres"]);
+    single.args(["--single", "-D"]).arg(folder).args(["-c", "password_encryption=scram-sha-256", "postgres"]);
     let statements = format!(
         "CREATE ROLE {NAME} LOGIN PASSWORD '{password}'\n\
          CREATE DATABASE {NAME} OWNER {NAME} TEMPLATE template0\n"
     );
-    let said = programs.run("postgres", single, &statements, STATEMENTS).await?;
+    let said = programs.run("postgres", single, &statements, STATEMENTS, stopping).await?;
     // The single-user server goes on after an error and ends with status 0.
     if ["ERROR:", "FATAL:", "PANIC:"].iter().any(|word| said.contains(word)) {
         return Err(programs.failure("postgres", "an error".to_owned(), &said));
     }
     secret_file::replace(&layout.password(), password.as_bytes())?;
     let cluster = layout.cluster();
-    fs::rename(&folder, &cluster).map_err(failed("renaming into place", &cluster))?;
+    fs::rename(folder, &cluster).map_err(failed("renaming into place", &cluster))?;
     fs::File::open(&layout.data_dir).and_then(|d| d.sync_all()).map_err(failed("syncing", &layout.data_dir))
 }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::account::Account;
 use super::binaries::Binaries;
 use super::error::{EmbeddedError, failed};
@@ -16,6 +18,8 @@ use super::error::{EmbeddedError, failed};
 const LOG_BYTES: u64 = 4 << 20;
 /// The most of a log that is read to explain a failure, bytes.
 const TAIL_BYTES: u64 = 64 << 10;
+/// How long a program may take to end when it is asked to.
+const ENDS: Duration = Duration::from_secs(3);
 /// Between two looks at a process.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
 
@@ -60,12 +64,14 @@ impl Programs {
     }
 
     /// Runs a command to its end, with `input` on its stdin; a status other than 0 is an error. Returns what it said.
+    /// Once `stopping` is cancelled it is asked to end (a server that is killed leaves its shared memory behind).
     pub async fn run(
         &self,
         program: &'static str,
         mut command: Command,
         input: &str,
         most: Duration,
+        stopping: &CancellationToken,
     ) -> Result<String, EmbeddedError> {
         let from = log_len(&self.log);
         if !input.is_empty() {
@@ -76,12 +82,29 @@ impl Programs {
             // A program that ends early says so by its status.
             let _ = stdin.write_all(input.as_bytes());
         }
-        let status = running.wait(program, most, &self.log).await?;
+        let status = tokio::select! {
+            status = running.wait(program, most, &self.log) => status?,
+            () = stopping.cancelled() => {
+                self.terminate(running.child.id());
+                // What it says of its end is of no interest, and if it does not end it is killed.
+                let _ = running.wait(program, ENDS, &self.log).await;
+                return Err(EmbeddedError::Stopped);
+            }
+        };
         let said = log_since(&self.log, from);
         if !status.success() {
             return Err(self.failure(program, status.to_string(), &said));
         }
         Ok(said)
+    }
+
+    /// SIGTERM, by PostgreSQL's own tool: the process may be another user's.
+    fn terminate(&self, pid: u32) {
+        let mut kill = self.command("pg_ctl");
+        kill.args(["kill", "TERM", &pid.to_string()]);
+        if let Err(e) = self.start("pg_ctl", kill).map(|mut child| child.wait()) {
+            tracing::debug!(error = %e, "pg_ctl kill");
+        }
     }
 
     /// The error for a program that failed, explained from what it said.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
+use tokio_util::sync::CancellationToken;
 
 use super::cluster::{self, NAME};
 use super::error::{EmbeddedError, failed};
@@ -134,7 +135,7 @@ impl Server {
             }
             let mut stop = self.programs.command("pg_ctl");
             stop.arg("-D").arg(self.layout.cluster()).args(["-m", mode, "-W", "-s", "stop"]);
-            if let Err(e) = self.programs.run("pg_ctl", stop, "", IMMEDIATE).await {
+            if let Err(e) = self.programs.run("pg_ctl", stop, "", IMMEDIATE, &CancellationToken::new()).await {
                 tracing::debug!(error = %e, "pg_ctl stop");
             }
             if self.ends_within(most).await {

@@ -65,10 +65,7 @@ impl Postgres {
                 programs.binaries.major,
                 layout.cluster().display()
             ));
-            tokio::select! {
-                made = cluster::make(&layout, &programs) => made?,
-                () = stopping.cancelled() => return Err(EmbeddedError::Stopped),
-            }
+            cluster::make(&layout, &programs, stopping).await?;
         }
         let mut server = Server::take_or_start(&layout, &programs).await?;
         let ready = tokio::select! {

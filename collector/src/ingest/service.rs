@@ -150,7 +150,10 @@ impl EnrolmentService for Handlers {
 impl Handlers {
     fn refuse(&self, peer: &PeerInfo, host: Option<HostId>, refusal: &Refusal) -> Status {
         let why = host.map_or_else(|| refusal.to_string(), |host| format!("host {host}: {refusal}"));
-        self.note(peer, refusal.reason(), &why);
+        // An orderly end is no news.
+        if !matches!(refusal, Refusal::Stopping(_)) {
+            self.note(peer, refusal.reason(), &why);
+        }
         let words = refusal.to_string();
         let code = match refusal {
             Refusal::NoHost(_) | Refusal::Open(OpenError::UnknownHost) => Code::Unauthenticated,

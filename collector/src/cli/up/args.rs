@@ -75,7 +75,7 @@ pub fn run(args: UpArgs, global: &Global) -> anyhow::Result<Exit> {
 async fn live(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     let stopping = CancellationToken::new();
     signals::watch(&stopping).context("watching for signals")?;
-    let stack = match Stack::start(settings, &stopping).await {
+    let mut stack = match Stack::start(settings, &stopping).await {
         Ok(stack) => stack,
         // Ctrl-C before it was ready is what somebody wanted, not an error.
         Err(_) if stopping.is_cancelled() => return Ok(Exit::Answered),
@@ -83,10 +83,14 @@ async fn live(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     };
     // Nobody may be reading any more (`| head`); that is no reason to stop.
     let _ = std::io::stdout().write_all(announcement(&stack.ready, json).as_bytes());
-    stack.run(&stopping).await;
+    // After the announcement: whoever waits for the file finds both.
+    let ran = match stack.say_ready() {
+        Ok(()) => stack.run(&stopping).await,
+        Err(e) => Err(e),
+    };
     eprintln!("highwater: stopping");
-    stack.stop().await?;
-    Ok(Exit::Answered)
+    let stopped = stack.stop().await;
+    ran.and(stopped).map(|()| Exit::Answered)
 }
 
 fn announcement(ready: &Ready, json: bool) -> String {

@@ -177,10 +177,15 @@ impl Stack {
         }
         let Ready { http, token, host, .. } = self.ready.clone();
         ClientFile { http, token, host }.store(self.data.path())?;
-        if let Some(file) = &self.ready_file {
-            file.write(&self.ready)?;
-        }
         Ok(())
+    }
+
+    /// Writes the ready file, if one was asked for.
+    pub fn say_ready(&self) -> anyhow::Result<()> {
+        match &self.ready_file {
+            Some(file) => Ok(file.write(&self.ready)?),
+            None => Ok(()),
+        }
     }
 
     /// Connects, migrates, and opens the CA.
@@ -258,9 +263,29 @@ impl Stack {
         Ok(())
     }
 
-    /// Runs until `stopping` is cancelled.
-    pub async fn run(&self, stopping: &CancellationToken) {
-        stopping.cancelled().await;
+    /// Runs until `stopping` is cancelled; an error is a part that ended by itself.
+    pub async fn run(&mut self, stopping: &CancellationToken) -> anyhow::Result<()> {
+        let agent_ended = async {
+            match &mut self.this_host {
+                Some(this_host) => this_host.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        let api_ended = async {
+            match &mut self.api {
+                Some(api) => api.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stopping.cancelled() => Ok(()),
+            error = agent_ended => Err(error),
+            ended = api_ended => {
+                self.api = None;
+                ended.context("the API")?;
+                anyhow::bail!("the API ended by itself")
+            }
+        }
     }
 
     /// Stops everything: the agent first (its last words are still stored), the collector, the API, PostgreSQL.

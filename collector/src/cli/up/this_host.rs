@@ -72,11 +72,12 @@ impl ThisHost {
     }
 
     /// Waits until a sample taken after `since_ms` (wall clock) is stored.
-    pub async fn first_sample(&self, db: &Db, since_ms: i64, interval: Interval) -> anyhow::Result<()> {
+    pub async fn first_sample(&mut self, db: &Db, since_ms: i64, interval: Interval) -> anyhow::Result<()> {
+        let host = self.host;
         let stored = async {
             loop {
                 let mut reading = Reading::begin(db).await?;
-                let newest = reading.newest_stretch(self.host).await?;
+                let newest = reading.newest_stretch(host).await?;
                 drop(reading);
                 if newest.is_some_and(|stretch| stretch.end_wall_ms >= since_ms) {
                     return anyhow::Ok(());
@@ -85,14 +86,29 @@ impl ThisHost {
             }
         };
         let most = FIRST_SAMPLE + Duration::from_millis(interval.ms().into());
-        tokio::time::timeout(most, stored).await.with_context(|| {
-            format!("no sample of this host was stored within {} s: run again with -v to see why", most.as_secs())
-        })?
+        let too_late =
+            || format!("no sample of this host was stored within {} s: run again with -v to see why", most.as_secs());
+        tokio::select! {
+            stored = tokio::time::timeout(most, stored) => stored.with_context(too_late)?,
+            error = self.ended() => Err(error),
+        }
+    }
+
+    /// Returns only if the agent ends by itself, which it should not.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        match self.agent.ended().await {
+            Ok(()) => anyhow::anyhow!("this host's agent ended by itself"),
+            Err(e) => anyhow::Error::new(e).context("this host's agent"),
+        }
     }
 
     /// Ends the agent in order.
     pub async fn stop(self) {
-        let _ = tokio::task::spawn_blocking(|| self.agent.stop()).await;
+        match tokio::task::spawn_blocking(|| self.agent.stop()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "this host's agent"),
+            Err(error) => tracing::warn!(%error, "stopping this host's agent"),
+        }
     }
 }
 
