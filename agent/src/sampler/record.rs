@@ -1,9 +1,9 @@
 //! Turns samples into the records of one epoch.
 //!
 //! Pure: no clock, no disk. The first sample is a keyframe; then a sample that read what the one before read is a
-//! heartbeat, any other a delta, unless a keyframe is due: asked for, an hour after the last one, after time without
-//! samples, where a delta would be larger, or where the wall clock was set (then an event follows it, and a new stretch
-//! of time begins). Every record carries the chain of its predecessors; heartbeats leave it as it is.
+//! heartbeat, any other a delta, unless a keyframe is due: asked for, an hour or [`DELTAS_PER_KEYFRAME`] after the last
+//! one, after time without samples, where a delta would be larger, or where the wall clock was set (then an event
+//! follows it, and a new stretch of time begins). Every record carries the chain of its predecessors; heartbeats leave it as it is.
 
 use std::time::Duration;
 
@@ -20,6 +20,13 @@ use super::assemble::Sample;
 /// Time after which a keyframe is due although nothing asks for one.
 pub const KEYFRAME_EVERY: Duration = Duration::from_secs(3600);
 
+/// A keyframe is due once the deltas behind the last one hold this many times its bytes (and [`LEAST_DELTA_BYTES`]), so
+/// that whoever reads a state folds a bounded multiple of it, at a bounded price in bytes: half of the deltas'.
+pub const DELTAS_PER_KEYFRAME: usize = 2;
+
+/// Fewer bytes of deltas than this are never worth a keyframe: some 300 small ones.
+pub const LEAST_DELTA_BYTES: usize = 16 << 10;
+
 /// Makes the records of one epoch.
 #[derive(Debug)]
 pub struct Recorder {
@@ -34,6 +41,9 @@ pub struct Recorder {
     gap: Option<GapReason>,
     last: Option<Last>,
     keyframe_boot_us: u64,
+    keyframe_bytes: usize,
+    /// Bytes of the deltas since that keyframe.
+    delta_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -59,6 +69,8 @@ impl Recorder {
             gap,
             last: None,
             keyframe_boot_us: 0,
+            keyframe_bytes: 0,
+            delta_bytes: 0,
         }
     }
 
@@ -152,13 +164,17 @@ impl Recorder {
         if record.kind == RecordKind::Keyframe {
             (self.keyframe_due, self.gap) = (false, None);
             self.keyframe_boot_us = at.boot_us;
+            (self.keyframe_bytes, self.delta_bytes) = (record.body.len(), 0);
+        } else if record.kind == RecordKind::Delta {
+            self.delta_bytes = self.delta_bytes.saturating_add(record.body.len());
         }
         self.chain = chain::after(record.chain, record.kind, &record.body);
         self.next = record.seq.next();
     }
 
     fn keyframe_is_old(&self, at: &At) -> bool {
-        at.boot_us.saturating_sub(self.keyframe_boot_us) >= self.keyframe_every_us
+        let most = self.keyframe_bytes.saturating_mul(DELTAS_PER_KEYFRAME).max(LEAST_DELTA_BYTES);
+        at.boot_us.saturating_sub(self.keyframe_boot_us) >= self.keyframe_every_us || self.delta_bytes > most
     }
 
     /// Whether the wall clock was set: against the boot clock since the stretch began (so that many small steps count

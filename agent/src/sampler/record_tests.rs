@@ -105,6 +105,21 @@ fn a_keyframe_comes_when_asked_and_after_its_time() {
 }
 
 #[test]
+fn a_state_never_stands_behind_many_more_bytes_of_deltas_than_it_has() {
+    let mut recorder = recorder();
+    let (mut behind, mut keyframes) = (0, 0);
+    for second in 0..2000 {
+        let ids: &[i32] = if second % 2 == 0 { &[1] } else { &[1, 2] };
+        for record in recorder.sample(sample(second, ids)) {
+            behind = if record.kind == RecordKind::Keyframe { 0 } else { behind + record.body.len() };
+            keyframes += usize::from(record.kind == RecordKind::Keyframe);
+        }
+        assert!(behind < LEAST_DELTA_BYTES + 100, "{behind} bytes of deltas behind one keyframe");
+    }
+    assert!((2..20).contains(&keyframes), "{keyframes} keyframes in 2,000 samples");
+}
+
+#[test]
 fn a_reason_given_from_outside_is_in_the_next_keyframe() {
     let mut recorder = recorder();
     recorder.sample(sample(0, &[1]));
