@@ -63,6 +63,8 @@ fn sigterm_ends_it_all_in_time_and_what_it_left_is_private() {
     for secret in ["client.json", "operator.token", "ca/ca.key", "postgres.password", "../ready.json"] {
         assert_eq!(mode(data.join(secret)), 0o600, "{secret}");
     }
+    // The ready file is there a moment before people are told.
+    until("it says that it is ready", PATIENCE, || up.output().contains("ready\n"));
     let output = up.output();
     assert!(output.contains("ready\n") && output.contains("http://127.0.0.1:"), "{output}");
     assert!(output.contains("PostgreSQL's own shared memory segment"), "{output}");
