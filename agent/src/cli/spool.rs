@@ -60,13 +60,14 @@ struct Status {
 
 #[derive(Debug, Serialize)]
 struct Place {
-    epoch_no: u64,
+    /// Opaque: the contract's epochs are texts.
+    epoch_no: String,
     next_seq: u64,
 }
 
 #[derive(Debug, Serialize)]
 struct Epoch {
-    epoch_no: u64,
+    epoch_no: String,
     first_seq: u64,
     next_seq: u64,
 }
@@ -98,7 +99,7 @@ fn status(path: &Path, limit_bytes: u64) -> anyhow::Result<Status> {
     };
     let mut epochs: Vec<Epoch> = Vec::new();
     for segment in &found.segments {
-        let (epoch_no, first_seq, next_seq) = (segment.label.epoch_no, segment.first_seq, segment.next_seq);
+        let (epoch_no, first_seq, next_seq) = (segment.label.epoch_no.to_string(), segment.first_seq, segment.next_seq);
         match epochs.last_mut().filter(|e| e.epoch_no == epoch_no) {
             Some(epoch) => epoch.next_seq = next_seq,
             None => epochs.push(Epoch { epoch_no, first_seq, next_seq }),
@@ -111,7 +112,9 @@ fn status(path: &Path, limit_bytes: u64) -> anyhow::Result<Status> {
         segments: found.segments.len(),
         records: found.entries,
         damaged_places: found.damaged,
-        acknowledged: found.acked.map(|Position { epoch_no, seq }| Place { epoch_no, next_seq: seq }),
+        acknowledged: found
+            .acked
+            .map(|Position { epoch_no, seq }| Place { epoch_no: epoch_no.to_string(), next_seq: seq }),
         oldest_at: times.0,
         newest_at: times.1,
         epochs,
@@ -161,5 +164,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let status = status(&dir.path().join("spool"), 100).unwrap();
         assert!(text(&status).contains("0 in 0 segments"));
+    }
+
+    #[test]
+    fn an_epoch_is_an_opaque_text_in_json() {
+        let epoch = Epoch { epoch_no: u64::MAX.to_string(), first_seq: 0, next_seq: 1 };
+        assert_eq!(serde_json::to_value(&epoch).unwrap()["epoch_no"], "18446744073709551615");
     }
 }

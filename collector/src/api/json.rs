@@ -390,9 +390,9 @@ pub struct DetailJson {
     /// gap: which.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<GapJson>,
-    /// agent_started: the number of its epoch.
+    /// agent_started: its epoch, opaque.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<u64>,
+    pub epoch: Option<String>,
 }
 
 /// Objects that a reboot took.

@@ -1,7 +1,7 @@
 //! Answers of [`crate::query`] to the JSON contract.
 
 use highwater_ipc::render::lsipc::rows as lsipc_rows;
-use highwater_ipc::snapshot::{BootId, State};
+use highwater_ipc::snapshot::State;
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::format_rfc3339_ms as rfc3339;
 use highwater_proto::json::{Envelope, MsgJson, Names, SemJson, ShmJson, SnapshotJson, Span};
@@ -233,15 +233,15 @@ pub(super) fn event(event: &Event) -> EventJson {
     match &event.happened {
         Happened::Change { what, names } => change(&mut json, what, Names::of(&names.0.state)),
         Happened::Reboot { before, after, booted_ms, lost } => {
-            json.detail.boot_id_before = Some(boot_id(*before));
-            json.detail.boot_id = Some(boot_id(*after));
+            json.detail.boot_id_before = Some(before.to_string());
+            json.detail.boot_id = Some(after.to_string());
             json.detail.booted_at = Some(rfc3339(*booted_ms));
             let [sem, shm, msg] = lost.map(|n| u64::try_from(n).unwrap_or(u64::MAX));
             json.detail.lost = Some(LostJson { sem, shm, msg });
         }
         Happened::ClockStep { by_ms } => json.detail.by_ms = Some(*by_ms),
         Happened::Gap(found) => json.detail.gap = Some(gap(found)),
-        Happened::AgentStarted { epoch } => json.detail.epoch = Some(epoch.0),
+        Happened::AgentStarted { epoch } => json.detail.epoch = Some(epoch.0.to_string()),
         Happened::AgentStopped => {}
     }
     json
@@ -292,8 +292,16 @@ fn creator(object: &AnyObject, names: Names<'_>) -> ByJson {
     }
 }
 
-/// A boot id as the kernel prints it.
-fn boot_id(id: BootId) -> String {
-    let hex = highwater_proto::token::to_hex(&id.0);
-    [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)].map(|(from, to)| hex.get(from..to).unwrap_or_default()).join("-")
+#[cfg(test)]
+mod tests {
+    use highwater_ipc::record::EpochNo;
+
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_an_opaque_text_in_json() {
+        let happened = Happened::AgentStarted { epoch: EpochNo(u64::MAX) };
+        let started = event(&Event { at_ms: 0, after_ms: None, namespace: None, happened });
+        assert_eq!(serde_json::to_value(&started).unwrap()["detail"]["epoch"], "18446744073709551615");
+    }
 }

@@ -87,7 +87,7 @@ fn words(event: &EventJson, zone: &TimeZone) -> String {
             let more = gap.detail.as_ref().map_or_else(String::new, |d| format!("  {d}"));
             format!("no samples {until}  {reason}{more}")
         }),
-        ("agent_started", ..) => detail.epoch.map_or_else(String::new, |e| format!("epoch {e}")),
+        ("agent_started", ..) => detail.epoch.as_ref().map_or_else(String::new, |e| format!("epoch {e}")),
         _ => String::new(),
     };
     if let Some(by) = &event.by {

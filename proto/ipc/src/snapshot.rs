@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::availability::Availability;
 use crate::limits::{Limits, Totals};
@@ -12,6 +13,19 @@ use crate::time::At;
 /// `/proc/sys/kernel/random/boot_id`: 16 random bytes, one value a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BootId(pub [u8; 16]);
+
+/// 8-4-4-4-12 hexadecimal digits, as the kernel prints it.
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
 
 /// One sample of one host: what it is compared by is [`State`], the rest says when and how it was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

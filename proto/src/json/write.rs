@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use highwater_ipc::limits::{Limits, Totals};
 use highwater_ipc::object::{MsgQueue, Owner, SemArray, ShmSegment};
-use highwater_ipc::snapshot::{BootId, LeftOut, Namespace, Snapshot, State, Unreadable};
+use highwater_ipc::snapshot::{LeftOut, Namespace, Snapshot, State, Unreadable};
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::format_rfc3339_ms;
 
@@ -74,7 +74,7 @@ impl SnapshotJson {
             interval_ms: state.interval_ms,
             took_us: snapshot.took_us,
             torn: state.namespaces.iter().any(|namespace| namespace.torn),
-            boot_id: boot_id(state.boot_id),
+            boot_id: state.boot_id.to_string(),
             boot_us_u64: snapshot.at.boot_us.to_string(),
             tz: state.zone.escaped(),
             page_size: state.page_size,
@@ -235,10 +235,4 @@ impl From<&Totals> for TotalsJson {
             msg_bytes_u64: totals.msg_bytes.to_string(),
         }
     }
-}
-
-/// 8-4-4-4-12 hexadecimal digits, as `/proc/sys/kernel/random/boot_id` prints them.
-fn boot_id(id: BootId) -> String {
-    let hex = crate::token::to_hex(&id.0);
-    [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)].map(|(from, to)| hex.get(from..to).unwrap_or_default()).join("-")
 }
