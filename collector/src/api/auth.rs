@@ -1,6 +1,6 @@
 //! Who may ask: a bearer token of an operator, and a Host header that names this server.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -44,7 +44,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 pub(super) async fn require_own_host(State(state): State<Shared>, request: Request, next: Next) -> Response {
     let named = request.headers().get(header::HOST).and_then(|v| v.to_str().ok()).map(str::to_owned);
     match named {
-        Some(host) if is_own_host(&host, state.bound) => next.run(request).await,
+        Some(host) if is_own_host(&host) => next.run(request).await,
         Some(host) => Problem::misdirected(&format!(
             "the Host header says {host:?}, and this server answers to localhost and {} only",
             state.bound
@@ -54,17 +54,13 @@ pub(super) async fn require_own_host(State(state): State<Shared>, request: Reque
     }
 }
 
-/// Whether a Host header names a loopback address, `localhost`, or the address this server is bound to. Bound to all
-/// addresses it answers to any address, but still to no foreign name.
-fn is_own_host(host: &str, bound: SocketAddr) -> bool {
+/// Whether a Host header names a loopback address or `localhost`: the API listens on no other.
+fn is_own_host(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(v6) => v6.split_once(']').map_or(v6, |(address, _)| address),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    if name.eq_ignore_ascii_case("localhost") {
-        return true;
-    }
-    name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == bound.ip() || bound.ip().is_unspecified())
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -72,13 +68,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_names_and_the_bound_address_are_this_host() {
-        let bound: SocketAddr = "10.1.2.3:8080".parse().unwrap();
-        for own in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.9.9.9", "[::1]:8080", "10.1.2.3:8080"] {
-            assert!(is_own_host(own, bound), "{own}");
+    fn only_localhost_and_loopback_addresses_are_this_host() {
+        for own in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.9.9.9", "[::1]:8080"] {
+            assert!(is_own_host(own), "{own}");
         }
         for foreign in ["evil.example", "evil.example:8080", "10.1.2.4", "localhost.evil.example", "", ":8080"] {
-            assert!(!is_own_host(foreign, bound), "{foreign}");
+            assert!(!is_own_host(foreign), "{foreign}");
         }
     }
 

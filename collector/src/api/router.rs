@@ -37,7 +37,7 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) operators: Operators,
     pub(super) tokens: Tokens,
-    /// The address the listener is bound to; a Host header may name it.
+    /// The address the listener is bound to, for messages.
     pub(super) bound: SocketAddr,
 }
 
