@@ -133,6 +133,11 @@ impl From<AskError> for Problem {
                 format_rfc3339_ms(asked_ms),
                 format_rfc3339_ms(host_now_ms)
             )),
+            AskError::Backwards { from_ms, to_ms } => Problem::bad_request(&format!(
+                "from ({}) is later than to ({})",
+                format_rfc3339_ms(from_ms),
+                format_rfc3339_ms(to_ms)
+            )),
             AskError::TooMuch { .. } => Problem::bad_request(&error.to_string()),
         }
     }

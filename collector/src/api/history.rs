@@ -12,7 +12,7 @@ use super::router::Shared;
 use super::{ask, write};
 use crate::query::Reading;
 use crate::query::as_of::{Answer, AsOf, Held, Instant, as_of};
-use crate::query::diff::{DiffAnswer, diff as compare};
+use crate::query::diff::{DiffAnswer, MOST_RECORDS, diff as compare};
 use crate::query::host::Resolved;
 use crate::query::timeline::{EventKind, Question, timeline as tell};
 
@@ -91,15 +91,10 @@ pub(super) async fn diff(
     let Query(params) = params?;
     let from = params.from.as_deref().ok_or_else(|| Problem::bad_request("from is missing"))?;
     let (from, to) = (ask::instant("from", Some(from))?, ask::instant("to", params.to.as_deref())?);
-    if let (Instant::At(from), Instant::At(to)) = (from, to)
-        && from > to
-    {
-        return Err(Problem::bad_request("from is later than to"));
-    }
     let now_ms = shared.clock.now_ms();
     let mut reading = Reading::begin(&shared.db).await?;
     let resolved = ask::host(&mut reading, &host).await?;
-    Ok(match compare(&mut reading, resolved.host.id, (from, to), now_ms).await? {
+    Ok(match compare(&mut reading, resolved.host.id, (from, to), now_ms, MOST_RECORDS).await? {
         DiffAnswer::Compared(diff) => Json(write::diff(&resolved, &diff)).into_response(),
         DiffAnswer::Gap(as_of) => match &as_of.answer {
             Answer::Gap(gap) => Json(write::gap_answer(&resolved, &as_of, gap)).into_response(),

@@ -188,7 +188,7 @@ impl KnownNamespace {
 }
 
 /// Whether a list that was read lacks no row: nothing left out, no line of its file unreadable.
-fn is_whole(namespace: &Namespace, kind: Kind) -> bool {
+pub(super) fn is_whole(namespace: &Namespace, kind: Kind) -> bool {
     let left_out = match kind {
         Kind::Sem => namespace.left_out.sem,
         Kind::Shm => namespace.left_out.shm,

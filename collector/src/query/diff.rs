@@ -12,7 +12,7 @@ use highwater_ipc::snapshot::{Namespace, NamespaceId, Snapshot, State};
 
 use super::AskError;
 use super::as_of::{Answer, AsOf, Held, Instant, as_of};
-use super::change::{AnyObject, named};
+use super::change::{AnyObject, is_whole, named};
 use super::timeline::{Event, Happened, Story, closed_gaps};
 use super::walk::{Begin, Walk};
 use crate::host::HostId;
@@ -99,18 +99,27 @@ pub struct Sum {
     pub bytes: u64,
 }
 
-/// Compares what `host` held at two instants; `now_ms` is the collector's wall clock.
+/// The records that one comparison should read at most, all of them in one snapshot of the database: more than two days
+/// of a host that changes every second.
+pub const MOST_RECORDS: usize = 250_000;
+
+/// Compares what `host` held at two instants; `now_ms` is the collector's wall clock. [`AskError::TooMuch`] if more than
+/// `most_records` lie between them.
 pub async fn diff(
     reading: &mut Reading,
     host: HostId,
     (from, to): (Instant, Instant),
     now_ms: i64,
+    most_records: usize,
 ) -> Result<DiffAnswer, AskError> {
     let first = as_of(reading, host, from, now_ms).await?;
-    let Answer::Held(before) = first.answer else { return Ok(DiffAnswer::Gap(first)) };
     let second = as_of(reading, host, to, now_ms).await?;
+    if first.asked_ms > second.asked_ms {
+        return Err(AskError::Backwards { from_ms: first.asked_ms, to_ms: second.asked_ms });
+    }
+    let Answer::Held(before) = first.answer else { return Ok(DiffAnswer::Gap(first)) };
     let Answer::Held(after) = second.answer else { return Ok(DiffAnswer::Gap(second)) };
-    let survived = survivors(reading, host, &before, &after).await?;
+    let survived = survivors(reading, host, (&before, &after), most_records).await?;
     let asked_ms = (first.asked_ms, second.asked_ms);
     let gaps = closed_gaps(reading, host, asked_ms).await?;
     // A gap that only touches an instant lies beside the span, not in it.
@@ -135,15 +144,20 @@ pub(super) type ObjectId = (NamespaceId, Kind, i32);
 async fn survivors(
     reading: &mut Reading,
     host: HostId,
-    before: &Held,
-    after: &Held,
+    (before, after): (&Held, &Held),
+    most_records: usize,
 ) -> Result<BTreeSet<ObjectId>, AskError> {
     let mut walk = Walk::new(reading, host, Begin::With(before.position.next()), i64::MAX);
     let mut story = Story::default();
-    let mut alive: BTreeSet<ObjectId> = objects_of(&before.snapshot.state).into_keys().collect();
+    let mut alive = ids_of(&before.snapshot.state);
+    let mut records = 0_usize;
     while let Some(step) = walk.next().await? {
         if step.position > after.position {
             break;
+        }
+        records = records.saturating_add(1);
+        if records > most_records {
+            return Err(AskError::TooMuch { what: "records", most: most_records });
         }
         for event in story.tell(&step) {
             bury(&mut alive, &event);
@@ -152,11 +166,18 @@ async fn survivors(
     Ok(alive)
 }
 
-fn bury(alive: &mut BTreeSet<ObjectId>, event: &Event) {
+pub(super) fn ids_of(state: &State) -> BTreeSet<ObjectId> {
+    objects_of(state).into_keys().collect()
+}
+
+pub(super) fn bury(alive: &mut BTreeSet<ObjectId>, event: &Event) {
     match (&event.happened, event.namespace) {
         (Happened::Reboot { .. }, _) => alive.clear(),
         (Happened::Change { what: What::Removed(object), .. }, Some(namespace)) => {
             alive.remove(&(namespace, object.kind(), object.id()));
+        }
+        (Happened::Change { what: What::NamespaceGone, .. }, Some(gone)) => {
+            alive.retain(|(namespace, ..)| *namespace != gone);
         }
         _ => {}
     }
@@ -167,7 +188,8 @@ pub(super) fn object_changes(a: &State, b: &State, survived: &BTreeSet<ObjectId>
     let mut changes = Vec::new();
     for namespace in both(a, b) {
         for kind in Kind::ALL {
-            if !readable(a, namespace, kind) || !readable(b, namespace, kind) {
+            // What the earlier list lacks would look added; of the later one every row is one that is there.
+            if !whole(a, namespace, kind) || !readable(b, namespace, kind) {
                 continue;
             }
             let of = |all: &BTreeMap<ObjectId, AnyObject>| -> Vec<(ObjectId, AnyObject)> {
@@ -208,9 +230,14 @@ fn both(a: &State, b: &State) -> Vec<NamespaceId> {
     all
 }
 
-/// Whether a namespace's list of that kind says all there is to say; one that is not there at all holds nothing.
+/// Whether a namespace's list of that kind was read; one that is not there at all holds nothing.
 fn readable(state: &State, namespace: NamespaceId, kind: Kind) -> bool {
     state.namespaces.iter().find(|n| n.id == namespace).is_none_or(|n| n.has(kind))
+}
+
+/// Whether that list was read and lacks no row.
+fn whole(state: &State, namespace: NamespaceId, kind: Kind) -> bool {
+    state.namespaces.iter().find(|n| n.id == namespace).is_none_or(|n| n.has(kind) && is_whole(n, kind))
 }
 
 fn limit_changes(a: &State, b: &State) -> Vec<LimitChange> {
@@ -241,7 +268,7 @@ pub(super) fn owner_changes(a: &State, b: &State) -> Vec<OwnerChange> {
     for ((namespace, kind, _), object) in objects_of(b) {
         sums.entry((namespace, kind, object.owner().uid)).or_default().1.add(&object);
     }
-    let known = |n, k| readable(a, n, k) && readable(b, n, k);
+    let known = |n, k| whole(a, n, k) && whole(b, n, k);
     let changes = sums.into_iter().filter(|((n, k, _), (before, after))| before != after && known(*n, *k));
     changes
         .map(|((namespace, kind, uid), (before, after))| OwnerChange { namespace, kind, uid, before, after })

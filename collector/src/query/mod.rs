@@ -39,8 +39,16 @@ pub enum AskError {
         /// The host's wall clock now, as far as the collector knows, milliseconds.
         host_now_ms: i64,
     },
+    /// The second instant is before the first one.
+    #[error("from is later than to")]
+    Backwards {
+        /// The first, host's wall clock, milliseconds.
+        from_ms: i64,
+        /// The second.
+        to_ms: i64,
+    },
     /// The question spans more than one answer can hold.
-    #[error("that span holds more than {most} {what}; ask for a shorter one")]
+    #[error("that span holds more than {most} {what}; ask for a shorter span")]
     TooMuch {
         /// Of what.
         what: &'static str,

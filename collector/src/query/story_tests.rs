@@ -6,6 +6,7 @@
 //! unreadable sem                         that list could not be read
 //! left_out sem 2                         rows are missing
 //! boot 2                                 another boot
+//! namespace 7                            the host's own is another one
 //! ```
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use highwater_ipc::text::HostText;
 use highwater_ipc::time::At;
 
 use super::change::{AnyObject, What};
-use super::diff::{object_changes, owner_changes};
+use super::diff::{bury, ids_of, object_changes, owner_changes};
 use super::fold::Said;
 use super::timeline::{Event, Happened, Story};
 use super::walk::{Position, Step};
@@ -143,6 +144,32 @@ fn a_diff_says_nothing_of_a_list_that_one_side_could_not_read() {
     assert_eq!(show_diff(&some, &none, &survived), "");
     assert_eq!(show_diff(&none, &some, &Default::default()), "");
     assert!(owner_changes(&some, &none).is_empty());
+}
+
+#[test]
+fn a_diff_adds_nothing_that_the_earlier_list_left_out_and_sums_no_list_with_holes() {
+    let holes = state("sem 5 key=1 nsems=3\nleft_out sem 1");
+    let both = state("sem 5 key=1 nsems=3\nsem 6 key=2 nsems=3");
+    let survived = ids_of(&holes);
+    assert_eq!(show_diff(&holes, &both, &survived), "");
+    assert!(owner_changes(&holes, &both).is_empty());
+    // What is listed later is there, whatever else is: a row more was added.
+    let more = state("sem 5 key=1 nsems=3\nsem 7 key=3 nsems=3\nleft_out sem 1");
+    assert_eq!(show_diff(&both, &more, &ids_of(&both)), "added 7");
+    assert!(owner_changes(&both, &more).is_empty());
+}
+
+#[test]
+fn a_diff_removes_the_objects_of_a_namespace_that_is_gone() {
+    let (before, after) = (state("sem 5 key=1 nsems=3"), state("namespace 7\nsem 6 key=1 nsems=3"));
+    let mut story = Story::default();
+    let mut survived = ids_of(&before);
+    for (second, state) in [(1, &before), (2, &after)] {
+        for event in story.tell(&sample_step(0, second, state.clone(), None)) {
+            bury(&mut survived, &event);
+        }
+    }
+    assert_eq!(show_diff(&before, &after, &survived), "removed 5, added 6");
 }
 
 #[test]
@@ -321,6 +348,7 @@ fn state(text: &str) -> State {
             ["name", uid, name] => {
                 state.users.insert(uid.parse().unwrap(), HostText::from(*name));
             }
+            ["namespace", inode] => namespace.id.inode = inode.parse().unwrap(),
             ["boot", number] => state.boot_id = BootId([number.parse().unwrap(); 16]),
             other => panic!("no such line: {other:?}"),
         }

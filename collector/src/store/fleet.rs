@@ -85,7 +85,7 @@ pub struct HostFilter {
     pub gone_before_ms: Option<i64>,
     /// ... or, with label `ephemeral=1`, before this.
     pub ephemeral_gone_before_ms: Option<i64>,
-    /// Facts as of this instant of the host's clock, milliseconds.
+    /// Facts as of this instant of the collector's clock, milliseconds.
     pub facts_at_ms: Option<i64>,
     /// Only this host.
     pub only: Option<HostId>,
@@ -108,7 +108,7 @@ const HOSTS_SQL: &str = "SELECT h.host_id, h.name, h.labels::text AS labels, \
      FROM host_status s \
      JOIN host h ON h.host_id = s.host_id \
      LEFT JOIN LATERAL (SELECT * FROM host_facts hf WHERE hf.host_id = s.host_id \
-         AND ($3::bigint IS NULL OR hf.wall_ms <= $3) ORDER BY hf.epoch_no DESC, hf.seq DESC LIMIT 1) f ON true \
+         AND ($3::bigint IS NULL OR hf.wall_ms - s.skew_ms <= $3) ORDER BY hf.epoch_no DESC, hf.seq DESC LIMIT 1) f ON true \
      WHERE (cardinality($1::text[]) = 0 OR COALESCE(f.state, 'unknown') = ANY ($1)) \
        AND h.labels @> $2::text::jsonb \
        AND ($4::bigint IS NULL OR s.last_seen_ms >= $4 OR h.labels ->> 'ephemeral' = '1') \
