@@ -161,7 +161,7 @@ CREATE TABLE host_status (
 ) WITH (fillfactor = 70);
 
 -- host_facts (distributed). A row = what was true of a host from this record on: change-only. Written in the guarded
--- commit, read by `hosts`, also `--at T`.
+-- commit, read by `hosts`, also `--at T`, and to find who bore a name.
 CREATE TABLE host_facts (
     host_id       bigint   NOT NULL,
     epoch_no      bigint   NOT NULL,
@@ -179,3 +179,4 @@ CREATE TABLE host_facts (
     boot_id       bytea    NOT NULL,
     PRIMARY KEY (host_id, epoch_no, seq)
 );
+CREATE INDEX host_facts_name ON host_facts (name); -- who was called so, then or ever

@@ -4,6 +4,7 @@
 
 mod host;
 mod proxy;
+mod questions;
 mod read_back;
 
 use std::sync::Arc;

@@ -220,6 +220,8 @@ CREATE INDEX frame_fallback_host_id_epoch_no_stretch_wall_ms_idx ON public.frame
 
 CREATE INDEX gap_to ON public.gap USING btree (host_id, to_wall_ms);
 
+CREATE INDEX host_facts_name ON public.host_facts USING btree (name);
+
 CREATE INDEX host_name ON public.host USING btree (name);
 
 CREATE INDEX stretch_from ON public.stretch USING btree (host_id, from_wall_ms);

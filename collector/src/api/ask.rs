@@ -17,9 +17,15 @@ use crate::query::walk::Position;
 /// Answers a page holds, unless told otherwise, and at most.
 const LIMIT: (usize, usize) = (1_000, 10_000);
 
-/// The host of a path segment.
-pub(super) async fn host(reading: &mut Reading, text: &str) -> Result<Resolved, Problem> {
-    match resolve(reading, text).await? {
+/// The host of a path segment, which may be a name of that instant; `now_ms` is the collector's clock.
+pub(super) async fn host(
+    reading: &mut Reading,
+    text: &str,
+    instant: Instant,
+    now_ms: i64,
+) -> Result<Resolved, Problem> {
+    let at_ms = if let Instant::At(at_ms) = instant { Some(at_ms) } else { None };
+    match resolve(reading, text, at_ms, now_ms).await? {
         Meaning::One(resolved) => Ok(resolved),
         Meaning::None => {
             let detail = format!(
@@ -27,12 +33,14 @@ pub(super) async fn host(reading: &mut Reading, text: &str) -> Result<Resolved, 
             );
             Err(Problem::no_such_host(&detail))
         }
-        Meaning::Several(hosts) => {
-            let candidates: Vec<String> = hosts.iter().map(|h| format!("{} ({})", h.name, h.id)).collect();
-            let detail = format!("{text:?} begins several hosts: {}", candidates.join(", "));
-            Err(Problem::ambiguous(&detail, candidates))
-        }
+        Meaning::Several { hosts, more } => Err(several(text, &hosts, more)),
     }
+}
+
+fn several(text: &str, hosts: &[HostName], more: bool) -> Problem {
+    let candidates: Vec<String> = hosts.iter().map(|h| format!("{} ({})", h.name, h.id)).collect();
+    let more = if more { " and more, which `highwater hosts --all` lists" } else { "" };
+    Problem::ambiguous(&format!("{text:?} begins several hosts: {}{more}", candidates.join(", ")), candidates)
 }
 
 /// An instant by the host's clock: RFC 3339 or `now`; absent = now.
@@ -171,6 +179,14 @@ mod tests {
             assert!(read_host_cursor(Some(other)).is_err(), "{other}");
             assert!(read_event_cursor(Some(other)).is_err(), "{other}");
         }
+    }
+
+    #[test]
+    fn an_ambiguous_name_says_that_it_lists_not_all_candidates() {
+        let hosts = [HostName { name: "web-1".into(), id: HostId(1) }];
+        let detail = |more| serde_json::to_value(several("web", &hosts, more)).unwrap()["detail"].to_string();
+        assert!(detail(true).contains("(0000000000000001) and more, which `highwater hosts --all` lists"));
+        assert!(!detail(false).contains("more"));
     }
 
     #[test]

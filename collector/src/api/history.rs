@@ -66,7 +66,7 @@ async fn at_instant(
     };
     let now_ms = shared.clock.now_ms();
     let mut reading = Reading::begin(&shared.db).await?;
-    let resolved = ask::host(&mut reading, host).await?;
+    let resolved = ask::host(&mut reading, host, instant, now_ms).await?;
     let as_of = as_of(&mut reading, resolved.host.id, instant, now_ms).await?;
     Ok(match &as_of.answer {
         Answer::Held(held) => answer(&resolved, &as_of, held),
@@ -93,7 +93,7 @@ pub(super) async fn diff(
     let (from, to) = (ask::instant("from", Some(from))?, ask::instant("to", params.to.as_deref())?);
     let now_ms = shared.clock.now_ms();
     let mut reading = Reading::begin(&shared.db).await?;
-    let resolved = ask::host(&mut reading, &host).await?;
+    let resolved = ask::host(&mut reading, &host, to, now_ms).await?;
     Ok(match compare(&mut reading, resolved.host.id, (from, to), now_ms, MOST_RECORDS).await? {
         DiffAnswer::Compared(diff) => Json(write::diff(&resolved, &diff)).into_response(),
         DiffAnswer::Gap(as_of) => match &as_of.answer {
@@ -129,7 +129,7 @@ pub(super) async fn timeline(
     let (most, after) = (ask::limit(params.limit.as_deref())?, ask::read_event_cursor(params.cursor.as_deref())?);
     let now_ms = shared.clock.now_ms();
     let mut reading = Reading::begin(&shared.db).await?;
-    let resolved = ask::host(&mut reading, &host).await?;
+    let resolved = ask::host(&mut reading, &host, until, now_ms).await?;
     let skew_ms = reading.status(resolved.host.id).await?.map_or(0, |s| s.skew_ms);
     let on_host = |instant| if let Instant::At(t) = instant { t } else { now_ms.saturating_add(skew_ms) };
     let until_ms = on_host(until);

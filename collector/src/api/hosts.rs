@@ -49,7 +49,7 @@ pub(super) async fn one_host(
 ) -> Result<Json<OneHostJson>, Problem> {
     let now_ms = shared.clock.now_ms();
     let mut reading = Reading::begin(&shared.db).await?;
-    let resolved = ask::host(&mut reading, &host).await?;
+    let resolved = ask::host(&mut reading, &host, Instant::Now, now_ms).await?;
     let question = Question { only: Some(resolved.host.id), all: true, most: 1, ..Question::default() };
     let fleet = fleet(&mut reading, &question, now_ms).await?;
     let host = fleet.hosts.first().ok_or_else(|| Problem::internal("the host has no row"))?;

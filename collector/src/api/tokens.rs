@@ -13,6 +13,7 @@ use super::router::Shared;
 use crate::identity::operators::{Operator, Role};
 use crate::identity::tokens::{self, Listed, NewToken, TokensError};
 use crate::query::Reading;
+use crate::query::as_of::Instant;
 
 /// The most bytes of a request for a token: room for every label that one may give.
 pub(super) const MAX_BODY: usize = 32 << 10;
@@ -33,7 +34,7 @@ pub(super) async fn create(
     };
     if let Some(host) = body.host {
         let mut reading = Reading::begin(&shared.db).await?;
-        new.host = Some(ask::host(&mut reading, &host).await?.host.id);
+        new.host = Some(ask::host(&mut reading, &host, Instant::Now, shared.clock.now_ms()).await?.host.id);
     }
     let created = shared.tokens.create(&operator.name, &new).await?;
     let answer = TokenCreatedJson {

@@ -155,7 +155,7 @@ async fn survivors(
         if step.position > after.position {
             break;
         }
-        records = records.saturating_add(1);
+        records = records.saturating_add(usize::from(!step.opening));
         if records > most_records {
             return Err(AskError::TooMuch { what: "records", most: most_records });
         }

@@ -129,12 +129,21 @@ const STATUS_SQL: &str = "SELECT last_seen_ms, sampled_wall_ms, skew_ms, interva
      sem_arrays::text, semmni::text, semaphores::text, semmns::text, shm_segments::text, shmmni::text, \
      shm_pages::text, shmall::text, msg_queues::text, msgmni::text FROM host_status WHERE host_id = $1";
 const HOST_BY_ID_SQL: &str = "SELECT host_id, name FROM host WHERE host_id = $1";
-const HOSTS_NAMED_SQL: &str = "SELECT host_id, name FROM host WHERE name = $1 ORDER BY host_id LIMIT $2";
+const HOSTS_NAMED_SQL: &str =
+    "SELECT host_id, name FROM host WHERE name = $1 ORDER BY enrolled_ms DESC, host_id DESC LIMIT $2";
 const HOSTS_ONCE_NAMED_SQL: &str = "SELECT h.host_id, h.name FROM host h \
-     WHERE h.host_id IN (SELECT f.host_id FROM host_facts f WHERE f.name = $1) ORDER BY h.name, h.host_id LIMIT $2";
+     WHERE h.host_id IN (SELECT f.host_id FROM host_facts f WHERE f.name = $1) \
+     ORDER BY h.enrolled_ms DESC, h.host_id DESC LIMIT $2";
+const HOSTS_NAMED_AT_SQL: &str = "SELECT h.host_id, h.name FROM host_status s \
+     JOIN host h ON h.host_id = s.host_id \
+     JOIN LATERAL (SELECT hf.name FROM host_facts hf WHERE hf.host_id = s.host_id AND hf.wall_ms <= $3 \
+         ORDER BY hf.epoch_no DESC, hf.seq DESC LIMIT 1) f ON f.name = $1 \
+     WHERE s.host_id IN (SELECT n.host_id FROM host_facts n WHERE n.name = $1) \
+     ORDER BY h.enrolled_ms DESC, h.host_id DESC LIMIT $2";
 const HOSTS_BY_PREFIX_SQL: &str = "SELECT host_id, name FROM host \
      WHERE starts_with(name, $1) OR starts_with(lpad(to_hex(host_id), 16, '0'), $1) ORDER BY name, host_id LIMIT $2";
-const LAST_SEEN_SQL: &str = "SELECT host_id, last_seen_ms FROM host_status WHERE host_id = ANY ($1)";
+const LIVE_SQL: &str = "SELECT host_id FROM host_status WHERE host_id = ANY ($1) \
+     AND last_seen_ms >= $2 - GREATEST(3 * interval_ms::bigint, 3000)";
 
 impl Reading {
     /// A page of hosts in order of name and id, at most `most`.
@@ -185,12 +194,19 @@ impl Reading {
         Ok(row.map(|(id, name)| HostName { name, id: HostId(id) }))
     }
 
-    /// Hosts with exactly that name now.
+    /// Hosts with exactly that name now, the last enrolled first.
     pub async fn hosts_named(&mut self, name: &str, most: i64) -> Result<Vec<HostName>, StoreError> {
         self.names(HOSTS_NAMED_SQL, name, most).await
     }
 
-    /// Hosts that had exactly that name once.
+    /// Hosts that had exactly that name at this instant of their own clock, milliseconds, the last enrolled first.
+    pub async fn hosts_named_at(&mut self, name: &str, wall_ms: i64, most: i64) -> Result<Vec<HostName>, StoreError> {
+        let query = sqlx::query_as(HOSTS_NAMED_AT_SQL).bind(name).bind(most).bind(wall_ms);
+        let rows: Vec<(i64, String)> = query.fetch_all(&mut *self.tx).await?;
+        Ok(rows.into_iter().map(|(id, name)| HostName { name, id: HostId(id) }).collect())
+    }
+
+    /// Hosts that had exactly that name once, the last enrolled first.
     pub async fn hosts_once_named(&mut self, name: &str, most: i64) -> Result<Vec<HostName>, StoreError> {
         self.names(HOSTS_ONCE_NAMED_SQL, name, most).await
     }
@@ -200,11 +216,11 @@ impl Reading {
         self.names(HOSTS_BY_PREFIX_SQL, prefix, most).await
     }
 
-    /// When each of these hosts was last seen, collector's clock, milliseconds; a host that never was is missing.
-    pub async fn last_seen(&mut self, hosts: &[HostId]) -> Result<Vec<(HostId, i64)>, StoreError> {
+    /// Those of these hosts that are in sight at this instant of the collector's clock, milliseconds.
+    pub async fn live(&mut self, hosts: &[HostId], now_ms: i64) -> Result<Vec<HostId>, StoreError> {
         let ids: Vec<i64> = hosts.iter().map(|h| h.0).collect();
-        let rows: Vec<(i64, i64)> = sqlx::query_as(LAST_SEEN_SQL).bind(ids).fetch_all(&mut *self.tx).await?;
-        Ok(rows.into_iter().map(|(id, at)| (HostId(id), at)).collect())
+        let live: Vec<i64> = sqlx::query_scalar(LIVE_SQL).bind(ids).bind(now_ms).fetch_all(&mut *self.tx).await?;
+        Ok(live.into_iter().map(HostId).collect())
     }
 
     async fn names(&mut self, sql: &'static str, name: &str, most: i64) -> Result<Vec<HostName>, StoreError> {

@@ -73,6 +73,8 @@ pub(super) struct Host {
     pub(super) clock: At,
     pub(super) next: Seq,
     pub(super) chain: Chain,
+    /// What it calls itself.
+    pub(super) name: &'static str,
 }
 
 /// A record and its body, with its epoch.
@@ -82,8 +84,8 @@ impl Host {
     pub(super) fn new(id: i64) -> Self {
         let clock = At { wall_ms: now_ms(), boot_us: 60_000_000 };
         let boot_id = BootId([1; 16]);
-        let mut this =
-            Self { id: HostId(id), epochs: Vec::new(), boot_id, clock, next: Seq(0), chain: Chain::default() };
+        let (next, chain) = (Seq(0), Chain::default());
+        let mut this = Self { id: HostId(id), epochs: Vec::new(), boot_id, clock, next, chain, name: "web-1" };
         this.begin_epoch(1, boot_id);
         this
     }
@@ -139,7 +141,7 @@ impl Host {
         let facts = HostFacts {
             agent_version: HostText::from("0.1.0"),
             boot_id: self.boot_id,
-            hostname: HostText::from("web-1"),
+            hostname: HostText::from(self.name),
             ..HostFacts::default()
         };
         let hello = Hello { facts, now: self.clock, epochs: self.epochs.clone() };

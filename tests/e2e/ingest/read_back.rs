@@ -17,7 +17,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 
 impl Collector {
     /// Sends all of one epoch and waits until it is durable.
-    fn store(&self, host: &mut Host, epoch: u64, make: impl FnOnce(&mut Host) -> Vec<Made>) {
+    pub(super) fn store(&self, host: &mut Host, epoch: u64, make: impl FnOnce(&mut Host) -> Vec<Made>) {
         self.runtime.block_on(async {
             let mut session = host.open(self.writer()).await.unwrap();
             for record in make(host) {
