@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::enrol::EnrolArgs;
 use super::run::RunArgs;
@@ -38,10 +38,37 @@ enum Command {
 
 /// Print the agent's version
 #[derive(Clone, Copy, Debug, Args)]
+#[command(after_help = "Example:\n  highwater-agent version --json")]
 struct VersionArgs {
-    /// Print one JSON document
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// Print one JSON document instead of text; the same as -o json
     #[arg(long)]
     json: bool,
+    /// Form of the answer
+    #[arg(short = 'o', long = "output", value_enum, default_value = "text")]
+    output: Format,
+}
+
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs: the contract's JSON.
+    Json,
+}
+
+impl Output {
+    /// Whether the answer is to be JSON.
+    pub fn wants_json(&self) -> bool {
+        self.json || self.output == Format::Json
+    }
 }
 
 /// Where configuration and state are.
@@ -71,7 +98,7 @@ impl Cli {
             Command::Enrol(args) => enrol::run(&args),
             Command::Snapshot(args) => snapshot::run(&args),
             Command::Spool(args) => spool::run(&args),
-            Command::Version(VersionArgs { json: true }) => {
+            Command::Version(VersionArgs { output }) if output.wants_json() => {
                 snapshot::print(&format!("{{\"version\":\"{}\"}}\n", env!("CARGO_PKG_VERSION")))
             }
             Command::Version(_) => snapshot::print(&format!("highwater-agent {}\n", env!("CARGO_PKG_VERSION"))),
@@ -107,12 +134,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commands_are_well_formed_and_their_help_has_examples() {
-        let mut command = Cli::command();
-        command.clone().debug_assert();
-        for sub in command.get_subcommands_mut().filter(|c| !["version", "help"].contains(&c.get_name())) {
-            let help = sub.render_long_help().to_string();
+    fn the_commands_are_well_formed_and_the_help_of_each_has_an_example() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
             assert!(help.contains("Example"), "{help}");
+            command.get_subcommands_mut().filter(|c| c.get_name() != "help").for_each(check);
+        }
+        Cli::command().debug_assert();
+        check(&mut Cli::command());
+    }
+
+    #[test]
+    fn each_command_with_an_answer_gives_it_as_json_in_both_ways() {
+        for command in ["version", "snapshot", "spool status"] {
+            for form in ["--json", "-o json"] {
+                let line = format!("highwater-agent {command} {form}");
+                Cli::try_parse_from(line.split(' ')).unwrap();
+            }
         }
     }
 

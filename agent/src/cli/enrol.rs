@@ -1,8 +1,6 @@
 //! `highwater-agent enrol`: a token in, this host's certificate out.
 
-use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -15,12 +13,13 @@ use super::snapshot;
 use crate::config::Overrides;
 use crate::kernel::identity::host_facts;
 use crate::kernel::real::RealKernel;
+use crate::spool::disk::read_private;
 use crate::transport::enrol::{EnrolOptions, enrol};
 
 /// Where the token may stand instead of a file; never on the command line, which everybody can read.
 const TOKEN_VARIABLE: &str = "HIGHWATER_ENROL_TOKEN";
 /// Most bytes of a token's file.
-const TOKEN_MAX: u64 = 4096;
+const TOKEN_MAX: usize = 4096;
 
 /// Get this host's certificate from a collector
 #[derive(Clone, Debug, Args)]
@@ -36,7 +35,7 @@ pub struct EnrolArgs {
     /// The collector's address, https://HOST:PORT or HOST:PORT
     #[arg(long, value_name = "URL")]
     collector: Option<String>,
-    /// File that holds the token (mode 0600), or - for standard input
+    /// File that holds the token (mode 0600, this user's own, no link), or - for standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -76,10 +75,17 @@ fn read_token(file: Option<&Path>) -> anyhow::Result<Token> {
     let text = match file {
         Some(path) if path.as_os_str() == "-" => {
             let mut text = String::new();
-            io::stdin().lock().take(TOKEN_MAX).read_to_string(&mut text).context("reading the token from stdin")?;
+            io::stdin()
+                .lock()
+                .take(TOKEN_MAX as u64)
+                .read_to_string(&mut text)
+                .context("reading the token from stdin")?;
             text
         }
-        Some(path) => read_file(path).with_context(|| format!("reading the token from {}", path.display()))?,
+        Some(path) => {
+            let bytes = read_private(path, TOKEN_MAX).context("reading the token")?;
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
         None => match std::env::var(TOKEN_VARIABLE) {
             Ok(text) => text,
             Err(_) => bail!("no token is given: add --token-file FILE (- = stdin), or set {TOKEN_VARIABLE}"),
@@ -88,24 +94,10 @@ fn read_token(file: Option<&Path>) -> anyhow::Result<Token> {
     Ok(Token::parse(&text)?)
 }
 
-fn read_file(path: &Path) -> anyhow::Result<String> {
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
-    if meta.is_file() && meta.mode() & 0o077 != 0 {
-        bail!(
-            "it has mode {:04o}, others on this host could have used it: chmod 600 it, or take a new token",
-            meta.mode() & 0o777
-        );
-    }
-    let mut text = String::new();
-    file.take(TOKEN_MAX).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
     use super::*;
 
@@ -120,6 +112,22 @@ mod tests {
         assert!(error.contains("chmod 600"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(read_token(Some(&path)).unwrap().id, "id");
+    }
+
+    /// Both were read once: only the mode was looked at.
+    #[test]
+    fn a_token_file_of_another_user_or_behind_a_link_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        fs::write(&path, format!("hw1.id.secret.{}\n", "ab".repeat(32))).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let link = dir.path().join("link");
+        symlink(&path, &link).unwrap();
+        let error = format!("{:#}", read_token(Some(&link)).unwrap_err());
+        assert!(error.contains("a symbolic link is not followed here"), "{error}");
+        chown(&path, Some(12_345), None).expect("root, which may give files away");
+        let error = format!("{:#}", read_token(Some(&path)).unwrap_err());
+        assert!(error.contains("belongs to uid 12345"), "{error}");
     }
 
     #[test]

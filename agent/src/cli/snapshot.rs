@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use highwater_ipc::object::{Kind, Owner};
 use highwater_ipc::render::lsipc;
 use highwater_ipc::session::HostFacts;
@@ -14,6 +14,7 @@ use highwater_ipc::text::HostText;
 use highwater_ipc::time::format_rfc3339_ms;
 use highwater_proto::json::{Envelope, SnapshotJson};
 
+use super::args::Output;
 use crate::clock::SystemClock;
 use crate::kernel::identity::host_facts;
 use crate::kernel::real::RealKernel;
@@ -23,21 +24,8 @@ use crate::sampler::Assembler;
 #[derive(Clone, Copy, Debug, Args)]
 #[command(after_help = "Examples:\n  highwater-agent snapshot\n  highwater-agent snapshot --json | jq .sysvipc")]
 pub struct SnapshotArgs {
-    /// Print one JSON document instead of text; the same as -o json
-    #[arg(long)]
-    pub json: bool,
-    /// Form of the answer
-    #[arg(short = 'o', long = "output", value_enum, default_value = "text")]
-    pub output: Format,
-}
-
-/// Form of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// For programs: the contract's JSON.
-    Json,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Samples once and prints. Whatever could not be read is part of the answer, not an error; only writing can fail.
@@ -46,7 +34,7 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<()> {
     let facts = host_facts(&mut kernel);
     // No next sample is planned.
     let snapshot = Assembler::new(Box::new(kernel)).sample(&SystemClock, 0).snapshot;
-    let text = if args.json || args.output == Format::Json {
+    let text = if args.output.wants_json() {
         json(&facts, &snapshot).context("writing the snapshot as JSON")?
     } else {
         summary(&facts, &snapshot)

@@ -10,7 +10,7 @@ use highwater_ipc::codec::{decode_at, decode_record};
 use highwater_ipc::time::format_rfc3339_ms;
 use serde::Serialize;
 
-use super::args::Places;
+use super::args::{Output, Places};
 use super::snapshot;
 use crate::agent::SPOOL_DIR;
 use crate::config::Overrides;
@@ -18,9 +18,11 @@ use crate::spool::Position;
 use crate::spool::disk::PrivateDir;
 use crate::spool::recover::{self, Found};
 
+const EXAMPLES: &str = "Examples:\n  highwater-agent spool status\n  highwater-agent spool status --json";
+
 /// Look into the spool
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples:\n  highwater-agent spool status\n  highwater-agent spool status --json")]
+#[command(after_help = EXAMPLES)]
 pub struct SpoolArgs {
     #[command(subcommand)]
     command: SpoolCommand,
@@ -33,12 +35,12 @@ enum SpoolCommand {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
 struct StatusArgs {
     #[command(flatten)]
     places: Places,
-    /// Print one JSON document
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// The answer, as JSON has it.
@@ -78,7 +80,7 @@ pub fn run(args: &SpoolArgs) -> anyhow::Result<()> {
     let config = args.places.load(Overrides::default())?;
     let path = config.state_dir.join(SPOOL_DIR);
     let status = status(&path, config.spool_bytes)?;
-    let text = if args.json { serde_json::to_string_pretty(&status)? + "\n" } else { text(&status) };
+    let text = if args.output.wants_json() { serde_json::to_string_pretty(&status)? + "\n" } else { text(&status) };
     snapshot::print(&text)
 }
 

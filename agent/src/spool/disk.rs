@@ -1,7 +1,7 @@
 //! Private directories and the files in them: the seam between the spool and a device.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -214,6 +214,19 @@ pub struct Lock {
     _file: File,
 }
 
+/// Reads at most `most` bytes of a file that is regular (a symbolic link is not followed), this user's own and closed to
+/// others.
+pub fn read_private(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let file = open_own(path, OpenOptions::new().read(true))?;
+    let mut bytes = Vec::new();
+    file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(|e| named(path, &e))?;
+    if bytes.len() > most {
+        let why = format!("{} is longer than {most} bytes: is it the right file?", path.display());
+        return Err(io::Error::new(ErrorKind::InvalidData, why));
+    }
+    Ok(bytes)
+}
+
 /// Opens a file that is regular, this user's own, closed to others, and the very one that was looked at.
 fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let looked_at = fs::symlink_metadata(path).map_err(|e| named(path, &e))?;
@@ -233,7 +246,7 @@ fn private(path: &Path, meta: &fs::Metadata, remedy: &str) -> io::Result<()> {
     // The owner of a process's directory in /proc is its effective user.
     let own = fs::metadata("/proc/self").map_err(|e| named(Path::new("/proc/self"), &e))?.uid();
     if meta.uid() != own {
-        let why = format!("it belongs to uid {}, this process is uid {own}: run as that user", meta.uid());
+        let why = format!("it belongs to uid {}, this process is uid {own}: chown it, or run as that user", meta.uid());
         return Err(refused(path, &why));
     }
     let mode = meta.mode() & 0o777;
