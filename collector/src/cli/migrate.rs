@@ -1,7 +1,8 @@
 //! `highwater migrate`: the schema up to date.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::str::FromStr;
+use std::str::FromStr as _;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -16,16 +17,21 @@ use crate::store::Db;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  HIGHWATER_DATABASE_URL=postgres://highwater@db/highwater highwater migrate")]
 pub struct MigrateArgs {
-    /// The database, as postgres://USER@HOST/NAME. A password belongs into the environment variable or ~/.pgpass:
-    /// arguments are seen by every user of this machine
-    #[arg(long, value_name = "URL", env = "HIGHWATER_DATABASE_URL", hide_env_values = true)]
-    pub database_url: DatabaseUrl,
+    /// The database, as postgres://USER@HOST:PORT/NAME, instead of HIGHWATER_DATABASE_URL. Not with a password:
+    /// arguments are seen by every user of this machine; it belongs into that variable or ~/.pgpass
+    // The raw text: clap's own errors would quote it.
+    #[arg(long, value_name = "URL")]
+    database_url: Option<OsString>,
 }
 
 /// Applies what is missing and says what that was.
 pub fn run(args: &MigrateArgs, global: &Global) -> anyhow::Result<Exit> {
+    let url = DatabaseUrl::named(args.database_url.as_deref())?.context(
+        "no database is named: set HIGHWATER_DATABASE_URL to postgres://USER:PASSWORD@HOST:PORT/NAME, or use \
+         --database-url (without a password)",
+    )?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    let applied = runtime.block_on(migrate(&args.database_url))?;
+    let applied = runtime.block_on(migrate(&url))?;
     let text =
         if global.wants_json() { format!("{}\n", serde_json::json!({ "applied": applied })) } else { said(&applied) };
     print::answer(text.as_bytes()).context("writing the answer")?;
@@ -46,7 +52,32 @@ pub type Options = PgConnectOptions;
 #[derive(Clone)]
 pub struct DatabaseUrl(Options);
 
+/// Where a URL with a password may stand.
+const VARIABLE: &str = "HIGHWATER_DATABASE_URL";
+
 impl DatabaseUrl {
+    /// The database that the flag `--database-url` names, else the variable `HIGHWATER_DATABASE_URL`; `None` = neither.
+    pub fn named(flag: Option<&OsStr>) -> Result<Option<Self>, DatabaseUrlError> {
+        Self::choose(flag, std::env::var_os(VARIABLE).as_deref())
+    }
+
+    fn choose(flag: Option<&OsStr>, variable: Option<&OsStr>) -> Result<Option<Self>, DatabaseUrlError> {
+        let Some(flag) = flag else {
+            return variable.filter(|text| !text.is_empty()).map(|text| Self::parse(text, VARIABLE)).transpose();
+        };
+        if has_password(&flag.to_string_lossy()) {
+            return Err(DatabaseUrlError::PasswordInArguments);
+        }
+        Self::parse(flag, "--database-url").map(Some)
+    }
+
+    fn parse(text: &OsStr, given_by: &'static str) -> Result<Self, DatabaseUrlError> {
+        let known = |url: &&str| url.starts_with("postgres://") || url.starts_with("postgresql://");
+        let options = text.to_str().filter(known).and_then(|url| PgConnectOptions::from_str(url).ok());
+        let options = options.ok_or(DatabaseUrlError::Form { given_by })?;
+        Ok(Self(options.application_name("highwater")))
+    }
+
     /// How to connect to it.
     pub fn options(&self) -> Options {
         self.0.clone()
@@ -59,20 +90,30 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-impl FromStr for DatabaseUrl {
-    type Err = DatabaseUrlError;
-
-    fn from_str(url: &str) -> Result<Self, DatabaseUrlError> {
-        let known = url.starts_with("postgres://") || url.starts_with("postgresql://");
-        let options = PgConnectOptions::from_str(url).ok().filter(|_| known).ok_or(DatabaseUrlError)?;
-        Ok(Self(options.application_name("highwater")))
-    }
+/// `USER:PASSWORD@` or `?password=`.
+fn has_password(url: &str) -> bool {
+    let (url, query) = url.split_once('?').unwrap_or((url, ""));
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    user.contains(':') || query.split('&').any(|pair| pair.starts_with("password="))
 }
 
-/// Text that is no database URL. It never quotes the text.
+/// Why a text names no database. It never quotes the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it has the form postgres://USER:PASSWORD@HOST:PORT/NAME")]
-pub struct DatabaseUrlError;
+pub enum DatabaseUrlError {
+    /// It is no database URL.
+    #[error("{given_by} is no database URL: its form is postgres://USER@HOST:PORT/NAME")]
+    Form {
+        /// The flag or variable that holds it.
+        given_by: &'static str,
+    },
+    /// The flag has a password.
+    #[error(
+        "--database-url has a password, and every user of this machine can read it there: change it, then give the URL \
+         in HIGHWATER_DATABASE_URL instead, or the password in ~/.pgpass (or the file that PGPASSFILE names)"
+    )]
+    PasswordInArguments,
+}
 
 fn said(applied: &[String]) -> String {
     if applied.is_empty() {
@@ -91,11 +132,38 @@ mod tests {
         assert_eq!(said(&["0001 baseline".into()]), "applied 0001 baseline\n");
     }
 
+    fn choose(flag: Option<&str>, variable: Option<&str>) -> Result<Option<DatabaseUrl>, DatabaseUrlError> {
+        DatabaseUrl::choose(flag.map(OsStr::new), variable.map(OsStr::new))
+    }
+
+    /// clap's error for a value that does not parse quoted it, password and all.
     #[test]
-    fn a_url_is_never_shown() {
-        let error = DatabaseUrl::from_str("postgres:/u:secret@h").unwrap_err();
-        assert!(!error.to_string().contains("secret"));
-        let url = DatabaseUrl::from_str("postgres://u:secret@h/d").unwrap();
-        assert_eq!(format!("{url:?}"), "***");
+    fn a_url_that_is_none_is_refused_without_quoting_it() {
+        for wrong in ["postgres:/u:secret@h", "mysql://u:secret@h/d", "postgres://u:secret@h:port/d", "secret"] {
+            let error = choose(None, Some(wrong)).unwrap_err();
+            assert_eq!(error, DatabaseUrlError::Form { given_by: VARIABLE });
+            assert!(!error.to_string().contains("secret"));
+            if let Err(error) = choose(Some(wrong), None) {
+                assert!(!error.to_string().contains("secret"));
+            } else {
+                panic!("{wrong} was taken");
+            }
+        }
+    }
+
+    /// It was taken, and the advice for a URL of another form was to write one.
+    #[test]
+    fn a_password_in_the_flag_is_refused_and_one_in_the_variable_is_taken() {
+        for url in
+            ["postgres://u:secret@h/d", "postgres://:secret@h/d", "postgres://u@h/d?sslmode=require&password=secret"]
+        {
+            assert_eq!(choose(Some(url), None).unwrap_err(), DatabaseUrlError::PasswordInArguments);
+            let taken = choose(None, Some(url)).unwrap().unwrap();
+            assert_eq!(format!("{taken:?}"), "***");
+        }
+        for url in ["postgres://u@h:5432/d", "postgresql://u@h/d?host=/run/a:b@c", "postgres://[::1]:5432/d"] {
+            assert!(choose(Some(url), Some("postgres://other")).unwrap().is_some(), "{url}");
+        }
+        assert!(choose(None, None).unwrap().is_none() && choose(None, Some("")).unwrap().is_none());
     }
 }

@@ -27,7 +27,7 @@ const NAMESPACE: NamespaceId = NamespaceId { inode: 4_026_531_839, instance: 1 }
 
 /// Connects to a database by URL.
 pub(super) async fn connect(url: &str) -> Db {
-    let url: DatabaseUrl = url.parse().unwrap();
+    let url = DatabaseUrl::named(Some(url.as_ref())).unwrap().unwrap();
     Db::connect(url.options(), 8).await.unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! The arguments of `up`, and its life from them to the exit code.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,10 +28,12 @@ pub struct UpArgs {
     /// ~/.local/share/highwater]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// An existing PostgreSQL database instead of a private server, as postgres://USER@HOST/NAME. A password belongs
-    /// into the environment variable: arguments are seen by every user of this machine
-    #[arg(long, value_name = "URL", env = "HIGHWATER_DATABASE_URL", hide_env_values = true)]
-    pub database_url: Option<DatabaseUrl>,
+    /// An existing PostgreSQL database instead of a private server, as postgres://USER@HOST:PORT/NAME;
+    /// HIGHWATER_DATABASE_URL names one as well. Not with a password: arguments are seen by every user of this machine;
+    /// it belongs into that variable or ~/.pgpass
+    // The raw text: clap's own errors would quote it.
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<OsString>,
     /// Time between two samples of this host, 100ms to 1h
     #[arg(long, value_name = "TIME", default_value = "1s")]
     pub interval: Interval,
@@ -59,7 +62,7 @@ pub fn run(args: UpArgs, global: &Global) -> anyhow::Result<Exit> {
     )?;
     let settings = Settings {
         data_dir,
-        database_url: args.database_url,
+        database_url: DatabaseUrl::named(args.database_url.as_deref())?,
         interval: args.interval,
         http: args.http,
         grpc: args.grpc,
