@@ -85,7 +85,7 @@ impl Programs {
         let status = tokio::select! {
             status = running.wait(program, most, &self.log) => status?,
             () = stopping.cancelled() => {
-                self.terminate(running.child.id());
+                self.signal("TERM", running.child.id()).await;
                 // What it says of its end is of no interest, and if it does not end it is killed.
                 let _ = running.wait(program, ENDS, &self.log).await;
                 return Err(EmbeddedError::Stopped);
@@ -98,12 +98,13 @@ impl Programs {
         Ok(said)
     }
 
-    /// SIGTERM, by PostgreSQL's own tool: the process may be another user's.
-    fn terminate(&self, pid: u32) {
+    /// Sends a signal, such as `TERM`, by PostgreSQL's own tool: the process may be another user's.
+    pub async fn signal(&self, signal: &'static str, pid: u32) {
         let mut kill = self.command("pg_ctl");
-        kill.args(["kill", "TERM", &pid.to_string()]);
-        if let Err(e) = self.start("pg_ctl", kill).map(|mut child| child.wait()) {
-            tracing::debug!(error = %e, "pg_ctl kill");
+        kill.args(["kill", signal, &pid.to_string()]);
+        let sent = async { Running { child: self.start("pg_ctl", kill)? }.wait("pg_ctl", ENDS, &self.log).await };
+        if let Err(e) = sent.await {
+            tracing::debug!(error = %e, signal, pid, "pg_ctl kill");
         }
     }
 

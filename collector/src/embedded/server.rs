@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{self, NAME};
@@ -18,10 +19,10 @@ use super::process::{self, LOOK, Programs};
 const READY: Duration = Duration::from_secs(300);
 /// For one attempt to connect.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Until a fast shutdown must be done; it writes a checkpoint.
-const FAST: Duration = Duration::from_millis(2500);
-/// Until an immediate one must be done.
-const IMMEDIATE: Duration = Duration::from_secs(1);
+/// Within which a server is stopped for which nobody set another deadline.
+pub const STOPS: Duration = Duration::from_secs(4);
+/// The part of a deadline that is kept for an immediate shutdown, and that for SIGKILL.
+const FORCED: Duration = Duration::from_secs(1);
 /// Connections that the server allows.
 const CONNECTIONS: u32 = 60;
 
@@ -42,8 +43,13 @@ enum Process {
 }
 
 impl Server {
-    /// Takes over the server that runs on this cluster, or starts one. It need not be ready yet.
-    pub async fn take_or_start(layout: &Layout, programs: &Programs) -> Result<Self, EmbeddedError> {
+    /// Takes over the server that runs on this cluster, or starts one, unless `stopping` is cancelled by then. It need
+    /// not be ready yet.
+    pub async fn take_or_start(
+        layout: &Layout,
+        programs: &Programs,
+        stopping: &CancellationToken,
+    ) -> Result<Self, EmbeddedError> {
         let password = cluster::password(layout)?;
         cluster::write_hba(layout)?;
         layout.make_run(&programs.account)?;
@@ -62,7 +68,10 @@ impl Server {
                     if left.ready && left.socket_folder == layout.run {
                         return Ok(server);
                     }
-                    server.stop().await?;
+                    server.stop(Instant::now() + STOPS).await?;
+                    if stopping.is_cancelled() {
+                        return Err(EmbeddedError::Stopped);
+                    }
                 }
                 // It may have written this pid before a reboot, and would take whoever has it now for a server.
                 Found::Other => clear_stale(layout)?,
@@ -127,42 +136,33 @@ impl Server {
         }
     }
 
-    /// Stops the server: fast, then immediately, then by SIGKILL. Returns when it is gone.
-    pub async fn stop(&mut self) -> Result<(), EmbeddedError> {
-        for (mode, most) in [("fast", FAST), ("immediate", IMMEDIATE)] {
-            if self.ended().is_some() {
+    /// Stops the server by `deadline`: fast, then immediately, then by SIGKILL, whoever started it. Returns when it is
+    /// gone.
+    pub async fn stop(&mut self, deadline: Instant) -> Result<(), EmbeddedError> {
+        let before = |time| deadline.checked_sub(time).unwrap_or(deadline);
+        let started = Instant::now();
+        // What the server's postmaster takes them for: a fast shutdown (it writes a checkpoint), an immediate one.
+        for (signal, until) in [("INT", before(FORCED * 2)), ("QUIT", before(FORCED)), ("KILL", deadline)] {
+            if tokio::time::timeout_at(until, self.end_by(signal)).await.is_ok() {
                 return Ok(());
             }
-            let mut stop = self.programs.command("pg_ctl");
-            stop.arg("-D").arg(self.layout.cluster()).args(["-m", mode, "-W", "-s", "stop"]);
-            if let Err(e) = self.programs.run("pg_ctl", stop, "", IMMEDIATE, &CancellationToken::new()).await {
-                tracing::debug!(error = %e, "pg_ctl stop");
-            }
-            if self.ends_within(most).await {
-                return Ok(());
-            }
-            tracing::warn!(pid = self.pid(), mode, "PostgreSQL did not stop in time");
+            tracing::warn!(pid = self.pid(), signal, "PostgreSQL did not stop in time");
         }
-        if let Process::Child(child) = &mut self.process {
-            child.kill().map_err(failed("killing", &self.layout.cluster()))?;
-        }
-        match self.ends_within(IMMEDIATE).await {
-            true => Ok(()),
-            false => Err(EmbeddedError::TooSlow {
-                what: "stopping PostgreSQL",
-                seconds: (FAST + IMMEDIATE + IMMEDIATE).as_secs(),
-                log: self.layout.log(),
-            }),
-        }
+        Err(EmbeddedError::TooSlow {
+            what: "stopping PostgreSQL",
+            seconds: started.elapsed().as_secs(),
+            log: self.layout.log(),
+        })
     }
 
-    async fn ends_within(&mut self, most: Duration) -> bool {
-        let gone = async {
-            while self.ended().is_none() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        tokio::time::timeout(most, gone).await.is_ok()
+    /// Signals the server if it is still there and is this cluster's, and waits until it is gone.
+    async fn end_by(&mut self, signal: &'static str) {
+        if self.ended().is_none() {
+            self.programs.signal(signal, self.pid()).await;
+        }
+        while self.ended().is_none() {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// `false` = not yet; a refused password is an error, for it will not get better.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
@@ -14,7 +15,7 @@ use super::error::EmbeddedError;
 use super::layout::Layout;
 use super::postmaster::{self, Segment};
 use super::process::Programs;
-use super::server::Server;
+use super::server::{STOPS, Server};
 use crate::clock;
 
 /// Between two looks whether the server still runs.
@@ -30,7 +31,8 @@ pub struct Postgres {
     layout: Layout,
     account: Account,
     stop: CancellationToken,
-    watching: JoinHandle<Result<(), EmbeddedError>>,
+    /// Gives back the server when it is told to stop watching.
+    watching: JoinHandle<Server>,
 }
 
 /// PostgreSQL's own System V shared memory segment: the only System V object that `up` brings along.
@@ -67,14 +69,14 @@ impl Postgres {
             ));
             cluster::make(&layout, &programs, stopping).await?;
         }
-        let mut server = Server::take_or_start(&layout, &programs).await?;
+        let mut server = Server::take_or_start(&layout, &programs, stopping).await?;
         let ready = tokio::select! {
             ready = server.ready() => ready,
             () = stopping.cancelled() => Err(EmbeddedError::Stopped),
         };
         if let Err(e) = ready {
             // The error says more than what stopping could add.
-            let _ = server.stop().await;
+            let _ = server.stop(Instant::now() + STOPS).await;
             return Err(e);
         }
         let options = server.options();
@@ -94,10 +96,20 @@ impl Postgres {
         Some(OwnSegment { segment, user: self.account.name.clone(), uid: self.account.uid })
     }
 
-    /// Stops the server and waits until it is gone: at most about 10 s, usually far less than one.
-    pub async fn stop(mut self) -> Result<(), EmbeddedError> {
+    /// [`Postgres::stop_by`] a deadline some seconds away.
+    pub async fn stop(self) -> Result<(), EmbeddedError> {
+        self.stop_by(Instant::now() + STOPS).await
+    }
+
+    /// Stops the server and waits until it is gone, which is usually far earlier than `deadline`; the last two seconds
+    /// are for force.
+    pub async fn stop_by(mut self, deadline: Instant) -> Result<(), EmbeddedError> {
         self.stop.cancel();
-        (&mut self.watching).await.unwrap_or(Ok(()))
+        match (&mut self.watching).await {
+            Ok(mut server) => server.stop(deadline).await,
+            // The watcher panicked, and with it went the only handle of the server.
+            Err(_) => Ok(()),
+        }
     }
 }
 
@@ -108,22 +120,17 @@ impl Drop for Postgres {
     }
 }
 
-async fn watch_over(
-    mut server: Server,
-    layout: Layout,
-    programs: Programs,
-    stopped: CancellationToken,
-) -> Result<(), EmbeddedError> {
+async fn watch_over(mut server: Server, layout: Layout, programs: Programs, stopped: CancellationToken) -> Server {
     loop {
         if !sleep_unless_stopped(WATCH, &stopped).await {
-            return server.stop().await;
+            return server;
         }
         let Some(how) = server.ended() else { continue };
         tracing::warn!(pid = server.pid(), how, "PostgreSQL ended by itself: starting it again");
         let mut wait = BACKOFF.0;
         loop {
             if !sleep_unless_stopped(jittered(wait), &stopped).await {
-                return server.stop().await;
+                return server;
             }
             match restart(&layout, &programs, &mut server, &stopped).await {
                 Ok(()) => break,
@@ -141,7 +148,7 @@ async fn restart(
     server: &mut Server,
     stopped: &CancellationToken,
 ) -> Result<(), EmbeddedError> {
-    *server = Server::take_or_start(layout, programs).await?;
+    *server = Server::take_or_start(layout, programs, stopped).await?;
     tokio::select! {
         ready = server.ready() => {
             if ready.is_ok() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, Row as _};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::EmbeddedError;
@@ -89,6 +90,30 @@ async fn a_server_left_running_is_taken_over_and_stopped_by_the_next_run() {
     assert_eq!(ask(&second.options(), "SELECT x FROM kept").await.unwrap(), "yes");
     second.stop().await.unwrap();
     assert_eq!(postmaster::look(left, &cluster(dir.path())), Found::Other);
+}
+
+/// It was given up after SIGQUIT, and ran on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_taken_over_and_does_not_stop_is_killed_before_the_deadline() {
+    let dir = data_dir();
+    let first = start(dir.path()).await;
+    let left = pid(dir.path());
+    drop(first);
+    let second = start(dir.path()).await;
+    assert_eq!(pid(dir.path()), left);
+    signal("STOP", left);
+    second.stop_by(Instant::now() + Duration::from_secs(3)).await.unwrap();
+    assert_eq!(postmaster::look(left, &cluster(dir.path())), Found::Other);
+    // The next one clears up after it, as soon as the children of the killed one are gone.
+    let next = async {
+        loop {
+            match Postgres::start(dir.path(), |_| {}, &CancellationToken::new()).await {
+                Ok(next) => return next,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), next).await.unwrap().stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

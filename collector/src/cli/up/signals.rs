@@ -2,13 +2,18 @@
 
 use std::io;
 use std::process::exit;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::exit::Exit;
 
-/// Cancels `stopping` at the first signal; at the second one the process ends at once.
+/// A second Ctrl-C earlier than this is the same one: wrappers and terminals send more than one signal.
+const SAME: Duration = Duration::from_secs(1);
+
+/// Cancels `stopping` at the first signal. Who presses Ctrl-C once more, a second after the first time, ends the process
+/// at once; other signals that come again are no haste.
 pub fn watch(stopping: &CancellationToken) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -17,16 +22,22 @@ pub fn watch(stopping: &CancellationToken) -> io::Result<()> {
     let stopping = stopping.clone();
     // Lives as long as the process: a second signal must be heard while everything else stops.
     tokio::spawn(async move {
-        next(&mut interrupt, &mut terminate, &mut hangup).await;
+        let interrupted = next(&mut interrupt, &mut terminate, &mut hangup).await;
         stopping.cancel();
-        next(&mut interrupt, &mut terminate, &mut hangup).await;
+        if !interrupted {
+            interrupt.recv().await;
+        }
+        let same = async { while interrupt.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(SAME, same).await;
+        interrupt.recv().await;
         eprintln!("highwater: told twice: ending now; the next `highwater up` picks up what still runs");
         exit(Exit::Error.code().into());
     });
     Ok(())
 }
 
-async fn next(interrupt: &mut Signal, terminate: &mut Signal, hangup: &mut Option<Signal>) {
+/// Whether the signal that came was SIGINT.
+async fn next(interrupt: &mut Signal, terminate: &mut Signal, hangup: &mut Option<Signal>) -> bool {
     let hung_up = async {
         match hangup {
             Some(signal) => signal.recv().await,
@@ -34,9 +45,9 @@ async fn next(interrupt: &mut Signal, terminate: &mut Signal, hangup: &mut Optio
         }
     };
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hung_up => {}
+        _ = interrupt.recv() => true,
+        _ = terminate.recv() => false,
+        _ = hung_up => false,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use highwater_agent::config::Interval;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::data_dir::DataDir;
@@ -35,7 +36,9 @@ const CONNECTIONS: u32 = 12;
 const WRITERS: usize = 2;
 /// Between two certificates of the collector.
 const RENEWED: Duration = Duration::from_secs(30 * 86_400);
-/// How long the parts may take to stop, so that all of it takes less than 10 s.
+/// How long all of it may take to stop, so that `up` ends within 10 s; PostgreSQL gets what the parts before it leave.
+const STOPS: Duration = Duration::from_secs(9);
+/// How long those parts may take: together 5 s.
 const AGENT_STOPS: Duration = Duration::from_millis(2500);
 const COLLECTOR_STOPS: Duration = Duration::from_millis(2000);
 const DRAIN_MS: u64 = 1500;
@@ -108,7 +111,21 @@ impl Stack {
     /// Starts everything. If a part fails, or `stopping` is cancelled, what was started is stopped again.
     pub async fn start(settings: Settings, stopping: &CancellationToken) -> anyhow::Result<Self> {
         let data = DataDir::open(&settings.data_dir)?;
-        let mut stack = Self {
+        let mut stack = Self::empty(data);
+        match stack.build(settings, stopping).await {
+            Ok(()) => Ok(stack),
+            Err(e) => {
+                if let Err(also) = stack.stop().await {
+                    tracing::warn!(error = %also, "stopping what was started");
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Nothing runs yet.
+    fn empty(data: DataDir) -> Self {
+        Self {
             ready: Ready { data_dir: data.path().to_owned(), ..Ready::default() },
             data,
             postgres: None,
@@ -119,15 +136,6 @@ impl Stack {
             renewing: None,
             this_host: None,
             ready_file: None,
-        };
-        match stack.build(settings, stopping).await {
-            Ok(()) => Ok(stack),
-            Err(e) => {
-                if let Err(also) = stack.stop().await {
-                    tracing::warn!(error = %also, "stopping what was started");
-                }
-                Err(e)
-            }
         }
     }
 
@@ -279,7 +287,10 @@ impl Stack {
         };
         tokio::select! {
             () = stopping.cancelled() => Ok(()),
-            error = agent_ended => Err(error),
+            error = agent_ended => {
+                self.this_host = None;
+                Err(error)
+            }
             ended = api_ended => {
                 self.api = None;
                 ended.context("the API")?;
@@ -290,6 +301,7 @@ impl Stack {
 
     /// Stops everything: the agent first (its last words are still stored), the collector, the API, PostgreSQL.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + STOPS;
         if let Some(file) = self.ready_file.take() {
             file.remove();
         }
@@ -318,7 +330,7 @@ impl Stack {
             within(POOL_CLOSES, "the database connections", db.close()).await;
         }
         match self.postgres.take() {
-            Some(postgres) => Ok(postgres.stop().await?),
+            Some(postgres) => Ok(postgres.stop_by(deadline).await?),
             None => Ok(()),
         }
     }
@@ -369,4 +381,20 @@ async fn answers(http: SocketAddr) -> anyhow::Result<()> {
 /// A line about a step that takes long, or a choice that was made.
 fn say(line: &str) {
     eprintln!("highwater: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_api_that_ends_by_itself_ends_up_with_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&dir.path().join("data")).unwrap();
+        let mut stack = Stack::empty(data);
+        stack.api = Some(tokio::spawn(async {}));
+        let error = stack.run(&CancellationToken::new()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the API ended by itself");
+        stack.stop().await.unwrap();
+    }
 }
