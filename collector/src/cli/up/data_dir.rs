@@ -35,6 +35,15 @@ pub enum DataDirError {
         /// ` (pid N)`, if it said so.
         by: String,
     },
+    /// Other things are in it.
+    #[error(
+        "{} holds other things, and the data directory is for Highwater alone: name an empty or a new one with \
+         --data-dir, e.g. {}/highwater", path.display(), path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// It is somebody else's, or others can write it.
     #[error("the data directory {} {why}: choose another --data-dir, or a new one", path.display())]
     NotPrivate {
@@ -49,7 +58,7 @@ const LOCK_FILE: &str = "up.lock";
 
 impl DataDir {
     /// Makes the directory if it is missing (0700; as root 0711, for PostgreSQL's user has to pass through), checks that
-    /// nobody else can write it, and locks it.
+    /// nobody else can write it and that nothing else is in it, and locks it.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let failed = |doing| move |source| DataDirError::Io { doing, path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed("making"))?;
@@ -63,12 +72,13 @@ impl DataDir {
         if found.mode() & 0o022 != 0 {
             return refused(format!("has mode {:04o}, others can write it", found.mode() & 0o7777));
         }
-        // A directory that holds other things keeps its mode: it is not ours alone.
-        let entries = fs::read_dir(path).map_err(failed("reading"))?.take(1).count();
-        if entries == 0 || path.join(LOCK_FILE).exists() {
-            let mode = if own == 0 { 0o711 } else { 0o700 };
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed("closing"))?;
+        // Closing a directory that others use would shut them out; every run leaves its lock file in one that is ours.
+        let is_empty = fs::read_dir(path).map_err(failed("reading"))?.next().is_none();
+        if !is_empty && !path.join(LOCK_FILE).exists() {
+            return Err(DataDirError::InUse { path: path.to_owned() });
         }
+        let mode = if own == 0 { 0o711 } else { 0o700 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed("closing"))?;
         Ok(Self { path: path.to_owned(), _lock: lock(path)? })
     }
 
@@ -127,17 +137,26 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_can_write_is_refused_and_one_with_other_things_keeps_its_mode() {
+    fn a_directory_that_others_can_write_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let open = dir.path().join("open");
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
         assert!(matches!(DataDir::open(&open), Err(DataDirError::NotPrivate { .. })));
+    }
+
+    /// The second run took the first one's lock file for a sign that the directory was its own, and closed it to others.
+    #[test]
+    fn a_directory_with_other_things_is_refused_each_time_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
         let used = dir.path().join("used");
         fs::create_dir(&used).unwrap();
         fs::write(used.join("thing"), "").unwrap();
         fs::set_permissions(&used, fs::Permissions::from_mode(0o755)).unwrap();
-        DataDir::open(&used).unwrap();
-        assert_eq!(mode(&used), 0o755);
+        for _ in 0..2 {
+            let error = DataDir::open(&used).unwrap_err().to_string();
+            assert!(error.contains("--data-dir"), "{error}");
+            assert_eq!((mode(&used), fs::read_dir(&used).unwrap().count()), (0o755, 1));
+        }
     }
 }
