@@ -4,13 +4,16 @@
 //! (0600) that `up` leaves in its data directory. A token never comes from the arguments, and the client file's token is
 //! never sent to an address that the file does not name.
 
+use std::ffi::OsString;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::Agent;
+use ureq::http::Uri;
 
 use super::data_dir::{CLIENT_FILE, default_data_dir};
 use crate::secret_file::{self, SecretFileError};
@@ -23,6 +26,9 @@ const MAX_FILE: usize = 4096;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for a whole answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// An environment variable's value.
+type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The API at one address, as one operator.
 pub struct Client {
@@ -68,6 +74,15 @@ pub enum ClientError {
         /// The address.
         url: String,
     },
+    /// The token would cross a network in the clear.
+    #[error(
+        "HIGHWATER_URL {url} is refused: without TLS the token would cross the network in the clear; forward the API to \
+         this machine (ssh -L 8080:127.0.0.1:8080 COLLECTOR) and set HIGHWATER_URL=http://127.0.0.1:8080"
+    )]
+    InTheClear {
+        /// The address.
+        url: String,
+    },
     /// Nobody answers there.
     #[error("cannot reach {url}: {why}; is `highwater up` running?")]
     Unreachable {
@@ -97,24 +112,28 @@ pub enum ClientError {
 impl Client {
     /// The collector that environment and client file name.
     pub fn from_environment() -> Result<Self, ClientError> {
-        let client_path = default_data_dir().map(|dir| dir.join(CLIENT_FILE));
-        let file = match &client_path {
-            Some(path) => read_client_file(path)?,
-            None => None,
+        Self::named(&|name| std::env::var_os(name), default_data_dir().map(|dir| dir.join(CLIENT_FILE)))
+    }
+
+    fn named(variable: Variable<'_>, client_path: Option<PathBuf>) -> Result<Self, ClientError> {
+        let url = text_of(variable, "HIGHWATER_URL");
+        let token = text_of(variable, "HIGHWATER_TOKEN");
+        let token_file = variable("HIGHWATER_TOKEN_FILE").filter(|path| !path.is_empty());
+        let file = match client_path.as_deref().map(read_client_file).transpose() {
+            // Whoever names address and token needs no client file.
+            Err(_) if url.is_some() && (token.is_some() || token_file.is_some()) => None,
+            read => read?.flatten(),
         };
         let looked_for = client_path.unwrap_or_else(|| PathBuf::from(CLIENT_FILE));
-        let url = text_variable("HIGHWATER_URL");
         let base = match (&url, &file) {
             (Some(url), _) => url.clone(),
             (None, Some(file)) => file.http.clone(),
             (None, None) => return Err(ClientError::NoAddress { looked_for }),
         };
         let base = base.trim_end_matches('/').to_owned();
-        if !base.starts_with("http://") {
-            return Err(ClientError::Address { url: base });
-        }
+        check_address(&base)?;
         let own_file = file.filter(|f| f.http.trim_end_matches('/') == base);
-        let token = match (text_variable("HIGHWATER_TOKEN"), std::env::var_os("HIGHWATER_TOKEN_FILE"), &own_file) {
+        let token = match (token, token_file, &own_file) {
             (Some(token), ..) => token,
             (None, Some(path), _) => {
                 String::from_utf8_lossy(&secret_file::read(&PathBuf::from(path), MAX_FILE)?).trim().to_owned()
@@ -231,8 +250,19 @@ fn read_client_file(path: &Path) -> Result<Option<ClientFile>, ClientError> {
     serde_json::from_slice(&bytes).map(Some).map_err(wrong)
 }
 
-fn text_variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
+fn text_of(variable: Variable<'_>, name: &str) -> Option<String> {
+    variable(name)?.into_string().ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
+}
+
+/// Only `http://`, and that only on this machine: a bearer token is as good as its owner.
+fn check_address(url: &str) -> Result<(), ClientError> {
+    let parsed = url.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"));
+    let host = parsed.as_ref().and_then(Uri::host).ok_or_else(|| ClientError::Address { url: url.to_owned() })?;
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    if host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback()) {
+        return Ok(());
+    }
+    Err(ClientError::InTheClear { url: url.to_owned() })
 }
 
 fn query(parameters: &[(&str, String)]) -> String {
@@ -282,6 +312,37 @@ mod tests {
             "?at=2026-11-24T03%3A12%3A00%2B01%3A00&x=1"
         );
         assert_eq!(query(&[]), "");
+    }
+
+    fn named(variables: &[(&str, &str)], client_path: Option<PathBuf>) -> Result<Client, ClientError> {
+        let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
+        Client::named(&find, client_path)
+    }
+
+    #[test]
+    fn a_token_is_not_sent_in_the_clear_to_another_machine() {
+        let to = |url: &str| named(&[("HIGHWATER_URL", url), ("HIGHWATER_TOKEN", "t")], None);
+        for here in ["http://127.0.0.1:8080/", "http://127.1.2.3", "http://[::1]:1", "http://LOCALHOST:8080"] {
+            assert!(to(here).is_ok(), "{here}");
+        }
+        for elsewhere in ["http://10.0.0.1:8080", "http://db", "http://127.0.0.1@db:80", "http://localhost.example.org"]
+        {
+            assert!(matches!(to(elsewhere), Err(ClientError::InTheClear { .. })), "{elsewhere}");
+        }
+        for other in ["https://127.0.0.1", "127.0.0.1:8080", "http://", "ftp://localhost"] {
+            assert!(matches!(to(other), Err(ClientError::Address { .. })), "{other}");
+        }
+    }
+
+    /// A damaged client file failed every command, although nothing was wanted from it.
+    #[test]
+    fn a_client_file_that_cannot_be_used_matters_only_to_those_who_need_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(CLIENT_FILE);
+        secret_file::create(&path, b"{").unwrap();
+        let url = ("HIGHWATER_URL", "http://127.0.0.1:1");
+        assert!(named(&[url, ("HIGHWATER_TOKEN", "t")], Some(path.clone())).is_ok());
+        assert!(matches!(named(&[url], Some(path)), Err(ClientError::ClientFile { .. })));
     }
 
     #[test]

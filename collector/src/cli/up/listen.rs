@@ -47,7 +47,7 @@ pub enum ListenError {
     /// HTTP without TLS off loopback.
     #[error(
         "--http {0} is refused: the API has no TLS here, so tokens and answers would cross the network in the clear; \
-         listen on loopback and forward it (ssh -L), or put a TLS proxy before it"
+         listen on loopback and forward it (ssh -L)"
     )]
     NotLoopback(SocketAddr),
 }
