@@ -92,6 +92,20 @@ fn a_signal_while_the_cluster_is_made_leaves_no_process_no_memory_and_no_half_of
     assert_eq!(left, ["postgres.log", "up.lock"]);
 }
 
+/// A closing terminal sends SIGHUP twice, a wrapper SIGINT and then SIGTERM: the second one ended `up` at once, and its
+/// server ran on.
+#[test]
+fn signals_that_follow_the_first_one_do_not_cut_the_stop_short() {
+    let namespace = IpcNamespace::new();
+    let mut up = Up::start(&alone(&namespace));
+    let more = ["HUP", "TERM", "HUP", "HUP"];
+    let pid = up.pid();
+    signal(pid, "INT");
+    more.iter().for_each(|name| signal(pid, name));
+    assert!(up.stop().success(), "{}", up.output());
+    assert_eq!(processes_naming(&up.data()), Vec::<String>::new());
+}
+
 #[test]
 fn a_killed_up_is_picked_up_by_the_next_one_its_running_server_included() {
     let namespace = IpcNamespace::new();
@@ -211,10 +225,15 @@ fn tokens_are_made_listed_and_revoked_and_their_file_is_new_and_closed() {
     let path = file.to_str().expect("UTF-8");
     let made = cli.json(&["token", "create", "--ttl", "30m", "--out", path]);
     assert_eq!(fs::metadata(&file).expect("the token's file").mode() & 0o7777, 0o600);
-    assert_eq!(fs::read_to_string(&file).expect("a token").trim(), made["token"].as_str().expect("`token`"));
+    let secret = fs::read_to_string(&file).expect("the token's file").trim().to_owned();
+    assert!(secret.starts_with("hw1."), "{secret}");
+    assert_eq!(made["file"], path);
+    assert!(made.get("token").is_none(), "what is in the file is not printed as well");
     assert!(made["expires_at"].as_str().expect("`expires_at`").ends_with('Z'));
     let again = cli.run(&["token", "create", "--out", path]).must_exit(1);
     assert!(again.err.contains("is there already"), "{}", again.err);
+    let shown = cli.json(&["token", "create"]);
+    assert!(shown["token"].as_str().expect("`token`").starts_with("hw1."), "without --out it is shown this once");
     let plain = cli.run(&["token", "create"]).must_succeed();
     assert!(plain.text().starts_with("hw1.") && plain.text().lines().count() == 1);
     let id = made["id"].as_str().expect("`id`");
@@ -225,7 +244,7 @@ fn tokens_are_made_listed_and_revoked_and_their_file_is_new_and_closed() {
         tokens.iter().find(|t| t["id"] == id).expect("the token")["state"].clone()
     };
     assert_eq!(state(id), "revoked");
-    assert!(!listed.to_string().contains(made["token"].as_str().expect("`token`")));
+    assert!(!listed.to_string().contains(&secret));
     cli.run(&["token", "revoke", "nobody"]).must_exit(1);
     cli.run(&["token", "create", "--ttl", "1 hour"]).must_exit(2);
     let nobody = cli.run(&["token", "create", "--host", "nobody"]).must_exit(1);
@@ -243,4 +262,27 @@ fn the_harness_leaves_no_server_behind() {
     assert_eq!(segments(), "2", "the killed one's server runs on");
     drop(killed);
     assert_eq!(segments(), "1");
+}
+
+/// clap quoted it in its error, whichever way it was given.
+#[test]
+fn a_database_password_is_never_printed_nor_taken_from_the_arguments() {
+    let (_directory, data) = directory();
+    let run = |arguments: &[&str], variable: &str| {
+        let mut command = Command::new(binaries::highwater());
+        command.args(arguments).env("HIGHWATER_DATABASE_URL", variable);
+        let refused = answer(command).must_exit(1);
+        assert!(!refused.err.contains("topsecret") && refused.out.is_empty(), "{refused:?}");
+        refused.err
+    };
+    let data = data.to_str().expect("UTF-8");
+    for command in [["migrate"].as_slice(), &["up", "--data-dir", data]] {
+        let with_flag = |url| [command, &["--database-url", url]].concat();
+        let wrong = "postgres:/u:topsecret@h/d";
+        assert!(run(command, wrong).contains("HIGHWATER_DATABASE_URL is no database URL"));
+        assert!(run(&with_flag(wrong), "").contains("--database-url has a password"));
+        let said = run(&with_flag("postgres://u:topsecret@h/d"), "");
+        assert!(said.contains("HIGHWATER_DATABASE_URL") && said.contains(".pgpass"), "{said}");
+    }
+    assert!(run(&["migrate"], "").contains("no database is named"));
 }

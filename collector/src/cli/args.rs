@@ -8,7 +8,7 @@ use super::{diff, hosts, ipcs, lsipc, migrate, timeline, token, up, version};
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
 #[derive(Debug, Parser)]
-#[command(name = "highwater", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "highwater", version, about, max_term_width = 100, after_help = AFTER)]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -18,7 +18,9 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 the answer was printed, 1 an error, 2 usage, 3 yes, trouble (--exit-code), \
+const AFTER: &str = "Examples:\n  highwater up\n  highwater hosts --lacks-sysvipc\n  highwater ipcs web-17 --at -2h\n  \
+    highwater timeline web-17 --since yesterday\n\n\
+    Exit codes: 0 the answer was printed, 1 an error, 2 usage, 3 yes, trouble (--exit-code), \
     4 no data for that instant.";
 
 /// The commands.
@@ -99,6 +101,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "{help}");
+            command.get_subcommands_mut().filter(|c| c.get_name() != "help").for_each(check);
+        }
+        check(&mut Cli::command());
     }
 
     #[test]

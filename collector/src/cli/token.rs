@@ -27,10 +27,14 @@ pub struct TokenArgs {
 }
 
 const EXAMPLES: &str = "Examples:
+  highwater token create --out web-17.token
+  highwater token list
+Then, on the host: highwater-agent enrol --collector https://COLLECTOR:8443 --token-file web-17.token";
+
+const CREATE_EXAMPLES: &str = "Examples:
   highwater token create --out web-17.token        one host, within the hour; the file is 0600
   highwater token create --ttl 1d --uses 50 --label role=web --out web.token
   highwater token create --host web-17 --out web-17.token    the same host again, after its state was lost
-  highwater token list
 Then, on the host: highwater-agent enrol --collector https://COLLECTOR:8443 --token-file web-17.token";
 
 /// What to do with tokens.
@@ -39,8 +43,10 @@ enum TokenCommand {
     /// Make a token; its secret is shown this once
     Create(CreateArgs),
     /// The newest tokens and what can still be done with them
+    #[command(after_help = "Example:\n  highwater token list")]
     List,
     /// End a token; hosts that it enrolled stay
+    #[command(after_help = "Example:\n  highwater token revoke 3f9a61c2d4e58b07")]
     Revoke {
         /// The token's id, as `list` shows it
         id: String,
@@ -49,6 +55,7 @@ enum TokenCommand {
 
 /// Arguments of `token create`.
 #[derive(Debug, Args)]
+#[command(after_help = CREATE_EXAMPLES)]
 struct CreateArgs {
     /// How long it can be used: a number with s, m, h or d
     #[arg(long, value_name = "TIME", default_value = "1h")]
@@ -66,6 +73,9 @@ struct CreateArgs {
     #[arg(long, value_name = "F")]
     out: Option<PathBuf>,
 }
+
+/// The most tokens that the API lists.
+const LISTED: usize = 1000;
 
 /// A token's life, milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +112,15 @@ fn create(client: &Client, args: &CreateArgs, global: &Global) -> anyhow::Result
         hand_over(client, &created, out)?;
     }
     if global.wants_json() {
-        return print::answer(format!("{answer}\n").as_bytes()).context("writing the answer");
+        // What is in a file is not shown as well.
+        let shown = match &args.out {
+            Some(out) => {
+                let file = out.to_string_lossy();
+                serde_json::json!({ "id": created.id, "expires_at": created.expires_at, "file": file }).to_string()
+            }
+            None => answer,
+        };
+        return print::answer(format!("{shown}\n").as_bytes()).context("writing the answer");
     }
     let until = shown(&created.expires_at, &own_zone());
     match &args.out {
@@ -129,10 +147,13 @@ fn hand_over(client: &Client, created: &TokenCreatedJson, out: &Path) -> anyhow:
 
 fn list(client: &Client, global: &Global) -> anyhow::Result<()> {
     let answer = client.get("/tokens", &[])?;
+    let json: TokensJson = client.read(&answer)?;
+    if json.tokens.len() >= LISTED {
+        eprintln!("highwater: only the newest {LISTED} tokens are listed");
+    }
     if global.wants_json() {
         return print::answer(format!("{answer}\n").as_bytes()).context("writing the answer");
     }
-    let json: TokensJson = client.read(&answer)?;
     let text = listed(&json.tokens, &own_zone(), global.wants_color());
     print::answer(text.as_bytes()).context("writing the answer")
 }

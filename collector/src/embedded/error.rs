@@ -10,8 +10,9 @@ use crate::secret_file::SecretFileError;
 pub enum EmbeddedError {
     /// No server binaries.
     #[error(
-        "no PostgreSQL server from version 13 on was found in PATH or /usr/lib/postgresql/*/bin{found}: install one \
-         (Debian: apt install postgresql), or name an existing server with --database-url"
+        "no PostgreSQL server from version 13 on was found in PATH or /usr/lib/postgresql/*/bin{found}: install one, or \
+         name an existing server with --database-url. On Debian and Ubuntu `make up` in Highwater's source installs one, \
+         without the system-wide cluster that `apt install postgresql` starts"
     )]
     NoBinaries {
         /// What was found but does not do, e.g. `; /usr/bin/postgres is version 12`.
