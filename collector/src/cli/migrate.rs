@@ -52,6 +52,23 @@ pub type Options = PgConnectOptions;
 #[derive(Clone)]
 pub struct DatabaseUrl(Options);
 
+/// Parameters that a database URL may have.
+const PARAMETERS: &[&str] = &[
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
 /// Where a URL with a password may stand.
 const VARIABLE: &str = "HIGHWATER_DATABASE_URL";
 
@@ -73,7 +90,8 @@ impl DatabaseUrl {
 
     fn parse(text: &OsStr, given_by: &'static str) -> Result<Self, DatabaseUrlError> {
         let known = |url: &&str| url.starts_with("postgres://") || url.starts_with("postgresql://");
-        let options = text.to_str().filter(known).and_then(|url| PgConnectOptions::from_str(url).ok());
+        let url = text.to_str().filter(known).and_then(with_known_parameters);
+        let options = url.and_then(|url| PgConnectOptions::from_str(&url).ok());
         let options = options.ok_or(DatabaseUrlError::Form { given_by })?;
         Ok(Self(options.application_name("highwater")))
     }
@@ -88,6 +106,24 @@ impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
+}
+
+/// The URL without the parameters that the database client does not know: it would log their values, such as
+/// `sslpassword`. `None` if one is not even a name, as when a password has an unescaped question mark.
+fn with_known_parameters(url: &str) -> Option<String> {
+    let Some((url, query)) = url.split_once('?') else { return Some(url.to_owned()) };
+    let mut known = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        if PARAMETERS.contains(&name) {
+            known.push(pair);
+        } else if name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+            tracing::warn!(parameter = name, "unknown in a database URL: ignored");
+        } else {
+            return None;
+        }
+    }
+    Some(format!("{url}?{}", known.join("&")))
 }
 
 /// `USER:PASSWORD@` or `?password=`.
@@ -130,6 +166,17 @@ mod tests {
     fn says_what_it_did() {
         assert_eq!(said(&[]), "the schema is up to date: nothing to do\n");
         assert_eq!(said(&["0001 baseline".into()]), "applied 0001 baseline\n");
+    }
+
+    /// The database client logs the values of parameters that it does not know.
+    #[test]
+    fn unknown_parameters_go_no_further() {
+        let with = |query: &str| with_known_parameters(&format!("postgres://u@h/d{query}"));
+        assert_eq!(with("").unwrap(), "postgres://u@h/d");
+        let mixed = with("?sslmode=require&sslpassword=secret&connect_timeout=10&host=/run");
+        assert_eq!(mixed.unwrap(), "postgres://u@h/d?sslmode=require&host=/run");
+        assert_eq!(with_known_parameters("postgres://u:12?secret@h/d"), None);
+        assert_eq!(with("?p%61ssword=secret"), None);
     }
 
     fn choose(flag: Option<&str>, variable: Option<&str>) -> Result<Option<DatabaseUrl>, DatabaseUrlError> {
