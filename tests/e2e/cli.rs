@@ -53,8 +53,21 @@ fn usage_errors_end_with_two_and_every_command_has_examples() {
         let help = cli.run(&[command, "--help"]).must_succeed();
         assert!(help.text().contains("Examples:"), "{help:?}");
     }
-    let when = cli.run(&["ipcs", "--at", "teatime"]).must_exit(1);
-    assert!(when.err.contains("\"teatime\" is no time"), "{when:?}");
+    let table: [(&[&str], &str); 9] = [
+        (&["ipcs", "--at", "teatime"], "\"teatime\" is no time: use RFC 3339"),
+        (&["lsipc", "--at", "teatime"], "\"teatime\" is no time"),
+        (&["hosts", "--at", "teatime"], "\"teatime\" is no time"),
+        (&["diff", "--from", "teatime"], "\"teatime\" is no time"),
+        (&["timeline", "--since", "teatime"], "\"teatime\" is no time"),
+        (&["timeline", "--kind", "created,made"], "possible values: created, removed, changed"),
+        (&["hosts", "--state", "gone"], "possible values: available, absent"),
+        (&["hosts", "--label", "role"], "KEY=VALUE"),
+        (&["timeline", "--limit", "0"], "1..=10000"),
+    ];
+    for (args, remedy) in table {
+        let refused = cli.run(args).must_exit(2);
+        assert!(refused.err.contains(remedy), "{refused:?}");
+    }
     let mut twice = cli.command(&["ipcs", "--at", "2026-10-25 02:30"]);
     twice.env("TZ", "Europe/Berlin");
     let twice = answer(twice);
@@ -106,6 +119,39 @@ fn a_host_without_system_v_ipc_is_listed_with_evidence_and_remedy() {
     assert!(table.text().contains("kernel not configured for semaphores"), "{table:?}");
     assert!(table.err.contains(&format!("System V IPC is {state}")), "{table:?}");
     assert_eq!(cli.json(&["hosts", "--lacks-sysvipc", "--at", "2020-01-01"])["hosts"], serde_json::json!([]));
+    // The exit code is about every page, though one is printed.
+    let first = IpcNamespace::named("above");
+    let _agent = Agent::running(&up, &first);
+    let page = cli.run(&["hosts", "--json", "--limit", "1", "--exit-code"]).must_exit(3).json();
+    assert_eq!(page["hosts"].as_array().expect("a page").len(), 1);
+    assert_eq!(page["hosts"][0]["name"], "above");
+}
+
+#[test]
+fn of_two_agents_with_one_host_name_every_answer_is_about_the_newer_and_says_so() {
+    let database = Postgres::shared().database();
+    let up = Up::collector(&database);
+    let namespaces = [IpcNamespace::named("twin"), IpcNamespace::named("twin")];
+    let _older = Agent::running(&up, &namespaces[0]);
+    let older = up.cli().json(&["hosts"])["hosts"][0]["id"].as_str().expect("an id").to_owned();
+    let _newer = Agent::running(&up, &namespaces[1]);
+    let cli = up.cli();
+    until("the newer one answers", PATIENCE, || {
+        let answer = cli.run(&["ipcs", "twin", "--json"]);
+        answer.code == 0 && answer.json()["host_id"] != older.as_str()
+    });
+    for args in [
+        &["ipcs", "twin", "--json"][..],
+        &["ipcs", "twin", "--json", "--namespace", "all"],
+        &["lsipc", "twin", "--json"],
+        &["timeline", "twin", "--json"],
+        &["diff", "twin", "--from", "now", "--json"],
+    ] {
+        let answer = cli.run(args).must_succeed();
+        assert_ne!(answer.json()["host_id"], older.as_str(), "{args:?}");
+        assert!(answer.err.contains(&older), "{args:?}: {answer:?}");
+        assert!(answer.json()["notes"][0].as_str().expect("a note").contains(&older), "{args:?}");
+    }
 }
 
 #[test]

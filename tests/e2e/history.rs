@@ -74,6 +74,12 @@ fn an_array_is_seen_while_it_is_there_and_in_the_past_when_it_is_gone() {
     let life = at(text(&during, "at"), &["-s", "-i", &semid.to_string()]);
     assert!(life.text().contains("created=between "), "{life:?}");
     assert!(life.text().contains("removed=between "), "{life:?}");
+    let life = at(text(&during, "at"), &["-s", "-i", &semid.to_string(), "--json"]).json();
+    assert_eq!((&life["object"], &life["kind"]), (&during["namespaces"][0]["sem"][0], &"sem".into()));
+    assert!(text(&life["created"], "at") <= text(&during, "at"), "{life}");
+    assert!(text(&life["removed"], "at") > text(&during, "at"), "{life}");
+    let gone = world.cli.run(&["ipcs", "seen", "-s", "-i", &semid.to_string(), "--json"]).must_exit(1);
+    assert!(gone.out.is_empty() && gone.err.contains("highwater timeline"), "{gone:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the parameters of a request mean: host, instants, lists, cursors.
 
+use highwater_ipc::availability::SysvipcState;
 use highwater_ipc::object::Kind;
 use highwater_ipc::record::{EpochNo, Seq};
 use highwater_ipc::time::{format_rfc3339_ms, parse_rfc3339_ms};
@@ -11,7 +12,7 @@ use crate::query::HostName;
 use crate::query::Reading;
 use crate::query::as_of::Instant;
 use crate::query::host::{Meaning, Resolved, resolve};
-use crate::query::timeline::Bookmark;
+use crate::query::timeline::{Bookmark, EventKind};
 use crate::query::walk::Position;
 
 /// Answers a page holds, unless told otherwise, and at most.
@@ -72,12 +73,26 @@ pub(super) fn limit(text: Option<&str>) -> Result<usize, Problem> {
     }
 }
 
-/// A comma-separated list of words, each of which must mean something.
-pub(super) fn list<T>(name: &str, text: Option<&str>, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Problem> {
+/// A comma-separated list of words, each of which must mean something; `values` says what.
+pub(super) fn list<T>(
+    name: &str,
+    text: Option<&str>,
+    values: &str,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, Problem> {
     let words = text.unwrap_or_default().split(',').filter(|w| !w.is_empty());
-    let meaning =
-        |word: &str| read(word).ok_or_else(|| Problem::bad_request(&format!("{name}: {word:?} is none of its values")));
-    words.map(meaning).collect()
+    let refused = |word| Problem::bad_request(&format!("{name}: {word:?} is none of its values: {values}"));
+    words.map(|word| read(word).ok_or_else(|| refused(word))).collect()
+}
+
+/// Availability states.
+pub(super) fn states(text: Option<&str>) -> Result<Vec<SysvipcState>, Problem> {
+    list("state", text, &SysvipcState::ALL.map(SysvipcState::name).join(", "), SysvipcState::from_name)
+}
+
+/// Kinds of events.
+pub(super) fn event_kinds(text: Option<&str>) -> Result<Vec<EventKind>, Problem> {
+    list("kind", text, &EventKind::ALL.map(|(_, name)| name).join(", "), EventKind::from_name)
 }
 
 /// `KEY=VALUE`.
@@ -194,6 +209,17 @@ mod tests {
         assert_eq!(instant("at", None).unwrap(), Instant::Now);
         assert_eq!(instant("at", Some("1970-01-01T01:00:00+01:00")).unwrap(), Instant::At(0));
         assert!(instant("at", Some("yesterday")).is_err());
+    }
+
+    #[test]
+    fn a_word_that_means_nothing_is_refused_with_the_words_that_do() {
+        let detail = |problem| serde_json::to_value::<Problem>(problem).unwrap()["detail"].as_str().unwrap().to_owned();
+        assert_eq!(
+            detail(states(Some("available,gone")).unwrap_err()),
+            "state: \"gone\" is none of its values: available, absent, proc_hidden, blocked, unknown"
+        );
+        assert!(detail(event_kinds(Some("made")).unwrap_err()).contains("created, removed, changed"));
+        assert_eq!(states(Some("absent")).unwrap(), [SysvipcState::Absent]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::query::Reading;
 use crate::query::as_of::{Answer, AsOf, Held, Instant, as_of};
 use crate::query::diff::{DiffAnswer, MOST_RECORDS, diff as compare};
 use crate::query::host::Resolved;
-use crate::query::timeline::{EventKind, Question, timeline as tell};
+use crate::query::timeline::{Question, timeline as tell};
 
 /// What `since` means if it is not given: a day before `until`.
 const DAY_MS: i64 = 86_400_000;
@@ -124,8 +124,8 @@ pub(super) async fn timeline(
     let Query(params) = params?;
     let since = params.since.as_deref().map(|t| ask::instant("since", Some(t))).transpose()?;
     let until = ask::instant("until", params.until.as_deref())?;
-    let kinds = ask::list("kind", params.kind.as_deref(), EventKind::from_name)?;
-    let subject = ask::list("subject", params.subject.as_deref(), ask::subject)?.pop();
+    let kinds = ask::event_kinds(params.kind.as_deref())?;
+    let subject = ask::list("subject", params.subject.as_deref(), "KIND:ID with sem, shm or msg", ask::subject)?.pop();
     let (most, after) = (ask::limit(params.limit.as_deref())?, ask::read_event_cursor(params.cursor.as_deref())?);
     let now_ms = shared.clock.now_ms();
     let mut reading = Reading::begin(&shared.db).await?;

@@ -63,7 +63,7 @@ pub(super) async fn one_host(
 }
 
 fn question(params: &HostsParams) -> Result<Question, Problem> {
-    let mut states = ask::list("state", params.state.as_deref(), SysvipcState::from_name)?;
+    let mut states = ask::states(params.state.as_deref())?;
     if ask::flag("lacks_sysvipc", params.lacks_sysvipc.as_deref())? {
         let lacking = SysvipcState::ALL.into_iter().filter(|s| s.lacks_sysvipc());
         let named = |s: &SysvipcState| states.is_empty() || states.contains(s);
@@ -79,7 +79,7 @@ fn question(params: &HostsParams) -> Result<Question, Problem> {
     };
     Ok(Question {
         states,
-        labels: ask::list("label", params.label.as_deref(), ask::label)?,
+        labels: ask::list("label", params.label.as_deref(), "KEY=VALUE", ask::label)?,
         stale: ask::flag("stale", params.stale.as_deref())?,
         all: ask::flag("all", params.all.as_deref())?,
         at_ms,

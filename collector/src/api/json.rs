@@ -4,8 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use highwater_proto::json::{MsgJson, SemJson, ShmJson, SnapshotJson};
+use highwater_proto::json::{MsgJson, SemJson, ShmJson};
 use serde::{Deserialize, Serialize};
+
+/// The kinds of events: what `kind` of an event can say.
+pub use crate::query::timeline::EventKind;
 
 /// A page of hosts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,17 +98,6 @@ pub struct WorstJson {
     pub limit_u64: String,
     /// Used over limit, 0..1 and above.
     pub ratio: f64,
-}
-
-/// A snapshot as the API answers it.
-#[derive(Debug, Serialize)]
-pub struct SnapshotAnswer {
-    /// The snapshot.
-    #[serde(flatten)]
-    pub snapshot: SnapshotJson,
-    /// What a person should know about the choice of host.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
 }
 
 /// No data for that instant.

@@ -58,7 +58,7 @@ pub(super) fn host(host: &fleet::Host) -> HostJson {
 }
 
 /// What a host held.
-pub(super) fn snapshot(resolved: &Resolved, as_of: &AsOf, held: &Held) -> SnapshotAnswer {
+pub(super) fn snapshot(resolved: &Resolved, as_of: &AsOf, held: &Held) -> SnapshotJson {
     let span = |(from_ms, to_ms): (i64, i64)| Span { from_ms, to_ms };
     let envelope = Envelope {
         host: HostText::from_escaped(&resolved.host.name),
@@ -69,7 +69,7 @@ pub(super) fn snapshot(resolved: &Resolved, as_of: &AsOf, held: &Held) -> Snapsh
         received_at_ms: Some(held.received_ms),
         skew_ms: Some(as_of.skew_ms),
     };
-    SnapshotAnswer { snapshot: SnapshotJson::new(&held.snapshot, &envelope), notes: resolved.notes.clone() }
+    SnapshotJson { notes: resolved.notes.clone(), ..SnapshotJson::new(&held.snapshot, &envelope) }
 }
 
 /// That nobody knows.

@@ -9,8 +9,8 @@ use super::client::Client;
 use super::event_text::{change_words, name_words, object_words};
 use super::exit::Exit;
 use super::host::{Asked, MayBe, gap_words, own_zone, read_may_be, say_notes, show_instant};
-use super::print;
 use super::table::{Tone, paint};
+use super::{print, when};
 use crate::api::json::{DiffJson, ObjectChangeJson, OwnerChangeJson};
 
 /// Arguments of `diff`.
@@ -20,10 +20,10 @@ pub struct DiffArgs {
     /// Exact name, id or unique prefix of a host; omitted = this machine
     pub host: Option<String>,
     /// The first instant, by the host's clock
-    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    #[arg(long, value_name = "T", allow_hyphen_values = true, value_parser = when::typed)]
     pub from: String,
     /// The second one
-    #[arg(long, value_name = "T", allow_hyphen_values = true, default_value = "now")]
+    #[arg(long, value_name = "T", allow_hyphen_values = true, value_parser = when::typed, default_value = "now")]
     pub to: String,
 }
 

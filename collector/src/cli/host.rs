@@ -42,7 +42,8 @@ impl Asked {
         Ok(parameter(when::parse(text, now_ms, zone)?))
     }
 
-    fn host_now_ms(&self, client: &Client) -> anyhow::Result<i64> {
+    /// The host's clock, as far as the collector knows.
+    pub fn host_now_ms(&self, client: &Client) -> anyhow::Result<i64> {
         let answer: OneHostJson = client.read(&client.get(&self.path, &[])?)?;
         parse_rfc3339_ms(&answer.host_now).ok_or_else(|| anyhow!("the collector's host_now is no time"))
     }
@@ -120,12 +121,11 @@ pub enum MayBe<T> {
 
 /// Reads an answer that may be a gap.
 pub fn read_may_be<T: serde::de::DeserializeOwned>(client: &Client, answer: &str) -> anyhow::Result<MayBe<T>> {
-    #[derive(Deserialize)]
-    struct Probe {
-        gap: Option<serde::de::IgnoredAny>,
+    // An answer can be large and is read once: a gap has none of the fields that data must have.
+    match client.read(answer) {
+        Ok(data) => Ok(MayBe::Data(data)),
+        Err(wrong) => client.read(answer).map(|gap| MayBe::Gap(Box::new(gap))).map_err(|_| wrong.into()),
     }
-    let probe: Probe = client.read(answer)?;
-    Ok(if probe.gap.is_some() { MayBe::Gap(Box::new(client.read(answer)?)) } else { MayBe::Data(client.read(answer)?) })
 }
 
 /// A gap in words: bounds, reason, and the command that shows the last sample before it. `command` is the question

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::builder::PossibleValuesParser;
+use clap::{Args, value_parser};
 use highwater_ipc::availability::SysvipcState;
 use highwater_ipc::time::parse_rfc3339_ms;
 use jiff::tz::TimeZone;
@@ -23,11 +24,12 @@ pub struct HostsArgs {
     /// Only hosts on which a program that needs System V IPC is refused, with evidence and remedy
     #[arg(long)]
     pub lacks_sysvipc: bool,
-    /// Only hosts in these states: available, absent, proc_hidden, blocked, unknown
-    #[arg(long, value_name = "S,..", value_delimiter = ',')]
+    /// Only hosts in these states
+    #[arg(long, value_name = "S,..", value_delimiter = ',',
+          value_parser = PossibleValuesParser::new(SysvipcState::ALL.map(SysvipcState::name)))]
     pub state: Vec<String>,
     /// Only hosts with these labels
-    #[arg(long, value_name = "K=V,..", value_delimiter = ',')]
+    #[arg(long, value_name = "K=V,..", value_delimiter = ',', value_parser = label)]
     pub label: Vec<String>,
     /// Only hosts that should report and do not
     #[arg(long)]
@@ -36,13 +38,13 @@ pub struct HostsArgs {
     #[arg(long)]
     pub all: bool,
     /// At this instant of the collector's clock
-    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    #[arg(long, value_name = "T", allow_hyphen_values = true, value_parser = when::typed)]
     pub at: Option<String>,
-    /// Exit with 3 if any host shown lacks System V IPC or is at a limit
+    /// Exit with 3 if any host asked for, on whichever page, lacks System V IPC or is at a limit
     #[arg(long)]
     pub exit_code: bool,
     /// The most hosts of one --json document [default: 1000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=10_000))]
     pub limit: Option<u32>,
     /// Go on where a --json document ended: its next_cursor
     #[arg(long, value_name = "C")]
@@ -55,6 +57,13 @@ const EXAMPLES: &str = "Examples:
   highwater hosts --lacks-sysvipc --at 2026-06-30   the same on an audit date
   highwater hosts --stale                           who should report and does not
   highwater hosts --label role=web --exit-code      for scripts: 3 = somebody lacks it or is at a limit";
+
+fn label(text: &str) -> Result<String, &'static str> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.is_empty() => Ok(text.to_owned()),
+        _ => Err("a label is KEY=VALUE, e.g. role=web"),
+    }
+}
 
 /// Asks page after page and prints.
 pub fn run(args: &HostsArgs, global: &Global) -> anyhow::Result<Exit> {
@@ -72,21 +81,30 @@ pub fn run(args: &HostsArgs, global: &Global) -> anyhow::Result<Exit> {
     if let Some(at) = &args.at {
         parameters.push(("at", fleet_instant(&client, at, &zone)?));
     }
-    parameters.extend(args.limit.map(|limit| ("limit", limit.to_string())));
+    let mut limit = args.limit;
     let mut cursor = args.cursor.clone();
     let mut hosts = Vec::new();
     let mut now = String::new();
+    let mut trouble = false;
     loop {
         let mut page = parameters.clone();
+        page.extend(limit.take().map(|limit| ("limit", limit.to_string())));
         page.extend(cursor.take().map(|cursor| ("cursor", cursor)));
         let answer = client.get("/hosts", &page)?;
         let json: HostsJson = client.read(&answer)?;
-        hosts.extend(json.hosts);
-        now = if now.is_empty() { json.now } else { now };
+        trouble |= args.exit_code && json.hosts.iter().any(is_trouble);
         if global.wants_json() {
-            print::answer(format!("{answer}\n").as_bytes()).context("writing the answer")?;
-            break;
+            // One page is printed; the exit code is about all of them.
+            if now.is_empty() {
+                print::answer(format!("{answer}\n").as_bytes()).context("writing the answer")?;
+            }
+            if trouble || !args.exit_code {
+                break;
+            }
+        } else {
+            hosts.extend(json.hosts);
         }
+        now = if now.is_empty() { json.now } else { now };
         match json.next_cursor {
             Some(next) => cursor = Some(next),
             None => break,
@@ -97,7 +115,6 @@ pub fn run(args: &HostsArgs, global: &Global) -> anyhow::Result<Exit> {
         let text = if args.lacks_sysvipc { lacking(&hosts, &look) } else { fleet(&hosts, &look) };
         print::answer(text.as_bytes()).context("writing the answer")?;
     }
-    let trouble = args.exit_code && hosts.iter().any(is_trouble);
     Ok(if trouble { Exit::Trouble } else { Exit::Answered })
 }
 

@@ -3,20 +3,20 @@
 use anyhow::{Context as _, bail};
 use clap::Args;
 use highwater_ipc::object::Kind;
-use highwater_ipc::render::{Question, View, ipcs as render, ipcs_object};
+use highwater_ipc::render::{Question, View, ipcs as render};
 use highwater_ipc::snapshot::{Namespace, Snapshot};
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::{Zone, parse_rfc3339_ms};
 use highwater_proto::json::SnapshotJson;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Deserialize;
 
 use super::args::Global;
 use super::client::Client;
 use super::exit::Exit;
 use super::host::{Asked, MayBe, gap_words, own_now_ms, own_zone, read_may_be, say_notes};
-use super::{print, timeline, when};
+use super::object::{self, Found};
+use super::{print, when};
 
 /// Arguments of `ipcs`.
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ pub struct IpcsArgs {
     #[arg(short = 'i', long = "id", value_name = "ID", allow_negative_numbers = true)]
     pub id: Option<i32>,
     /// At this instant of the host's clock (2026-11-24T03:12:00Z, 03:12, -2h, yesterday, @unix, ...)
-    #[arg(long, value_name = "T", allow_hyphen_values = true, conflicts_with = "last")]
+    #[arg(long, value_name = "T", allow_hyphen_values = true, value_parser = when::typed, conflicts_with = "last")]
     pub at: Option<String>,
     /// The newest sample, however old; its age goes to stderr
     #[arg(long)]
@@ -101,16 +101,20 @@ pub fn run(args: &IpcsArgs, global: &Global) -> anyhow::Result<Exit> {
             return Ok(Exit::NoData);
         }
     };
-    let notes: NotesJson = client.read(&answer)?;
     let (snapshot, _) = json.to_snapshot().context("the collector's answer")?;
     let host = json.host.clone().unwrap_or_default();
-    say_notes(&host, &notes.notes, json.skew_ms.unwrap_or(0));
+    say_notes(&host, &json.notes, json.skew_ms.unwrap_or(0));
     if args.last {
         eprintln!("highwater: {}", age_words(&json, &zone, own_now_ms()));
     }
     let chosen = choose(&snapshot, args.namespace.as_deref())?;
+    if let (Some(id), [kind]) = (args.id, kinds.as_slice()) {
+        let is_now = args.at.is_none() && !args.last;
+        let found = Found { client: &client, json: &json, snapshot: &snapshot, chosen: &chosen, is_now };
+        return object::run(&found, (*kind, id), global);
+    }
     if global.wants_json() {
-        let text = if args.namespace.is_some() { only(&json, &chosen)? } else { answer };
+        let text = if args.namespace.is_some() { only(json, &chosen)? } else { answer };
         print::answer(format!("{text}\n").as_bytes()).context("writing the answer")?;
         return Ok(Exit::Answered);
     }
@@ -118,14 +122,6 @@ pub fn run(args: &IpcsArgs, global: &Global) -> anyhow::Result<Exit> {
         eprintln!("highwater: {word}");
     }
     let host_zone = HostZone::of(&snapshot.state.zone, &host);
-    if let (Some(id), [kind]) = (args.id, kinds.as_slice()) {
-        return one_object(
-            args,
-            &Found { client: &client, asked: &asked, json: &json, snapshot: &snapshot, chosen: &chosen },
-            (*kind, id),
-            &host_zone,
-        );
-    }
     print::answer(&page(&snapshot, &chosen, &Question { kinds, view: args.view() }, &host_zone))
         .context("writing the answer")?;
     Ok(Exit::Answered)
@@ -169,14 +165,20 @@ impl IpcsArgs {
         if let Some(id) = self.id {
             command.push_str(&format!(" -i {id}"));
         }
+        if let Some(namespace) = &self.namespace {
+            command.push_str(&format!(" --namespace {}", quoted(namespace)));
+        }
         command
     }
 }
 
-#[derive(Deserialize)]
-struct NotesJson {
-    #[serde(default)]
-    notes: Vec<String>,
+/// As a shell reads it.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// The namespaces that are wanted, the host's own if none is named.
@@ -280,38 +282,11 @@ fn age_words(json: &SnapshotJson, zone: &TimeZone, now_ms: i64) -> String {
 }
 
 /// The document with the chosen namespaces only.
-fn only(json: &SnapshotJson, chosen: &[&Namespace]) -> anyhow::Result<String> {
-    let mut json = json.clone();
+fn only(mut json: SnapshotJson, chosen: &[&Namespace]) -> anyhow::Result<String> {
     let wanted =
         |id: u64, instance: &str| chosen.iter().any(|n| n.id.inode == id && n.id.instance.to_string() == instance);
     json.namespaces.retain(|n| wanted(n.id, &n.instance));
     serde_json::to_string(&json).context("writing the answer")
-}
-
-/// What `-i` is answered from.
-struct Found<'a> {
-    client: &'a Client,
-    asked: &'a Asked,
-    json: &'a SnapshotJson,
-    snapshot: &'a Snapshot,
-    chosen: &'a [&'a Namespace],
-}
-
-fn one_object(args: &IpcsArgs, found: &Found<'_>, (kind, id): (Kind, i32), zone: &HostZone) -> anyhow::Result<Exit> {
-    let state = &found.snapshot.state;
-    let Some(mut text) = found.chosen.iter().find_map(|n| ipcs_object(state, n, kind, id, zone)) else {
-        let host = found.json.host.as_deref().unwrap_or("the host");
-        bail!(
-            "{host} had no {} {id} at {}; `highwater timeline {} --kind created,removed` shows what it had",
-            kind.name(),
-            found.json.at,
-            found.json.host_id.as_deref().unwrap_or_default()
-        );
-    };
-    let life = timeline::life(found.client, found.asked, (kind, id), &found.json.at)?;
-    text.extend(life.words(args.at.is_none() && !args.last, zone).into_bytes());
-    print::answer(&text).context("writing the answer")?;
-    Ok(Exit::Answered)
 }
 
 /// The sampled host's zone, as its `ipcs` would have used it.
@@ -380,6 +355,8 @@ mod tests {
     fn the_command_to_repeat_has_the_same_flags() {
         assert_eq!(parse(&["-m", "-t", "--at", "-2h"]).command(), "ipcs -m -t");
         assert_eq!(parse(&["web", "-s", "-i", "98304"]).command(), "ipcs -s -i 98304");
+        assert_eq!(parse(&["-s", "--namespace", "4026531839"]).command(), "ipcs -s --namespace 4026531839");
+        assert_eq!(parse(&["--namespace", "my web's"]).command(), r"ipcs --namespace 'my web'\''s'");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::args::Global;
 use super::client::Client;
 use super::exit::Exit;
 use super::host::{Asked, MayBe, gap_words, own_zone, read_may_be, say_notes};
-use super::print;
+use super::{print, when};
 use crate::api::json::{LsipcJson, LsipcRowJson};
 
 /// Arguments of `lsipc`.
@@ -18,7 +18,7 @@ pub struct LsipcArgs {
     /// Exact name, id or unique prefix of a host; omitted = this machine
     pub host: Option<String>,
     /// At this instant of the host's clock (2026-11-24T03:12:00Z, 03:12, -2h, yesterday, @unix, ...)
-    #[arg(long, value_name = "T", allow_hyphen_values = true, conflicts_with = "last")]
+    #[arg(long, value_name = "T", allow_hyphen_values = true, value_parser = when::typed, conflicts_with = "last")]
     pub at: Option<String>,
     /// The newest sample, however old
     #[arg(long)]

@@ -14,6 +14,7 @@ pub mod hosts;
 pub mod ipcs;
 pub mod lsipc;
 pub mod migrate;
+pub mod object;
 pub mod print;
 pub mod run;
 pub mod table;

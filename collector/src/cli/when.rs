@@ -79,6 +79,12 @@ pub fn parse(text: &str, now_ms: i64, zone: &TimeZone) -> Result<When, WhenError
     resolve(trimmed, local, zone).map(When::At)
 }
 
+/// A time as it was typed, if it has one of the forms; what it means is known once clock and zone are.
+pub fn typed(text: &str) -> Result<String, WhenError> {
+    // In UTC every local time happens once.
+    parse(text, 0, &TimeZone::UTC).map(|_| text.to_owned())
+}
+
 /// Whether a text is read relative to a clock: then it matters whose.
 pub fn needs_clock(text: &str) -> bool {
     let text = text.trim();
@@ -314,11 +320,13 @@ mod tests {
         ];
         for text in others {
             assert!(matches!(parse(text, NOW, &berlin()), Err(WhenError::Form { .. })), "{text:?}");
+            assert!(typed(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn a_local_time_that_happens_twice_lists_both_offsets() {
+        assert_eq!(typed("2026-10-25 02:30").unwrap(), "2026-10-25 02:30", "that is no question of form");
         let error = parse("2026-10-25 02:30", NOW, &berlin()).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -30,6 +30,9 @@ pub struct SnapshotJson {
     pub page_size: u32,
     pub sysvipc: SysvipcJson,
     pub namespaces: Vec<NamespaceJson>,
+    /// Of an answer: what a person should know about the choice of host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A span of time, RFC 3339.

@@ -84,6 +84,7 @@ impl SnapshotJson {
                 remedy: state.availability.remedy.escaped(),
             },
             namespaces: state.namespaces.iter().map(|namespace| NamespaceJson::new(namespace, names)).collect(),
+            notes: Vec::new(),
         }
     }
 }
