@@ -29,6 +29,7 @@ pub(super) struct Journal {
     past: Vec<(u64, Chain)>,
     /// What was logged last, so that each change is logged once.
     disk_refuses: bool,
+    unreadable: bool,
     ended: bool,
 }
 
@@ -70,7 +71,7 @@ impl Journal {
         spool.begin_epoch(label(&begun))?;
         let recorder = Recorder::new(name(&begun), boot_id, Some(gap), KEYFRAME_EVERY);
         info!(epoch = begun.epoch().no, reason = gap.name(), "sampling begins");
-        Ok(Self { state, spool, recorder, begun, past, disk_refuses: false, ended: false })
+        Ok(Self { state, spool, recorder, begun, past, disk_refuses: false, unreadable: false, ended: false })
     }
 
     /// Records a sample. Nothing is recorded after [`Journal::stop`].
@@ -129,11 +130,15 @@ impl Journal {
         self.recorder.request_keyframe();
     }
 
-    /// What hello says about the spool: earlier epochs that are held, then the current one.
+    /// What hello says about the spool: earlier epochs that are held (or of which all was dropped unacknowledged: the
+    /// reason is still to be told), then the current one.
     pub(super) fn spooled(&self) -> Vec<SpooledEpoch> {
         let current = self.begun.epoch();
         let (next, chain) = self.recorder.position();
-        let held = self.spool.epochs();
+        let mut held = self.spool.epochs();
+        if let Some(lost) = self.spool.lost_epoch() {
+            held.insert(held.partition_point(|e| e.label.epoch_no < lost.label.epoch_no), lost);
+        }
         let earlier = held.iter().filter(|e| e.label.epoch_no < current.no).filter_map(|e| {
             let (_, chain) = self.past.iter().find(|(no, _)| *no == e.label.epoch_no)?;
             Some(SpooledEpoch {
@@ -161,7 +166,10 @@ impl Journal {
     pub(super) fn read(&mut self, reader: &mut Reader) -> Option<Next> {
         let mut damaged = false;
         loop {
-            let spool::Read { entry, hole } = self.spool.read(reader)?;
+            let from = reader.position().epoch_no;
+            let read = self.spool.read(reader);
+            self.say_unreadable();
+            let spool::Read { entry, hole } = read?;
             let Some((record, at)) = unpack(&entry).filter(|_| !damaged || entry.keyframe) else {
                 damaged = true;
                 continue;
@@ -169,10 +177,13 @@ impl Journal {
             let hole = match hole {
                 Some(Hole::Overflow) => Some(GapReason::SpoolOverflow),
                 Some(Hole::Damaged) => Some(GapReason::SpoolDamaged),
+                Some(Hole::Acked) => Some(GapReason::HistoryRestored),
                 None => damaged.then_some(GapReason::SpoolDamaged),
             };
-            // A keyframe made after records were dropped says so itself.
-            let hole = hole.filter(|_| !says_why(&record));
+            // A keyframe made after records were dropped says so itself. The first one of an epoch speaks of how the
+            // epoch before ended, not of whether its last records are still there.
+            let tail = from < entry.epoch_no && entry.first_seq == 0;
+            let hole = hole.filter(|_| tail || !says_why(&record));
             return Some(Next { epoch: EpochNo(entry.epoch_no), record, at, hole });
         }
     }
@@ -204,6 +215,18 @@ impl Journal {
     fn end(&self) -> Position {
         let (next, _) = self.recorder.position();
         Position { epoch_no: self.begun.epoch().no, seq: next.0 }
+    }
+
+    /// Logs when the disk begins and ends to refuse reading. Whoever reads tries again with the next sample.
+    fn say_unreadable(&mut self) {
+        if self.unreadable == self.spool.is_unreadable() {
+            return;
+        }
+        self.unreadable = self.spool.is_unreadable();
+        match self.spool.trouble().filter(|_| self.unreadable) {
+            Some(e) => warn!(error = %e, "the spool cannot be read just now; what it holds is kept and sent later"),
+            None => info!("the spool can be read again"),
+        }
     }
 
     fn free(&mut self, before: Position) {

@@ -58,7 +58,7 @@ fn sent(journal: &mut Journal, stored: &[(u64, u64, Chain)]) -> Vec<(EpochNo, Re
     let mut out = Vec::new();
     while let Some(next) = journal.read(&mut reader) {
         let hole = next.hole.map(|reason| (reason, next.at));
-        out.extend(session.line_up(next.epoch, next.record, hole).into_iter().map(|r| (next.epoch, r)));
+        out.extend(session.line_up(next.epoch, next.record, hole));
     }
     out
 }
@@ -175,4 +175,85 @@ fn a_forked_epoch_is_given_up_whole() {
     let records = sent(&mut journal, &[]);
     assert_eq!(records.iter().map(|(no, r)| (no.0, r.seq.0)).collect::<Vec<_>>(), [(2, 0), (2, 1)]);
     assert_eq!(said(&records[0].1), Some(GapReason::Forked));
+}
+
+/// Where a collector stands that has stored these records.
+fn stored(records: &[(EpochNo, Record)]) -> (u64, u64, Chain) {
+    let (no, last) = records.last().unwrap();
+    (no.0, last.seq.0 + 1, chain::after(last.chain, last.kind, &last.body))
+}
+
+#[test]
+fn a_hole_of_one_record_is_a_jump_and_no_fork_wherever_the_connection_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path(), 1 << 20);
+    sample(&mut journal, 1, 5);
+    journal.request_keyframe();
+    sample(&mut journal, 6, 3);
+    let clean = sent(&mut journal, &[]);
+    drop(journal);
+    let file = std::fs::read_dir(dir.path().join("state").join(SPOOL_DIR)).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let body = &clean[4].1.body;
+    let at = bytes.windows(body.len()).position(|w| w == body).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let mut journal = open(dir.path(), 1 << 20);
+    sample(&mut journal, 100, 2);
+    let all = sent(&mut journal, &[]);
+    assert_chained(&all, (1, 0, Chain::default()));
+    assert_eq!(all[..4], clean[..4]);
+    assert_eq!(all[4..7], clean[5..8]);
+    // A gap reason at 4 would be stored with a chain that the keyframe at 5 does not carry.
+    for cut in 1..7 {
+        let at = stored(&all[..cut]);
+        assert_eq!(sent(&mut journal, &[at]), all[cut..], "cut behind {cut} records");
+    }
+}
+
+#[test]
+fn an_overflow_that_took_the_end_of_an_epoch_is_told_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path(), 16 << 10);
+    sample(&mut journal, 1, 40);
+    let first = sent(&mut journal, &[]);
+    let at = stored(&first[..20]);
+    drop(journal);
+    let mut journal = open(dir.path(), 16 << 10);
+    let mut second = 100;
+    while journal.spool.epochs()[0].label.epoch_no == 1 {
+        sample(&mut journal, second, 1);
+        second += 1;
+    }
+    assert_eq!(journal.spool.epochs()[0].first_seq, 0, "epoch 2 is whole");
+
+    let records = sent(&mut journal, &[at]);
+    assert_chained(&records, at);
+    let told = (records[0].0, records[0].1.seq, said(&records[0].1));
+    assert_eq!(told, (EpochNo(1), Seq(20), Some(GapReason::SpoolOverflow)));
+    assert_eq!((records[1].0, records[1].1.seq), (EpochNo(2), Seq(0)));
+    // Nothing to say to a collector that has all of it.
+    let records = sent(&mut journal, &[stored(&first)]);
+    assert_eq!((records[0].0, records[0].1.seq), (EpochNo(2), Seq(0)));
+}
+
+#[test]
+fn records_that_were_acknowledged_and_are_asked_for_again_are_a_restored_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path(), 16 << 10);
+    sample(&mut journal, 1, 20);
+    let backup = stored(&sent(&mut journal, &[])[..10]);
+    for second in 21..400 {
+        sample(&mut journal, second, 1);
+        journal.settle(EpochNo(1), Seq(second));
+    }
+    sample(&mut journal, 400, 5);
+    let first = journal.spooled()[0].first;
+    assert!(first > Seq(20), "what was acknowledged is freed");
+
+    let records = sent(&mut journal, &[backup]);
+    assert_chained(&records, backup);
+    assert_eq!((records[0].1.seq, said(&records[0].1)), (Seq(10), Some(GapReason::HistoryRestored)));
+    assert_eq!(records[1].1.first_seq, first);
 }

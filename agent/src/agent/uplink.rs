@@ -389,8 +389,7 @@ impl Outbox {
             let Some(next) = journal.read(&mut self.reader) else { return Filled::Drained };
             let hole = next.hole.map(|reason| (reason, self.last_at.unwrap_or(next.at)));
             self.last_at = Some(next.at);
-            let lined_up = session.line_up(next.epoch, next.record, hole);
-            self.queue.extend(lined_up.into_iter().map(|record| (next.epoch, record)));
+            self.queue.extend(session.line_up(next.epoch, next.record, hole));
         }
         Filled::More
     }

@@ -5,6 +5,9 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+/// `EIO` of `errno(3)`, on every architecture of Linux: the device failed.
+const EIO: i32 = 5;
+
 /// One directory of files that nobody else reads or writes. Nothing is durable before `sync` (a file's bytes) and
 /// `sync_dir` (its name) returned.
 pub trait Disk: Send {
@@ -14,7 +17,8 @@ pub trait Disk: Send {
     fn create(&mut self, name: &str) -> io::Result<()>;
     /// Adds bytes at a file's end. A failure may leave a part of them there.
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
-    /// Fills `buffer` from `offset` on; returns less than its length only at the file's end.
+    /// Fills `buffer` from `offset` on; returns less than its length only at the file's end. Fails with
+    /// [`ErrorKind::InvalidData`] where the device cannot give the bytes (EIO).
     fn read_at(&mut self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// Cuts a file to `len` bytes.
     fn truncate(&mut self, name: &str, len: u64) -> io::Result<()>;
@@ -174,6 +178,9 @@ impl Disk for PrivateDir {
                 Ok(0) => break,
                 Ok(len) => filled += len,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.raw_os_error() == Some(EIO) => {
+                    return Err(io::Error::new(ErrorKind::InvalidData, format!("{}: {e}", path.display())));
+                }
                 Err(e) => return Err(named(&path, &e)),
             }
         }
@@ -244,7 +251,8 @@ fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
 
 fn private(path: &Path, meta: &fs::Metadata, remedy: &str) -> io::Result<()> {
     // The owner of a process's directory in /proc is its effective user.
-    let own = fs::metadata("/proc/self").map_err(|e| named(Path::new("/proc/self"), &e))?.uid();
+    // Without /proc it is not known; that is not to look as if the file were not there.
+    let own = fs::metadata("/proc/self").map_err(|e| refused(Path::new("/proc/self"), &e.to_string()))?.uid();
     if meta.uid() != own {
         let why = format!("it belongs to uid {}, this process is uid {own}: chown it, or run as that user", meta.uid());
         return Err(refused(path, &why));

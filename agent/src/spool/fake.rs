@@ -19,6 +19,10 @@ struct State {
     /// Bytes that still fit, `None` = no limit.
     room: Option<usize>,
     fail_sync: bool,
+    /// What reading segments fails with.
+    fail_reads: Option<ErrorKind>,
+    /// What a write without room fails with, `None` = ENOSPC.
+    full: Option<ErrorKind>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -36,6 +40,16 @@ impl FakeDisk {
     /// Whether forcing fails.
     pub(crate) fn fail_sync(&self, fail: bool) {
         self.0.lock().unwrap().fail_sync = fail;
+    }
+
+    /// What reading segments fails with from now on.
+    pub(crate) fn fail_reads(&self, kind: Option<ErrorKind>) {
+        self.0.lock().unwrap().fail_reads = kind;
+    }
+
+    /// What a write without room fails with from now on.
+    pub(crate) fn fail_full(&self, kind: ErrorKind) {
+        self.0.lock().unwrap().full = Some(kind);
     }
 
     /// The machine loses power: what was not forced is gone, but for the first `torn` bytes of what each file gained.
@@ -102,17 +116,21 @@ impl Disk for FakeDisk {
     }
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let full = self.0.lock().unwrap().full.unwrap_or(ErrorKind::StorageFull);
         self.on(name, |file, room| {
             let fits = room.map_or(bytes.len(), |room| room.min(bytes.len()));
             file.bytes.extend_from_slice(&bytes[..fits]);
             if let Some(room) = room {
                 *room -= fits;
             }
-            if fits < bytes.len() { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+            if fits < bytes.len() { Err(full.into()) } else { Ok(()) }
         })
     }
 
     fn read_at(&mut self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(kind) = self.0.lock().unwrap().fail_reads.filter(|_| name.ends_with(".seg")) {
+            return Err(kind.into());
+        }
         self.on(name, |file, _| {
             let rest = file.bytes.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
             let len = rest.len().min(buffer.len());

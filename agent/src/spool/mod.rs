@@ -35,10 +35,11 @@
 //!   becoming unreadable.
 //! - **S2** Reading yields what was appended, in order, byte for byte; after damage it resumes at the next keyframe
 //!   (the next segment's, where a frame's header is damaged, for nothing then says where the next frame begins). Never
-//!   an entry that was not appended, never one whose base is missing, never a panic.
+//!   an entry that was not appended, never one whose base is missing, never a panic. A disk that cannot be read just
+//!   now (no open file left, no memory) is no damage: nothing is given up, the reader tries again.
 //! - **S3** A torn tail is cut off at opening. The entries before it are all there.
 //! - **S4** Segments together never exceed the limit; what goes is whole oldest segments, and the reader is told
-//!   ([`Hole::Overflow`]).
+//!   ([`Hole::Overflow`]), also where the end of an epoch went and the next one is whole.
 //! - **S5** What [`Synced`] names survives a crash of the machine. With [`FsyncPolicy::Every`] that is every entry on
 //!   disk.
 //! - **S6** A segment is unlinked for an ack only after a cursor saying so is durable. (On a disk too full for a new

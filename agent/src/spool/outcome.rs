@@ -4,7 +4,7 @@ use std::io;
 
 use super::frame::{Entry, Position};
 use super::policy::FsyncPolicy;
-use super::segment::Label;
+use super::segment::{Label, Segment};
 
 /// How large a spool may get, and when it is forced to the device.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +91,29 @@ pub enum Hole {
     Overflow,
     /// The spool was damaged.
     Damaged,
+    /// They were acknowledged and freed: whoever asks for them had them and has lost them.
+    Acked,
+}
+
+/// Entries that went unacknowledged, up to the end of a segment.
+#[derive(Clone, Debug)]
+pub(super) struct Lost {
+    pub(super) label: Label,
+    pub(super) from_seq: u64,
+    pub(super) next_seq: u64,
+    pub(super) why: Hole,
+}
+
+impl Lost {
+    /// All of a segment.
+    pub(super) fn of(segment: &Segment, why: Hole) -> Self {
+        Self { label: segment.label, from_seq: segment.first_seq, next_seq: segment.next_seq, why }
+    }
+
+    /// The position after them.
+    pub(super) fn end(&self) -> Position {
+        Position { epoch_no: self.label.epoch_no, seq: self.next_seq }
+    }
 }
 
 /// What the spool holds of one epoch.

@@ -1,21 +1,28 @@
 //! Reads the spool in order, from wherever a collector left off.
 
-use super::frame::Position;
-use super::outcome::{Hole, KeyframeDue, Read};
+use std::io::{self, ErrorKind};
+
+use super::frame::{Entry, Position};
+use super::outcome::{Hole, KeyframeDue, Lost, Read};
 use super::segment::Walker;
 use super::store::Spool;
+
+/// A device that so often in a row cannot give a segment's bytes never will.
+const TRIES: u32 = 3;
 
 /// Where a reader is. It stays valid while entries are appended, dropped and acknowledged.
 #[derive(Debug)]
 pub struct Reader {
     next: Position,
     walker: Option<Walker>,
+    /// How often in a row its segment could not be read.
+    failures: u32,
 }
 
 impl Reader {
     /// Reads from this position on.
     pub fn new(from: Position) -> Self {
-        Self { next: from, walker: None }
+        Self { next: from, walker: None, failures: 0 }
     }
 
     /// The position it reads next.
@@ -25,38 +32,62 @@ impl Reader {
 }
 
 impl Spool {
-    /// The next entry at or after the reader's position, `None` at the end. A segment that cannot be read counts as
-    /// damaged.
+    /// The next entry at or after the reader's position, `None` at the end, or where it cannot be read just now
+    /// ([`Spool::is_unreadable`]): the same reader may try again. A segment whose file is gone, or whose bytes the device
+    /// did not give at the third try, counts as damaged.
     pub fn read(&mut self, reader: &mut Reader) -> Option<Read> {
+        self.unreadable = false;
         while let Some(index) = self.segment_of(reader) {
             let segment = self.segments.get(index)?;
             let fresh = || Walker::new(segment.number, segment.label.epoch_no);
             let walker = reader.walker.get_or_insert_with(fresh);
-            match walker.next(&mut *self.disk, segment.bytes) {
+            let read = walker.next(&mut *self.disk, segment.bytes);
+            if read.is_ok() {
+                reader.failures = 0;
+            }
+            match read {
                 Ok(Ok(entry)) if entry.end() <= reader.next => {}
                 Ok(Ok(entry)) => {
-                    let missing = entry.epoch_no >= reader.next.epoch_no
-                        && entry.first_seq > if entry.epoch_no == reader.next.epoch_no { reader.next.seq } else { 0 };
                     let first = index == 0 && entry.first_seq == segment.first_seq;
-                    let hole = missing.then_some(if first { self.front } else { Hole::Damaged });
+                    let hole = self.hole(reader.next, &entry, if first { self.front } else { Hole::Damaged });
                     reader.next = entry.end();
                     return Some(Read { entry, hole });
                 }
                 Ok(Err(_)) if index + 1 < self.segments.len() => {
+                    if segment.end() > reader.next.max(self.acked) {
+                        self.lost = Some(Lost::of(segment, Hole::Damaged));
+                    }
                     reader.walker = self.segments.get(index + 1).map(|s| Walker::new(s.number, s.label.epoch_no));
                 }
                 Ok(Err(_)) => break,
                 Err(e) => {
+                    reader.failures += 1;
+                    let for_ever = is_for_ever(&e, reader.failures);
                     self.trouble = Some(e);
+                    if !for_ever {
+                        self.unreadable = true;
+                        return None;
+                    }
                     self.lose(index);
-                    reader.walker = None;
+                    (reader.walker, reader.failures) = (None, 0);
                 }
             }
         }
         let entry = self.memory.after(reader.next)?.clone();
-        let missing = entry.epoch_no == reader.next.epoch_no && entry.first_seq > reader.next.seq;
+        let hole = self.hole(reader.next, &entry, Hole::Overflow);
         reader.next = entry.end();
-        Some(Read { entry, hole: missing.then_some(Hole::Overflow) })
+        Some(Read { entry, hole })
+    }
+
+    /// Why entries are missing between a reader's place and the entry it found, if some are. `why` is the reason within
+    /// an epoch; what went from the end of an earlier one is remembered.
+    fn hole(&self, from: Position, entry: &Entry, why: Hole) -> Option<Hole> {
+        let to = entry.start();
+        let same_epoch = to.epoch_no == from.epoch_no;
+        let missing = to.epoch_no >= from.epoch_no && to.seq > if same_epoch { from.seq } else { 0 };
+        let tail = self.lost.as_ref().filter(|lost| !same_epoch && from < lost.end() && lost.end() <= to);
+        let why = missing.then_some(why).or(tail.map(|lost| lost.why))?;
+        Some(if to <= self.acked { Hole::Acked } else { why })
     }
 
     /// Index of the segment a reader is in, or of the first that reaches beyond its position.
@@ -71,7 +102,7 @@ impl Spool {
         self.segments.iter().position(|s| s.end() > reader.next)
     }
 
-    /// A segment that cannot be read is treated as if it were not there.
+    /// A segment that can never be read goes.
     fn lose(&mut self, index: usize) {
         if index == 0 {
             self.front = Hole::Damaged;
@@ -79,6 +110,21 @@ impl Spool {
         if index + 1 == self.segments.len() {
             self.seal(KeyframeDue::Segment);
         }
-        self.segments.remove(index);
+        let Some(segment) = self.segments.remove(index) else { return };
+        // If it stays there, the next opening finds it.
+        let _ = self.disk.remove(&segment.name());
+        if segment.end() > self.acked {
+            self.lost = Some(Lost::of(&segment, Hole::Damaged));
+        }
+    }
+}
+
+/// Whether a segment will not be read later either. Anything else is a shortage of the host (open files, memory) or a
+/// permission, and passes.
+fn is_for_ever(error: &io::Error, failures: u32) -> bool {
+    match error.kind() {
+        ErrorKind::NotFound => true,
+        ErrorKind::InvalidData => failures >= TRIES,
+        _ => false,
     }
 }

@@ -7,7 +7,7 @@ use super::cursor::{self, Durable};
 use super::disk::Disk;
 use super::frame::{self, Entry, MAX_PAYLOAD, Position};
 use super::memory::Memory;
-use super::outcome::{Appended, Dropped, Hole, Kept, KeyframeDue, Limits, SpoolError, Spooled, Synced};
+use super::outcome::{Appended, Dropped, Hole, Kept, KeyframeDue, Limits, Lost, SpoolError, Spooled, Synced};
 use super::recover::{self, Found};
 use super::segment::{self, Label, Segment};
 
@@ -25,13 +25,16 @@ pub struct Spool {
     label: Label,
     /// Where the next entry must not lie before.
     next: Position,
-    acked: Position,
+    pub(super) acked: Position,
     pub(super) memory: Memory,
     due: Option<KeyframeDue>,
     /// Bytes were appended since the last force, which was at this time (microseconds).
     unsynced: bool,
     synced_us: u64,
     pub(super) front: Hole,
+    /// What went unacknowledged last: the entry behind it may lie in a later epoch, where nothing else tells.
+    pub(super) lost: Option<Lost>,
+    pub(super) unreadable: bool,
     pub(super) trouble: Option<io::Error>,
 }
 
@@ -65,6 +68,8 @@ impl Spool {
             unsynced: false,
             synced_us: 0,
             front: if found.front_damaged { Hole::Damaged } else { Hole::Overflow },
+            lost: None,
+            unreadable: false,
             trouble: None,
         };
         // The limit may have been lowered.
@@ -91,6 +96,11 @@ impl Spool {
     /// What the disk said last, `None` while it takes what it is given.
     pub fn trouble(&self) -> Option<&io::Error> {
         self.trouble.as_ref()
+    }
+
+    /// Whether the last read ended where the disk refuses ([`Spool::trouble`] says why), not at the end.
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable
     }
 
     /// Takes an entry. `now_us` is any clock of microseconds that runs on; the policy counts by it.
@@ -164,6 +174,14 @@ impl Spool {
         epochs
     }
 
+    /// An epoch of which nothing is held any more, though its last entries were never acknowledged: only this process
+    /// remembers, and only the last such epoch.
+    pub fn lost_epoch(&self) -> Option<Spooled> {
+        let lost = self.lost.as_ref().filter(|lost| lost.end() > self.acked)?;
+        let held = self.segments.iter().any(|s| s.label.epoch_no == lost.label.epoch_no);
+        (!held).then_some(Spooled { label: lost.label, first_seq: lost.from_seq, next_seq: lost.next_seq })
+    }
+
     /// The last entry of that epoch, `None` if none is held or it can no longer be read.
     pub fn last_entry(&mut self, epoch_no: u64) -> Result<Option<Entry>, SpoolError> {
         if let Some(entry) = self.memory.last().filter(|e| e.epoch_no == epoch_no) {
@@ -190,7 +208,7 @@ impl Spool {
         }
         match self.store_cursor() {
             Ok(durable) => self.unlink(free, durable),
-            Err(e) if e.kind() == ErrorKind::StorageFull => {
+            Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
                 self.remove_oldest()?;
                 let durable = self.store_cursor()?;
                 self.unlink(free - 1, durable)
@@ -318,10 +336,11 @@ impl Spool {
             let last = self.segments.len() == 1;
             let (from, to) = (oldest.first_seq, oldest.end());
             let (epoch_no, bytes) = (oldest.label.epoch_no, oldest.bytes);
+            let lost = Lost::of(oldest, Hole::Overflow);
             self.remove_oldest()?;
             held -= bytes;
             if to > self.acked {
-                self.front = Hole::Overflow;
+                (self.front, self.lost) = (Hole::Overflow, Some(lost));
                 let from = Position { epoch_no, seq: from }.max(self.acked);
                 let so_far = dropped.get_or_insert(Dropped { from, to, bytes: 0 });
                 (so_far.to, so_far.bytes) = (to, so_far.bytes + bytes);

@@ -2,7 +2,8 @@
 //!
 //! Records go strictly in order of (epoch, seq). Consecutive heartbeats merge into one. Where the spool lacks records,
 //! a gap reason takes the place of the first missing one and the next keyframe jumps: the collector finds the gap, the
-//! agent says why.
+//! agent says why. Where one record alone is missing nothing takes its place: the keyframe must jump, for behind a
+//! stored gap reason it would carry another chain than the collector expects, which is a fork after a reconnect.
 
 use std::collections::VecDeque;
 
@@ -68,6 +69,14 @@ struct Place {
     chain: Chain,
 }
 
+impl Place {
+    /// What takes the place of the record that is missing here.
+    fn gap_reason(&self, reason: GapReason, at: At) -> Record {
+        let body = encode_body(&Body { at, content: Content::GapReason(reason) });
+        Record { kind: RecordKind::GapReason, first_seq: self.next, seq: self.next, chain: self.chain, body }
+    }
+}
+
 impl Session {
     /// Compares a welcome with what the hello said. `chain_at` tells the chain of the spooled record that begins at
     /// that position, if it is held.
@@ -125,24 +134,26 @@ impl Session {
 
     /// Puts a record that was read at [`Session::place`] in line. `hole` says why records are missing before it, if
     /// some are. Returns what to send for it, in order: nothing if its epoch is not to be sent, else the record, before
-    /// it a gap reason where records are missing.
-    pub fn line_up(&mut self, no: EpochNo, record: Record, hole: Option<(GapReason, At)>) -> Vec<Record> {
+    /// it a gap reason where records are missing: in its own epoch, or at the end of the one before.
+    pub fn line_up(&mut self, no: EpochNo, record: Record, hole: Option<(GapReason, At)>) -> Vec<(EpochNo, Record)> {
+        let mut left = None;
         while self.epochs.len() > 1 && self.epochs.front().is_some_and(|p| p.no < no) {
-            self.epochs.pop_front();
+            let place = self.epochs.pop_front();
+            left = left.or(place);
         }
         let Some(place) = self.epochs.front_mut().filter(|p| p.no == no) else { return Vec::new() };
         if record.seq < place.next {
             return Vec::new();
         }
         let mut out = Vec::with_capacity(2);
-        if let Some((reason, at)) = hole.filter(|_| record.first_seq > place.next) {
-            let body = encode_body(&Body { at, content: Content::GapReason(reason) });
-            let (seq, chain) = (place.next, place.chain);
-            out.push(Record { kind: RecordKind::GapReason, first_seq: seq, seq, chain, body });
+        if let Some((reason, at)) = hole {
+            let jumps = record.first_seq > place.next.next();
+            let stands_in = if jumps { Some(*place) } else { left.filter(|_| record.first_seq == place.next) };
+            out.extend(stands_in.map(|place| (place.no, place.gap_reason(reason, at))));
         }
         place.next = record.seq.next();
         place.chain = chain::after(record.chain, record.kind, &record.body);
-        out.push(record);
+        out.push((no, record));
         out
     }
 

@@ -182,7 +182,7 @@ fn a_hole_is_filled_by_its_reason_at_the_place_of_the_first_missing_record() {
     let mut session = go(&[ours(1, 40, 70)], vec![theirs(1, 5, link(5), Verdict::Continue)]);
     let hole = Some((GapReason::SpoolOverflow, at(77)));
     let out = session.line_up(EpochNo(1), record(RecordKind::Keyframe, 40), hole);
-    let [reason, keyframe] = &out[..] else { panic!("{out:?}") };
+    let [(_, reason), (_, keyframe)] = &out[..] else { panic!("{out:?}") };
     assert_eq!((reason.kind, reason.seq, reason.chain), (RecordKind::GapReason, Seq(5), link(5)));
     assert_eq!(keyframe.seq, Seq(40));
     // A jump without a reason from the spool: the keyframe itself says why.
