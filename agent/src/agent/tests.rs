@@ -10,6 +10,8 @@ use super::*;
 use crate::config::Interval;
 use crate::kernel::fake::FakeKernel;
 use crate::transport::fake_collector::FakeCollector;
+use crate::transport::session::ToCollector;
+use crate::transport::stream;
 
 struct Rig {
     collector: FakeCollector,
@@ -208,6 +210,16 @@ async fn what_was_recorded_without_a_collector_is_sent_when_there_is_one_with_th
     let records = rig.collector.records(1);
     assert_eq!(records[0].first_seq.0, 0);
     assert_eq!(content(records.last().unwrap()), Content::GapReason(GapReason::AgentStopped));
+}
+
+#[tokio::test]
+async fn no_hello_is_made_before_the_collector_is_reached() {
+    let rig = Rig::new().await;
+    let mut state = PrivateDir::open(&rig.config().state_dir).unwrap();
+    let tls = Enrolment::load(&mut state).unwrap().unwrap().tls(&mut state).unwrap();
+    // Its clocks would be older by however long dialling takes.
+    let hello = || -> ToCollector { panic!("hello before there is a connection") };
+    assert!(stream::open(&Address::parse("127.0.0.1:1").unwrap(), &tls, hello).await.is_err());
 }
 
 #[tokio::test]

@@ -164,9 +164,14 @@ impl<'a> Uplink<'a> {
     async fn open(&mut self) -> Result<(Sender, Receiver, Session), Ended> {
         let refused = |why: String| Ended::Failed { why, refused: true };
         let (address, tls) = self.identity().map_err(refused)?;
-        let epochs = self.journal().spooled();
-        let hello = Hello { facts: self.facts.clone(), now: self.clock.now(), epochs: epochs.clone() };
-        let opened = stream::open(&address, &tls, ToCollector::Hello(hello)).await;
+        let mut epochs = Vec::new();
+        let hello = || {
+            epochs = self.journal().spooled();
+            // The collector compares the clocks: they are read last of all.
+            let (facts, epochs) = (self.facts.clone(), epochs.clone());
+            ToCollector::Hello(Hello { facts, epochs, now: self.clock.now() })
+        };
+        let opened = stream::open(&address, &tls, hello).await;
         let (sender, mut receiver) = opened.map_err(|e| self.failed(&address, &e))?;
         let welcome = match receiver.receive().await.map_err(|e| self.failed(&address, &e))? {
             FromCollector::Welcome(welcome) => welcome,

@@ -35,14 +35,19 @@ const QUEUE: usize = 2;
 /// Bytes of a collector's message: the largest is the welcome, with 1,024 epochs.
 const MESSAGE_IN: usize = bounds::MESSAGE;
 
-/// Dials and says hello; the collector's answer is the first message to receive.
-pub async fn open(address: &Address, tls: &TlsClient, hello: ToCollector) -> Result<(Sender, Receiver), DialError> {
+/// Dials and says hello, which is made once the collector is reached: until then ten seconds may pass. The collector's
+/// answer is the first message to receive.
+pub async fn open(
+    address: &Address,
+    tls: &TlsClient,
+    hello: impl FnOnce() -> ToCollector,
+) -> Result<(Sender, Receiver), DialError> {
     let channel = dial(address, tls).await?;
     let mut client = AgentStreamClient::new(channel)
         .max_decoding_message_size(MESSAGE_IN)
         .max_encoding_message_size(bounds::MESSAGE);
     let (outgoing, queue) = mpsc::channel(QUEUE);
-    for message in to_wire(hello) {
+    for message in to_wire(hello()) {
         // There is room: hello is one message and nothing else was sent.
         let _ = outgoing.try_send(message);
     }
