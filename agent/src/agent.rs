@@ -4,6 +4,7 @@
 //! a current-thread runtime that connects and sends. They share the journal (recorder, spool, epoch) under one lock.
 
 mod journal;
+mod namespace;
 #[cfg(test)]
 mod tests;
 mod uplink;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use highwater_ipc::session::HostFacts;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 pub use journal::SPOOL_DIR;
 
@@ -27,6 +28,7 @@ use self::journal::Journal;
 use self::uplink::Uplink;
 use crate::clock::{self, HostClock, SystemClock};
 use crate::config::Config;
+use crate::kernel::identity::BootIdError;
 use crate::kernel::real::RealKernel;
 use crate::kernel::{Kernel, identity};
 use crate::sampler::{Sample, Sampler, SamplerHandle};
@@ -54,26 +56,56 @@ pub struct AgentHandle {
 /// Starts an agent that samples this host. Enrolment, epoch and spool are checked before it returns; whether the
 /// collector can be reached is not: records are kept until it can.
 pub fn spawn(config: Config) -> Result<AgentHandle, StartError> {
-    spawn_sampling(config, Box::new(RealKernel::new()), Arc::new(SystemClock))
+    let (mut state, lock) = open_state(&config)?;
+    let mut kernel = RealKernel::new();
+    keep_namespace(&mut state, &mut kernel);
+    start(config, (state, lock), Box::new(kernel), Arc::new(SystemClock))
 }
 
 /// [`spawn`], sampling another kernel by another clock.
 pub fn spawn_sampling(
     config: Config,
-    mut kernel: Box<dyn Kernel>,
+    kernel: Box<dyn Kernel>,
     clock: Arc<dyn HostClock>,
 ) -> Result<AgentHandle, StartError> {
-    let mut state = PrivateDir::open(&config.state_dir).map_err(|e| match e.kind() {
+    let state = open_state(&config)?;
+    start(config, state, kernel, clock)
+}
+
+/// The state directory, this process's alone.
+fn open_state(config: &Config) -> Result<(PrivateDir, Lock), StartError> {
+    let state = PrivateDir::open(&config.state_dir).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => StartError::NotEnrolled { state_dir: config.state_dir.display().to_string() },
         _ => StartError::State(e),
     })?;
     let lock = state.lock().map_err(StartError::State)?;
+    Ok((state, lock))
+}
+
+/// Lets the namespace keep the instance it had when an agent ran in it before.
+fn keep_namespace(state: &mut PrivateDir, kernel: &mut RealKernel) {
+    let (Ok(boot_id), Ok(id)) = (identity::boot_id(kernel), kernel.namespace()) else { return };
+    if id.instance != kernel.stand_in() {
+        return;
+    }
+    match namespace::instance(state, &boot_id, id) {
+        Ok(instance) => kernel.set_stand_in(instance),
+        Err(e) => warn!(error = %e, "which IPC namespace this is cannot be kept: its objects may show as new"),
+    }
+}
+
+fn start(
+    config: Config,
+    (mut state, lock): (PrivateDir, Lock),
+    mut kernel: Box<dyn Kernel>,
+    clock: Arc<dyn HostClock>,
+) -> Result<AgentHandle, StartError> {
     let enrolment = Enrolment::load(&mut state).map_err(StartError::State)?;
     let not_enrolled = || StartError::NotEnrolled { state_dir: config.state_dir.display().to_string() };
     let enrolment = enrolment.ok_or_else(not_enrolled)?;
     enrolment.tls(&mut state)?;
     Address::parse(config.collector.as_deref().unwrap_or(&enrolment.collector))?;
-    let facts = identity::host_facts(&mut *kernel);
+    let facts = HostFacts { boot_id: identity::boot_id(&mut *kernel)?, ..identity::host_facts(&mut *kernel) };
     let limits = Limits { bytes: config.spool_bytes, fsync: config.fsync };
     let id = clock::random().map_err(|e| StartError::Random(e.to_string()))?;
     let journal = Journal::open(state, limits, enrolment.next_epoch_no, facts.boot_id, id)?;
@@ -240,6 +272,12 @@ pub enum StartError {
     /// The spool cannot be used.
     #[error(transparent)]
     Spool(SpoolError),
+    /// It is not known which boot this is.
+    #[error(
+        "{0}: the collector would take the next start, in a boot it knows, for a copy of this host and quarantine it; \
+         make the file readable (is /proc mounted?) and start the agent again"
+    )]
+    BootId(#[from] BootIdError),
     /// The kernel gives no random numbers.
     #[error("no random number for the epoch: {0}")]
     Random(String),

@@ -75,10 +75,12 @@ impl Journal {
     }
 
     /// Records a sample. Nothing is recorded after [`Journal::stop`].
-    pub(super) fn take(&mut self, sample: Sample) {
+    pub(super) fn take(&mut self, mut sample: Sample) {
         if self.ended {
             return;
         }
+        // An epoch lies in one boot, also where the sampler could not read its id.
+        sample.snapshot.state.boot_id = self.recorder.boot_id();
         match self.spool.keyframe_due() {
             Some(KeyframeDue::Overflow) => self.recorder.request_keyframe_after(GapReason::SpoolOverflow),
             Some(KeyframeDue::Segment) => self.recorder.request_keyframe(),

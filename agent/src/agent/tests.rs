@@ -9,6 +9,8 @@ use highwater_proto::v1::{self, from_collector};
 use super::*;
 use crate::config::Interval;
 use crate::kernel::fake::FakeKernel;
+use crate::kernel::identity::BOOT_ID;
+use crate::sys::errno::Errno;
 use crate::transport::fake_collector::FakeCollector;
 use crate::transport::session::ToCollector;
 use crate::transport::stream;
@@ -210,6 +212,22 @@ async fn what_was_recorded_without_a_collector_is_sent_when_there_is_one_with_th
     let records = rig.collector.records(1);
     assert_eq!(records[0].first_seq.0, 0);
     assert_eq!(content(records.last().unwrap()), Content::GapReason(GapReason::AgentStopped));
+}
+
+#[tokio::test]
+async fn without_a_boot_id_no_agent_starts_and_no_epoch_begins() {
+    let mut rig = Rig::new().await;
+    // Zeros would be another boot between two starts in the same one.
+    for file in [Err(Errno::EMFILE), Ok(b"none".to_vec())] {
+        let mut kernel = FakeKernel::new();
+        kernel.files.insert(BOOT_ID.to_owned(), file);
+        let error = spawn_sampling(rig.config(), Box::new(kernel), Arc::new(SystemClock)).unwrap_err().to_string();
+        assert!(error.contains(BOOT_ID) && error.contains("start the agent again"), "{error}");
+    }
+    let agent = rig.spawn();
+    rig.collector.until("records", |m| m.stored.first().is_some_and(|s| s.next.0 > 0)).await;
+    stop(agent).await;
+    assert_eq!(gap_of(&rig.collector.records(1)[0]), Some(GapReason::BeforeFirst));
 }
 
 #[tokio::test]

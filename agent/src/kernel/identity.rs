@@ -5,23 +5,36 @@ use highwater_ipc::snapshot::BootId;
 use highwater_ipc::text::HostText;
 
 use super::Kernel;
+use crate::sys::errno::Errno;
 
-/// `/proc/sys/kernel/random/boot_id`; zeros where it cannot be read (no /proc): then reboots are not told apart.
-pub fn boot_id(kernel: &mut dyn Kernel) -> BootId {
+/// The boot this kernel runs since, from [`BOOT_ID`].
+pub fn boot_id(kernel: &mut dyn Kernel) -> Result<BootId, BootIdError> {
     let mut buffer = Vec::new();
-    match kernel.read("/proc/sys/kernel/random/boot_id", MAX_BYTES, &mut buffer) {
-        Ok(_) => parse_boot_id(&buffer).unwrap_or_default(),
-        Err(_) => BootId::default(),
-    }
+    kernel.read(BOOT_ID, MAX_BYTES, &mut buffer).map_err(BootIdError::Unreadable)?;
+    parse_boot_id(&buffer).ok_or(BootIdError::NoUuid)
 }
 
-/// The facts an agent tells its collector. What cannot be read is empty.
+/// Where the kernel tells its boot id.
+pub const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Why it is not known which boot this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootIdError {
+    /// The file cannot be read.
+    #[error("{BOOT_ID}: {0}")]
+    Unreadable(Errno),
+    /// It holds something else.
+    #[error("{BOOT_ID} holds no UUID")]
+    NoUuid,
+}
+
+/// The facts an agent tells its collector. What cannot be read is empty, the boot id zeros.
 pub fn host_facts(kernel: &mut dyn Kernel) -> HostFacts {
     let uname = kernel.uname().unwrap_or_default();
     HostFacts {
         agent_version: env!("CARGO_PKG_VERSION").into(),
         machine_id: machine_id(kernel),
-        boot_id: boot_id(kernel),
+        boot_id: boot_id(kernel).unwrap_or_default(),
         hostname: HostText::cut(&uname.nodename),
         kernel: HostText::cut(&uname.release),
         arch: HostText::cut(&uname.machine),

@@ -26,7 +26,7 @@ pub struct RealKernel {
     names: Names,
     /// When `/etc/passwd` and `/etc/group` were changed last, as far as seen.
     changed: [Option<Change>; 2],
-    /// Stands for this process's namespace where the kernel has no NS_GET_ID.
+    /// [`RealKernel::stand_in`].
     instance: u64,
 }
 
@@ -40,6 +40,17 @@ impl RealKernel {
     pub fn with_root(root: PathBuf) -> Self {
         let instance = u64::try_from(host::boottime().as_micros()).unwrap_or(u64::MAX);
         Self { root, names: Names::new(look_up), changed: [None; 2], instance }
+    }
+
+    /// Stands for the instance of this process's namespace where the kernel has no NS_GET_ID and it is not the initial
+    /// one: when this process began to sample, unless [`RealKernel::set_stand_in`] knows better.
+    pub fn stand_in(&self) -> u64 {
+        self.instance
+    }
+
+    /// An earlier process gave the namespace this instance.
+    pub fn set_stand_in(&mut self, instance: u64) {
+        self.instance = instance;
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -111,7 +122,7 @@ impl Kernel for RealKernel {
     }
 
     /// Without NS_GET_ID (before Linux 6.18) the initial namespace, whose inode no other ever has, is instance 0; any
-    /// other one is, for as long as this process lives in it, told apart by when the process began to sample.
+    /// other one is told apart by [`RealKernel::stand_in`].
     fn namespace(&mut self) -> Result<NamespaceId, Errno> {
         let file = File::open(self.path("/proc/self/ns/ipc")).map_err(|error| Errno::of(&error))?;
         let inode = file.metadata().map_err(|error| Errno::of(&error))?.ino();

@@ -52,7 +52,7 @@ pub struct Assembler {
 impl Assembler {
     /// Samples that kernel.
     pub fn new(mut kernel: Box<dyn Kernel>) -> Self {
-        let boot_id = identity::boot_id(&mut *kernel);
+        let boot_id = identity::boot_id(&mut *kernel).unwrap_or_default();
         let page_size = kernel.page_size();
         let scratch = Scratch::default();
         let limits = limits::Known::default();
