@@ -63,6 +63,8 @@ mod memory;
 mod outcome;
 mod policy;
 mod reader;
+#[cfg(test)]
+mod reader_tests;
 pub mod recover;
 pub mod segment;
 mod store;

@@ -1,0 +1,69 @@
+//! What a reader makes of a disk that refuses, and of what is gone.
+
+use std::io::ErrorKind;
+
+use super::frame::{Entry, Position};
+use super::store_tests::{LIMITS, ROOMY, Rig, read_all};
+use super::{Hole, Reader};
+
+fn several_segments() -> Rig {
+    let mut rig = Rig::new(LIMITS);
+    for i in 0..40 {
+        rig.append(i % 10 == 0, 100);
+    }
+    assert!(rig.disk.contents().len() > 1);
+    rig
+}
+
+#[test]
+fn s2_a_disk_that_cannot_be_read_just_now_costs_nothing() {
+    for kind in [ErrorKind::Other, ErrorKind::OutOfMemory, ErrorKind::PermissionDenied, ErrorKind::InvalidData] {
+        let mut rig = several_segments();
+        let before = (rig.disk.contents(), rig.spool.bytes());
+        let mut reader = Reader::new(Position::default());
+        rig.disk.fail_reads(Some(kind));
+        for _ in 0..2 {
+            assert_eq!(rig.spool.read(&mut reader), None);
+            assert_eq!(read_all(&mut rig.spool, Position::default()), [], "others ask too");
+        }
+        assert!(rig.spool.is_unreadable() && rig.spool.trouble().is_some());
+        assert_eq!((rig.disk.contents(), rig.spool.bytes()), before);
+        rig.disk.fail_reads(None);
+        let read: Vec<Entry> = std::iter::from_fn(|| rig.spool.read(&mut reader)).map(|r| r.entry).collect();
+        assert_eq!(read, rig.appended, "{kind:?}");
+        assert!(!rig.spool.is_unreadable());
+    }
+}
+
+#[test]
+fn s2_a_segment_that_the_device_refuses_three_times_is_damaged_and_freed_alone() {
+    let mut rig = several_segments();
+    let files = rig.disk.contents().len();
+    let bytes = rig.spool.bytes().0;
+    let mut reader = Reader::new(Position { epoch_no: 1, seq: 0 });
+    rig.disk.fail_reads(Some(ErrorKind::InvalidData));
+    for _ in 0..3 {
+        assert_eq!(rig.spool.read(&mut reader), None);
+    }
+    assert_eq!(rig.disk.contents().len(), files - 1);
+    assert!(rig.spool.bytes().0 < bytes);
+    rig.disk.fail_reads(None);
+    let read = rig.spool.read(&mut reader).unwrap();
+    assert_eq!((read.hole, read.entry.keyframe), (Some(Hole::Damaged), true));
+}
+
+#[test]
+fn s2_the_damaged_end_of_an_epoch_is_a_hole_before_the_next_one() {
+    let mut rig = Rig::new(ROOMY);
+    rig.append(true, 20);
+    rig.append(false, 20);
+    let name = rig.disk.contents().into_keys().next().unwrap();
+    rig.next_epoch();
+    rig.append(true, 20);
+    rig.disk.damage(&name, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    let read = read_all(&mut rig.spool, Position { epoch_no: 1, seq: 0 });
+    assert_eq!(read.iter().map(|r| r.hole).collect::<Vec<_>>(), [None, Some(Hole::Damaged)]);
+    // Whoever has the end is missing nothing.
+    let read = read_all(&mut rig.spool, Position { epoch_no: 1, seq: 2 });
+    assert_eq!(read.iter().map(|r| r.hole).collect::<Vec<_>>(), [None]);
+}
