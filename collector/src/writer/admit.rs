@@ -1,6 +1,6 @@
 //! What becomes of a hello: go on, begin anew, or quarantine. Pure.
 
-use highwater_ipc::record::Seq;
+use highwater_ipc::record::{EpochNo, Seq};
 use highwater_ipc::session::{Hello, SpooledEpoch, StoredEpoch, Verdict};
 
 use crate::store::stream::Stream;
@@ -30,20 +30,33 @@ pub(super) fn judge(hello: &Hello, stored: &[Stream]) -> Result<Vec<StoredEpoch>
     if seen.is_some_and(|first| written().skip(first).any(|s| s.boot_id != boot)) {
         return Err(Quarantine::BootReturned);
     }
-    Ok(hello.epochs.iter().map(|epoch| answer(epoch, stored)).collect())
+    let latest = written().next_back().map(|s| s.epoch.no);
+    let current = hello.epochs.last().map(|e| e.epoch.no);
+    let answers = hello.epochs.iter().map(|spooled| {
+        let no = spooled.epoch.no;
+        // History goes forward only: once a later epoch has records, an earlier one takes no more.
+        let overtaken = latest.is_some_and(|latest| latest > no);
+        answer(spooled, row(stored, no), overtaken, current == Some(no))
+    });
+    Ok(answers.collect())
 }
 
-fn answer(spooled: &SpooledEpoch, stored: &[Stream]) -> StoredEpoch {
-    let row = stored.iter().find(|s| s.epoch.no == spooled.epoch.no);
-    // History goes forward only: once a later epoch has records, an earlier one takes no more.
-    let overtaken = stored.iter().any(|s| s.epoch.no > spooled.epoch.no && s.next > Seq(0));
+/// The row of an epoch among a host's, which ascend: a host can have thousands, and so can its hello.
+pub(super) fn row(stored: &[Stream], no: EpochNo) -> Option<&Stream> {
+    stored.binary_search_by_key(&no, |s| s.epoch.no).ok().and_then(|at| stored.get(at))
+}
+
+fn answer(spooled: &SpooledEpoch, row: Option<&Stream>, overtaken: bool, is_current: bool) -> StoredEpoch {
     let next = row.map_or(Seq(0), |s| s.next);
     let chain = row.map(|s| s.chain).unwrap_or_default();
     let spool_is_empty = spooled.first == spooled.next;
     let verdict = if row.is_some_and(|s| s.epoch.id != spooled.epoch.id) || next > spooled.next {
         Verdict::Forked
     } else if next == spooled.next {
-        if row.is_some() && chain != spooled.chain { Verdict::Forked } else { Verdict::Continue }
+        // An agent that is about to go on behind a later epoch is one of two that woke from the same image.
+        let goes_on_behind = is_current && overtaken;
+        let chains_otherwise = row.is_some() && chain != spooled.chain;
+        if chains_otherwise || goes_on_behind { Verdict::Forked } else { Verdict::Continue }
     } else if spool_is_empty {
         // The agent drops a record for good only when it was acked, or when it must make room, and then it holds others.
         Verdict::HistoryRestored
@@ -126,7 +139,23 @@ mod tests {
         assert_eq!(verdict(spooled(3, 0, 7), &[stored(4, 1)]), Verdict::Forked);
         assert_eq!(verdict(spooled(3, 0, 0), &[stored(4, 1)]), Verdict::Forked);
         assert_eq!(verdict(spooled(3, 0, 7), &[stored(3, 5), stored(4, 1)]), Verdict::Forked);
-        assert_eq!(verdict(spooled(3, 0, 7), &[stored(3, 7), stored(4, 1)]), Verdict::Continue);
+        // Acked whole and over: nothing more comes of it.
+        let rows = [stored(3, 7), stored(4, 1)];
+        let past = judge(&hello(vec![spooled(3, 0, 7), spooled(4, 0, 1)]), &rows).unwrap();
+        assert_eq!(past.iter().map(|e| e.verdict).collect::<Vec<_>>(), [Verdict::Continue, Verdict::Continue]);
+        // Acked whole, but the agent's present epoch: its next sample would come behind the other machine's.
+        assert_eq!(verdict(spooled(3, 0, 7), &rows), Verdict::Forked);
+    }
+
+    #[test]
+    fn a_hello_of_thousands_of_epochs_is_judged_by_their_own_rows() {
+        let rows: Vec<Stream> = (1..=20_000).map(|no| stored(no, no % 7)).collect();
+        let epochs: Vec<SpooledEpoch> = (1..=20_001).map(|no| spooled(no, 0, no % 7)).collect();
+        let answers = judge(&hello(epochs), &rows).unwrap();
+        for (answer, row) in answers.iter().zip(&rows) {
+            assert_eq!((answer.no, answer.next), (row.epoch.no, row.next));
+        }
+        assert_eq!((answers.len(), answers[20_000].verdict), (20_001, Verdict::Continue));
     }
 
     #[test]
