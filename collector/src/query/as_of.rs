@@ -28,7 +28,7 @@ pub enum Instant {
 pub struct AsOf {
     /// The instant, host's wall clock, milliseconds.
     pub asked_ms: i64,
-    /// The host's clock minus the collector's, milliseconds, at its last hello.
+    /// The host's clock minus the collector's, milliseconds, as its newest samples show it.
     pub skew_ms: i64,
     /// What was held.
     pub answer: Answer,
@@ -76,7 +76,7 @@ pub async fn as_of(reading: &mut Reading, host: HostId, instant: Instant, now_ms
         Instant::Last => (end_ms, vec![newest.clone()]),
         Instant::Now if is_present(&newest, status.as_ref(), now_ms) => (host_now_ms, vec![newest.clone()]),
         Instant::Now => (host_now_ms, Vec::new()),
-        Instant::At(t) => (t, holding(reading, host, t, &newest).await?),
+        Instant::At(t) => (t, holding(reading, host, t, &newest, status.as_ref()).await?),
     };
     let Some((stretch, others)) = holding.split_first() else {
         let gap = match instant {
@@ -91,28 +91,33 @@ pub async fn as_of(reading: &mut Reading, host: HostId, instant: Instant, now_ms
     Ok(AsOf { asked_ms, skew_ms, answer: Answer::Held(Box::new(Held { also_ms, ..held })) })
 }
 
-/// The stretches that speak for that wall time, the last first.
+/// The stretches that speak for that wall time, the last first. The newest speaks for a while after its end, unless a
+/// sample of that time is known to be on its way.
 async fn holding(
     reading: &mut Reading,
     host: HostId,
     wall_ms: i64,
     newest: &Stretch,
+    status: Option<&Status>,
 ) -> Result<Vec<Stretch>, AskError> {
     let most = i64::try_from(MOST_ALSO).unwrap_or(0).saturating_add(1);
     let mut holding = reading.stretches_at(host, wall_ms, most).await?;
-    if wall_ms > newest.end_wall_ms && wall_ms <= newest.end_wall_ms.saturating_add(grace_ms(newest)) {
+    let on_its_way = status.and_then(|s| s.backlog_from_ms).is_some_and(|from_ms| from_ms <= wall_ms);
+    let is_close = wall_ms > newest.end_wall_ms && wall_ms <= newest.end_wall_ms.saturating_add(grace_ms(newest));
+    if is_close && !on_its_way {
         holding.insert(0, newest.clone());
     }
     Ok(holding)
 }
 
 /// Whether the newest sample is the present: the host is in sight, history holds all that it has sampled up to its clock's
-/// now, and nobody said that it ended.
+/// now, nothing is on its way, and nobody said that it ended.
 fn is_present(newest: &Stretch, status: Option<&Status>, now_ms: i64) -> bool {
     let Some(status) = status else { return false };
     let in_sight_ms = in_sight_ms(newest.interval_ms);
     let host_now_ms = now_ms.saturating_add(status.skew_ms).max(status.sampled_wall_ms);
     newest.end_reason.is_none()
+        && status.backlog_from_ms.is_none()
         && now_ms.saturating_sub(status.last_seen_ms) <= in_sight_ms
         && host_now_ms.saturating_sub(newest.end_wall_ms) <= in_sight_ms
 }

@@ -250,9 +250,12 @@ impl Reading {
         stretch: &Stretch,
         place: &StatePlace,
     ) -> Result<Vec<StoredRecord>, StoreError> {
+        // One of the two in the fallback day says nothing of the days of what lies between them.
+        let in_fallback = place.day.min(place.base_day) == 0;
+        let end_day = if in_fallback { day_of(stretch.end_wall_ms) } else { 0 };
         let query = sqlx::query_as(STATE_RECORDS_SQL).bind(host.0).bind(bigint(stretch.epoch.0));
         let query = query.bind(bigint(place.base_seq.0)).bind(bigint(place.seq.0));
-        let query = query.bind(place.base_day.min(place.day)).bind(place.day.max(place.base_day));
+        let query = query.bind(place.base_day.min(place.day)).bind(place.day.max(place.base_day).max(end_day));
         let rows: Vec<FrameRow> = query.fetch_all(&mut *self.tx).await?;
         rows.into_iter().map(FrameRow::domain).collect()
     }
@@ -287,7 +290,9 @@ impl Reading {
     ) -> Result<Vec<StoredRecord>, StoreError> {
         let query = sqlx::query_as(PAGE_SQL).bind(host.0).bind(bigint(stretch.epoch.0)).bind(stretch.number);
         let query = query.bind(after.map_or(-1, |s| bigint(s.0))).bind(day_of(stretch.from_wall_ms));
-        let query = query.bind(day_of(stretch.end_wall_ms.min(until_ms))).bind(until_ms).bind(most);
+        // An agent's last word comes after its last sample, and so perhaps a day later.
+        let last_day = day_of(stretch.end_wall_ms.min(until_ms)).saturating_add(1);
+        let query = query.bind(last_day).bind(until_ms).bind(most);
         let rows: Vec<FrameRow> = query.fetch_all(&mut *self.tx).await?;
         rows.into_iter().map(FrameRow::domain).collect()
     }
