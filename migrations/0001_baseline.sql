@@ -145,9 +145,10 @@ CREATE INDEX gap_to ON gap (host_id, to_wall_ms);
 -- changes, room for HOT updates.
 CREATE TABLE host_status (
     host_id         bigint NOT NULL PRIMARY KEY,
-    last_seen_ms    bigint NOT NULL,           -- collector's clock at the last record or `now`
+    last_seen_ms    bigint NOT NULL,           -- collector's clock at the last hello, record or `now`
     sampled_wall_ms bigint NOT NULL,           -- host's clock of its newest sample
-    skew_ms         bigint NOT NULL,           -- host's clock minus the collector's, at hello
+    skew_ms         bigint NOT NULL,           -- host's clock minus the collector's, at hello and as samples
+                                               -- that come at once have shown it since
     interval_ms     int    NOT NULL,
     backlog_from_ms bigint,                    -- oldest sample not yet received; null = none behind
     session         bigint NOT NULL,           -- whose row this is

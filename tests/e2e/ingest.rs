@@ -263,6 +263,70 @@ fn a_backlog_of_weeks_gets_its_days_made() {
 }
 
 #[test]
+fn partitions_that_are_gone_are_made_again_and_cost_no_record() {
+    let gone = [("DROP TABLE %I", 0), ("ALTER TABLE frame DETACH PARTITION %I", 2)];
+    for (how, in_fallback) in gone {
+        let collector = Collector::shared();
+        let mut host = collector.host(34);
+        collector.runtime.block_on(async {
+            let mut session = host.open(collector.writer()).await.unwrap();
+            session.send(host.keyframe(None)).await;
+            acked(&session.outbox, 1, Seq(1)).await;
+            // As after a restore from a backup of last week, or by an operator's hand.
+            collector.database.sql(&format!(
+                "DO $$ DECLARE day regclass; BEGIN
+                    FOR day IN SELECT inhrelid FROM pg_inherits
+                        WHERE inhparent = 'frame'::regclass AND inhrelid <> 'frame_fallback'::regclass
+                    LOOP EXECUTE format('{how}', day); END LOOP;
+                END $$"
+            ));
+            for record in [host.keyframe(None), host.delta(1)] {
+                session.send(record).await;
+            }
+            assert!(!acked(&session.outbox, 1, Seq(3)).await, "nothing was refused");
+        });
+        assert_eq!(collector.database.sql("SELECT seq FROM frame ORDER BY seq"), "1\n2\n", "{how}");
+        assert_eq!((collector.count("frame_fallback"), collector.count("gap")), (in_fallback, 1), "{how}");
+    }
+}
+
+#[test]
+fn a_keyframe_is_asked_for_again_where_the_first_one_was_refused_and_the_stream_ended() {
+    let collector = Collector::shared();
+    let mut host = collector.host(35);
+    collector.database.sql("ALTER TABLE frame ADD CONSTRAINT planted CHECK (seq > 0)");
+    collector.runtime.block_on(async {
+        let mut session = host.open(collector.writer()).await.unwrap();
+        session.send(host.keyframe(None)).await;
+        acked(&session.outbox, 1, Seq(1)).await;
+        session.close().await;
+        let mut again = host.open(collector.writer()).await.unwrap();
+        again.send(host.delta(1)).await;
+        assert!(acked(&again.outbox, 1, Seq(2)).await, "asked for a keyframe");
+        again.send(host.keyframe(None)).await;
+        acked(&again.outbox, 1, Seq(3)).await;
+    });
+    assert_eq!(collector.database.sql("SELECT seq FROM frame"), "2\n");
+}
+
+#[test]
+fn what_a_hello_waits_for_after_it_was_read_is_no_skew() {
+    let collector = Collector::shared();
+    let mut host = collector.host(36);
+    let read_ms = highwater_tests::wait::now_ms() - 30_000;
+    host.set_clock(read_ms + 7_000);
+    collector.runtime.block_on(async {
+        let mut session = host.opening_read_at(collector.writer(), read_ms).await.unwrap();
+        session.send(host.keyframe(None)).await;
+        acked(&session.outbox, 1, Seq(1)).await;
+        assert_eq!(collector.database.sql("SELECT skew_ms BETWEEN 6990 AND 7010 FROM host_status"), "t\n");
+        // So it is where the row is there already.
+        host.opening_read_at(collector.writer(), read_ms + 1_000).await.unwrap();
+        assert_eq!(collector.database.sql("SELECT skew_ms FROM host_status"), "7000\n");
+    });
+}
+
+#[test]
 fn a_killed_server_costs_nothing_that_was_acked_and_takes_the_rest_after_its_restart() {
     let mut server = Postgres::start();
     let collector = Collector::new(server.database(), Config::default());

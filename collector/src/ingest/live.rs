@@ -61,13 +61,15 @@ pub(super) struct Shared {
 /// Drives the stream of a host until either side ends it. `Ok`: the agent did.
 pub(super) async fn drive(peer: &mut impl Peer, host: HostId, shared: &Shared) -> Result<(), Refusal> {
     let Some(hello) = hello(peer, shared).await? else { return Ok(()) };
+    // Now, not when the writer comes to it: what it waits for until then would count as skew.
+    let read_ms = shared.writer.now_ms();
     match shared.registry.meet(host, &hello).await {
         Incumbent::Yields => {}
         Incumbent::Stays => return Err(OpenError::Quarantined(Quarantine::OtherIsLive).into()),
         Incumbent::Busy => return Err(Refusal::Busy),
     }
     let outbox = Arc::new(Outbox::default());
-    let request = OpenRequest { host, hello: hello.clone(), outbox: Arc::clone(&outbox) };
+    let request = OpenRequest { host, hello: hello.clone(), read_ms, outbox: Arc::clone(&outbox) };
     let Some((opened, early)) = open(peer, shared, request).await? else { return Ok(()) };
     let membership = shared.registry.join(host, &hello);
     let session = opened.session;

@@ -131,6 +131,12 @@ impl StoreError {
         matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
     }
 
+    /// The server refused a row for a CHECK or because no partition takes it: it says SQLSTATE 23514 of both, and only
+    /// its words, in its language, tell them apart.
+    pub fn may_lack_partition(&self) -> bool {
+        self.sqlstate().as_deref() == Some("23514")
+    }
+
     /// The server refused a value (SQLSTATE class 22 or 23): trying again cannot help.
     pub fn refused_value(&self) -> bool {
         self.sqlstate().is_some_and(|c| c.starts_with("22") || c.starts_with("23"))

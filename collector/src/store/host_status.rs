@@ -46,7 +46,7 @@ pub struct Status {
     pub session: Session,
     /// Collector's clock at its last record or `now`.
     pub last_seen_ms: i64,
-    /// Host's clock minus the collector's, at hello.
+    /// Host's clock minus the collector's, as its newest samples show it.
     pub skew_ms: i64,
     /// What its newest sample says.
     pub present: Present,

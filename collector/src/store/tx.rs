@@ -12,6 +12,15 @@ const BEGIN_READ_SQL: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const BEGIN_WRITE_SQL: &str = "BEGIN";
 const DURABLE_SQL: &str = "SET LOCAL synchronous_commit = on";
 
+/// Seconds after which the server gives up a statement of a [`Write`]. Its client gives up a little later; without this
+/// bound each of its retries would leave one more backend waiting behind the same lock.
+pub const STATEMENT_SECONDS: u64 = 25;
+/// Seconds after which the server gives up waiting for one lock in a [`Write`]: sooner, so that the error says what for.
+pub const LOCK_SECONDS: u64 = 20;
+/// One message, no parameters.
+const DURABLE_IN_TIME_SQL: &str = "SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '20s';
+    SET LOCAL statement_timeout = '25s'";
+
 /// Runs reads in one REPEATABLE READ READ ONLY transaction: they all see one state of the database, whatever commits
 /// meanwhile.
 pub async fn snapshot(db: &Db) -> Result<Transaction<'static, Postgres>, StoreError> {
@@ -49,10 +58,11 @@ impl Dedicated {
         Self { connection }
     }
 
-    /// Begins a writing transaction whose commit is durable before it returns.
+    /// Begins a writing transaction whose commit is durable before it returns, and of which the server ends each statement
+    /// after [`STATEMENT_SECONDS`].
     pub async fn write(&mut self) -> Result<Write<'_>, StoreError> {
         let mut tx = self.connection.begin_with(BEGIN_WRITE_SQL).await?;
-        sqlx::query(DURABLE_SQL).execute(&mut *tx).await?;
+        sqlx::raw_sql(DURABLE_IN_TIME_SQL).execute(&mut *tx).await?;
         Ok(Write { tx })
     }
 
@@ -87,3 +97,32 @@ impl Write<'_> {
 /// Proof that a COMMIT returned.
 #[derive(Debug)]
 pub struct Committed(());
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::embedded::supervise::Postgres;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_server_itself_ends_a_writing_statement_before_its_client_gives_up() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let postgres = Postgres::start(directory.path(), |_| {}, &CancellationToken::new()).await.unwrap();
+        let db = Db::connect(postgres.options(), 1).await.unwrap();
+        let mut connection = db.dedicated().await.unwrap();
+        let mut write = connection.write().await.unwrap();
+        let asked = "SELECT concat_ws(' ', current_setting('lock_timeout'), current_setting('statement_timeout'),
+            current_setting('synchronous_commit'))";
+        let told: String = sqlx::query_scalar(asked).fetch_one(write.connection()).await.unwrap();
+        assert_eq!(told, format!("{LOCK_SECONDS}s {STATEMENT_SECONDS}s on"));
+        write.commit().await.unwrap();
+        connection.close().await;
+        db.close().await;
+        postgres.stop().await.unwrap();
+    }
+}

@@ -24,8 +24,13 @@ const MOST_RELOADS: u32 = 5;
 enum Outcome {
     /// It is committed; it stored what it had of these hosts.
     Stored { moved: BTreeSet<HostId>, proof: Committed },
-    /// The database refuses a value in it, in these words (escaped).
-    Refused(String),
+    /// The database refuses a value in it.
+    Refused {
+        /// Its words, escaped.
+        detail: String,
+        /// It may be no value, but a partition that is gone.
+        lacks_partition: bool,
+    },
     /// The collector is stopping.
     GaveUp,
 }
@@ -36,6 +41,7 @@ impl Worker {
     pub(super) async fn commit(&mut self, runs: Vec<Run>) {
         let mut todo = vec![runs];
         let mut reloads: BTreeMap<HostId, u32> = BTreeMap::new();
+        let mut partitions_read = false;
         while let Some(runs) = todo.pop() {
             let (runs, plans) = self.plan(runs).await;
             if plans.is_empty() {
@@ -55,7 +61,14 @@ impl Worker {
                         }
                     }
                 }
-                Outcome::Refused(detail) => match batch::halve(runs) {
+                // Dropped by somebody, or not in the backup that the database was restored from: no record's fault.
+                Outcome::Refused { lacks_partition: true, .. } if !partitions_read => {
+                    partitions_read = true;
+                    let (partitions, now_ms) = (Arc::clone(&self.partitions), self.clock.now_ms());
+                    partitions.read_again(&mut self.link, now_ms, &self.give_up).await;
+                    todo.push(runs);
+                }
+                Outcome::Refused { detail, .. } => match batch::halve(runs) {
                     Ok((first, second)) => todo.extend([second, first]),
                     Err(single) => {
                         if let Some(run) = single {
@@ -70,15 +83,16 @@ impl Worker {
 
     /// Plans what is still wanted; runs and plans correspond.
     async fn plan(&mut self, runs: Vec<Run>) -> (Vec<Run>, Arc<Vec<Plan>>) {
-        let received_ms = self.clock.now_ms();
+        let received = self.moment();
+        let received_ms = received.wall_ms;
         let samples = runs.iter().flat_map(|run| run.items.iter().map(|item| item.arrival.at.wall_ms));
-        let missing = self.partitions.missing(samples, received_ms);
-        if !missing.is_empty() {
-            self.partitions.make(missing, self.give_up.clone()).await;
-        }
         let partitions = Arc::clone(&self.partitions);
+        let missing = partitions.missing(samples, received_ms);
+        if !missing.is_empty() {
+            partitions.make(&mut self.link, missing, &self.give_up).await;
+        }
         let day = |wall_ms| partitions.day(wall_ms, received_ms);
-        let context = Context { received_ms, day: &day };
+        let context = Context { received, day: &day };
         let mut kept = Vec::with_capacity(runs.len());
         let mut plans = Vec::with_capacity(runs.len());
         for run in runs {
@@ -104,7 +118,10 @@ impl Worker {
             let plans = Arc::clone(plans);
             match self.link.run(move |connection| Box::pin(transaction(connection, plans, received_ms))).await {
                 Ok((moved, proof)) => return Outcome::Stored { moved, proof },
-                Err(error) if error.refused_value() => return Outcome::Refused(words(&error)),
+                Err(error) if error.refused_value() => {
+                    let lacks_partition = error.may_lack_partition();
+                    return Outcome::Refused { detail: words(&error), lacks_partition };
+                }
                 Err(error) => {
                     warn!(%error, tries = backoff.tries(), "committing records; trying again, agents keep theirs");
                     tokio::select! {
@@ -169,12 +186,12 @@ impl Worker {
     /// One record that the database refuses becomes a gap, in its words.
     async fn refuse(&mut self, run: &Run, detail: String) {
         let Some(item) = run.items.first() else { return };
-        let received_ms = self.clock.now_ms();
+        let received = self.moment();
         let Some(entry) = self.entry(run.host, run.session) else { return };
         warn!(host = %run.host, epoch = run.epoch.0, seq = item.arrival.seq.0, %detail, "a record cannot be stored");
         let refused = {
             // No frame is stored, so no day is chosen.
-            let context = Context { received_ms, day: &|_| Day::FALLBACK };
+            let context = Context { received, day: &|_| Day::FALLBACK };
             plan::refuse(run.host, &entry.state, (run.epoch, &item.arrival), detail, &context)
         };
         let Some(plan) = refused else { return };
@@ -182,7 +199,7 @@ impl Worker {
             Outcome::Stored { moved, proof } if moved.contains(&run.host) => self.adopt(plan, &proof),
             // Moved by somebody else: this session is over, its agent comes back with what it holds.
             Outcome::Stored { .. } => self.end(run.host, Ended::Replaced),
-            Outcome::Refused(detail) => self.end(run.host, Ended::DoesNotFollow(detail)),
+            Outcome::Refused { detail, .. } => self.end(run.host, Ended::DoesNotFollow(detail)),
             Outcome::GaveUp => self.end_all(),
         }
     }

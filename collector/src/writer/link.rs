@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::store::tx::Dedicated;
+use crate::store::tx::{self, Dedicated};
 use crate::store::{Db, StoreError};
 
-/// Longest wait for one transaction, statements and COMMIT together.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Longest wait for one transaction, statements and COMMIT together: a little more than the server itself gives a
+/// statement, because a server that waits for a lock does not notice that its client has gone.
+const DEADLINE: Duration = Duration::from_secs(tx::STATEMENT_SECONDS + 5);
 
 /// One transaction's work on a connection.
 pub(super) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;

@@ -1,7 +1,9 @@
 //! Begins a session: one transaction that fences every older session of the host and says what is stored.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use highwater_ipc::record::Seq;
 use highwater_ipc::session::{Hello, StoredEpoch, Verdict};
 use tracing::warn;
 
@@ -28,6 +30,8 @@ pub struct OpenRequest {
     pub host: HostId,
     /// What it says.
     pub hello: Hello,
+    /// Collector's clock when that was read, milliseconds since 1970: what it waits for after that is no skew.
+    pub read_ms: i64,
     /// Where its stream listens.
     pub outbox: Arc<Outbox>,
 }
@@ -79,16 +83,18 @@ impl Worker {
     /// Opens a session. The stream that held the host before ends.
     pub(super) async fn open(&mut self, request: OpenRequest) -> Result<Opened, OpenError> {
         let host = request.host;
-        let server_wall_ms = self.clock.now_ms();
+        let now = self.moment();
+        let (server_wall_ms, read_ms) = (now.wall_ms, request.read_ms);
         let hello = Arc::new(request.hello);
         let session = new_session().ok_or(OpenError::Unavailable)?;
-        let taken = self.take(host, session, server_wall_ms, Arc::clone(&hello)).await?;
+        let opening = Opening { host, session, now_ms: now.wall_ms, read_ms, hello: Arc::clone(&hello) };
+        let taken = self.take(&opening).await?;
         if let Some(before) = self.hosts.remove(&host) {
             before.outbox.end(Ended::Replaced);
         }
         let wants_keyframe = taken.epochs.last().is_some_and(|last| {
-            let stream = taken.streams.iter().find(|s| s.epoch.no == last.no);
-            last.verdict == Verdict::Continue && stream.is_some_and(|s| s.stretch.is_some() && s.base.is_none())
+            let stream = admit::row(&taken.streams, last.no);
+            last.verdict == Verdict::Continue && stream.is_some_and(|s| s.next > Seq(0) && s.base.is_none())
         });
         if wants_keyframe {
             request.outbox.want_keyframe();
@@ -97,7 +103,7 @@ impl Worker {
         let state = HostState {
             session,
             hello: Arc::new(hello.facts.clone()),
-            skew: Skew::at_hello(hello.now, server_wall_ms),
+            skew: Skew::at_hello(hello.now, now.back_to(read_ms)),
             streams: writable(&taken).into_iter().map(|s| (s.epoch.no, s)).collect(),
             facts: taken.facts.map(Arc::new),
             present: taken.present,
@@ -107,16 +113,9 @@ impl Worker {
         Ok(opened)
     }
 
-    async fn take(
-        &mut self,
-        host: HostId,
-        session: Session,
-        now_ms: i64,
-        hello: Arc<Hello>,
-    ) -> Result<Taken, OpenError> {
+    async fn take(&mut self, opening: &Opening) -> Result<Taken, OpenError> {
         for _ in 0..MOST_TRIES {
-            let hello = Arc::clone(&hello);
-            let opening = Opening { host, session, now_ms, hello };
+            let (host, opening) = (opening.host, opening.clone());
             match self.link.run(move |connection| Box::pin(transaction(connection, opening))).await {
                 Ok(Some(taken)) => return taken,
                 Ok(None) => {}
@@ -128,10 +127,12 @@ impl Worker {
 }
 
 /// What the opening transaction needs.
+#[derive(Clone)]
 struct Opening {
     host: HostId,
     session: Session,
     now_ms: i64,
+    read_ms: i64,
     hello: Arc<Hello>,
 }
 
@@ -140,7 +141,7 @@ async fn transaction(
     connection: &mut Dedicated,
     opening: Opening,
 ) -> Result<Option<Result<Taken, OpenError>>, StoreError> {
-    let Opening { host, session, now_ms, hello } = opening;
+    let Opening { host, session, now_ms, read_ms, hello } = opening;
     let mut tx = connection.write().await?;
     // The reference table first: Citus refuses it after a distributed one.
     if !host_name::set(&mut tx, host, &hello.facts.hostname.escaped()).await? {
@@ -159,7 +160,7 @@ async fn transaction(
         .epochs
         .iter()
         .zip(&epochs)
-        .filter(|(_, answer)| answer.verdict == Verdict::Continue && stored.iter().all(|s| s.epoch.no != answer.no))
+        .filter(|(_, answer)| answer.verdict == Verdict::Continue && admit::row(&stored, answer.no).is_none())
         .map(|(spooled, _)| (spooled.epoch, spooled.boot_id))
         .collect();
     if !missing.is_empty() {
@@ -171,7 +172,7 @@ async fn transaction(
         tx.rollback().await?;
         return Ok(None);
     }
-    let skew_ms = hello.now.wall_ms.saturating_sub(now_ms);
+    let skew_ms = hello.now.wall_ms.saturating_sub(read_ms);
     let present = host_status::resume(&mut tx, host, session, skew_ms, now_ms).await?;
     let facts = host_facts::latest(&mut tx, host).await?;
     tx.commit().await?;
@@ -189,8 +190,8 @@ pub(super) async fn read(connection: &mut Dedicated, host: HostId) -> Result<Rea
 
 /// The epochs this session may write, and the latest one before them that has samples.
 fn writable(taken: &Taken) -> Vec<Stream> {
-    let wanted = |s: &&Stream| taken.epochs.iter().any(|e| e.no == s.epoch.no && e.verdict == Verdict::Continue);
-    let mut kept: Vec<Stream> = taken.streams.iter().filter(wanted).cloned().collect();
+    let wanted: BTreeSet<_> = taken.epochs.iter().filter(|e| e.verdict == Verdict::Continue).map(|e| e.no).collect();
+    let mut kept: Vec<Stream> = taken.streams.iter().filter(|s| wanted.contains(&s.epoch.no)).cloned().collect();
     if let Some(first) = kept.first().map(|s| s.epoch.no) {
         let before = taken.streams.iter().rfind(|s| s.epoch.no < first && s.covered.is_some());
         kept.extend(before.cloned());

@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
+use super::link::Link;
 use crate::clock::WallClock;
 use crate::store::day::Day;
-use crate::store::{Db, StoreError, partition};
+use crate::store::{StoreError, partition};
 
 /// Days made ahead of the collector's clock.
 const AHEAD: i32 = 3;
@@ -20,9 +21,8 @@ const MOST_ON_DEMAND: usize = 400;
 /// How often the days ahead are looked after.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// Which days have a partition.
+/// Which days have a partition. The database is asked over the caller's own link, within the deadline of a commit.
 pub(super) struct Partitions {
-    db: Db,
     known: Mutex<Known>,
 }
 
@@ -34,9 +34,9 @@ struct Known {
 
 impl Partitions {
     /// Reads which there are and makes those ahead.
-    pub(super) async fn prepare(db: Db, now_ms: i64) -> Result<Self, StoreError> {
-        let this = Self { db, known: Mutex::default() };
-        this.refresh(now_ms).await?;
+    pub(super) async fn prepare(link: &mut Link, now_ms: i64) -> Result<Self, StoreError> {
+        let this = Self { known: Mutex::default() };
+        this.refresh(link, now_ms).await?;
         Ok(this)
     }
 
@@ -55,9 +55,9 @@ impl Partitions {
     }
 
     /// Makes days. Waits while the database is away; what it refuses to make goes to the fallback day.
-    pub(super) async fn make(&self, missing: Vec<Day>, stop: CancellationToken) {
+    pub(super) async fn make(&self, link: &mut Link, missing: Vec<Day>, stop: &CancellationToken) {
         for day in missing {
-            let made = self.create(day, &stop).await;
+            let made = create(link, day, stop).await;
             let mut known = self.lock();
             known.on_demand += 1;
             if known.on_demand == MOST_ON_DEMAND {
@@ -70,55 +70,73 @@ impl Partitions {
     }
 
     /// Keeps the days ahead made until told to stop.
-    pub(super) async fn look_after(&self, clock: &dyn WallClock, stop: &CancellationToken) {
+    pub(super) async fn look_after(&self, mut link: Link, clock: &dyn WallClock, stop: &CancellationToken) {
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return link.close().await,
                 () = tokio::time::sleep(EVERY) => {}
             }
-            if let Err(error) = self.refresh(clock.now_ms()).await {
+            if let Err(error) = self.refresh(&mut link, clock.now_ms()).await {
                 warn!(%error, "making the coming days' partitions; tried again in an hour");
             }
         }
     }
 
-    async fn refresh(&self, now_ms: i64) -> Result<(), StoreError> {
-        let mut days: BTreeSet<Day> = partition::days(&self.db).await?.into_iter().collect();
+    /// Reads again which there are: the database says that one is gone. Waits while it is away.
+    pub(super) async fn read_again(&self, link: &mut Link, now_ms: i64, stop: &CancellationToken) {
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.refresh(link, now_ms).await {
+            warn!(%error, tries = backoff.tries(), "reading which partitions there are; trying again");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(backoff.next()) => {}
+            }
+        }
+    }
+
+    async fn refresh(&self, link: &mut Link, now_ms: i64) -> Result<(), StoreError> {
+        let mut days: BTreeSet<Day> =
+            link.run(|connection| Box::pin(partition::days(connection))).await?.into_iter().collect();
         // Yesterday, for the hours in which records of it still arrive.
         for day in (-1..=AHEAD).map(|ahead| Day::of(now_ms).plus(ahead)) {
-            if !days.contains(&day) {
-                partition::create(&self.db, day).await?;
-                days.insert(day);
+            if days.contains(&day) {
+                continue;
+            }
+            match link.run(move |connection| Box::pin(partition::create(connection, day))).await {
+                Ok(()) => drop(days.insert(day)),
+                Err(error) if error.may_pass() => return Err(error),
+                Err(error) => warn!(%error, day = day.0, "making a partition; its records go to the fallback day"),
             }
         }
         self.lock().days = days;
         Ok(())
     }
 
-    async fn create(&self, day: Day, stop: &CancellationToken) -> bool {
-        let mut backoff = Backoff::default();
-        loop {
-            match partition::create(&self.db, day).await {
-                Ok(()) => {
-                    info!(day = day.0, "made the partition of a day (since 1970) that records came for");
-                    return true;
-                }
-                Err(error) if error.may_pass() => {
-                    warn!(%error, tries = backoff.tries(), "making a partition; trying again");
-                    tokio::select! {
-                        () = stop.cancelled() => return false,
-                        () = tokio::time::sleep(backoff.next()) => {}
-                    }
-                }
-                Err(error) => {
-                    warn!(%error, day = day.0, "making a partition; its records go to the fallback day");
-                    return false;
-                }
-            }
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the day has a partition now.
+async fn create(link: &mut Link, day: Day, stop: &CancellationToken) -> bool {
+    let mut backoff = Backoff::default();
+    loop {
+        match link.run(move |connection| Box::pin(partition::create(connection, day))).await {
+            Ok(()) => {
+                info!(day = day.0, "made the partition of a day (since 1970) that records came for");
+                return true;
+            }
+            Err(error) if error.may_pass() => {
+                warn!(%error, tries = backoff.tries(), "making a partition; trying again");
+                tokio::select! {
+                    () = stop.cancelled() => return false,
+                    () = tokio::time::sleep(backoff.next()) => {}
+                }
+            }
+            Err(error) => {
+                warn!(%error, day = day.0, "making a partition; its records go to the fallback day");
+                return false;
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use highwater_ipc::time::At;
 use highwater_proto::bounds;
 
 use super::arrival::{Arrival, Says};
-use super::state::HostState;
+use super::state::{HostState, Moment};
 use crate::host::HostId;
 use crate::store::day::Day;
 use crate::store::frame::Frame;
@@ -26,8 +26,8 @@ use crate::store::stretch::{Closed, Opened};
 
 /// What a plan takes from outside.
 pub(super) struct Context<'a> {
-    /// Collector's clock, milliseconds since 1970.
-    pub(super) received_ms: i64,
+    /// When they came.
+    pub(super) received: Moment,
     /// The partition of a wall time; chosen once, here.
     pub(super) day: &'a dyn Fn(i64) -> Day,
 }
@@ -192,8 +192,7 @@ impl<'a> Planner<'a> {
         if let Some(base) = self.stream.base {
             self.frame(arrival, self.wall(arrival, false), base);
         }
-        let refused = self.stream.pending.as_ref().is_some_and(|p| p.reason == GapReason::RefusedRecord);
-        if let (Some(reason), false) = (arrival.says.gap, refused) {
+        if let (Some(reason), false) = (arrival.says.gap, self.has_lost()) {
             self.stream.pending = Some(Pending { reason, detail: String::new() });
         }
     }
@@ -278,7 +277,7 @@ impl<'a> Planner<'a> {
         }
         self.learn(arrival, wall_ms);
         let boot_id = self.stream.boot_id;
-        self.plan.after.see_clock(boot_id, &arrival.at);
+        self.plan.after.see_clock(boot_id, &arrival.at, self.context.received);
         if self.plan.after.is_present(boot_id, &arrival.at) {
             self.plan.after.ahead = None;
             let mut present = self.plan.after.present.unwrap_or_default();
@@ -302,14 +301,19 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// From here on a keyframe is wanted. What was refused stays the reason, whatever else follows.
+    /// Whether records are known to be lost here: that stays the reason, whatever else follows.
+    fn has_lost(&self) -> bool {
+        self.stream.pending.as_ref().is_some_and(|p| means_lost(p.reason))
+    }
+
+    /// From here on a keyframe is wanted.
     fn lose(&mut self, reason: GapReason, detail: String) {
         if self.stream.base.is_some() || self.stream.stretch.is_none() {
             self.plan.wants_keyframe = true;
         }
         self.stream.base = None;
         let refused = self.stream.pending.as_ref().is_some_and(|p| p.reason == GapReason::RefusedRecord);
-        if !refused {
+        if !self.has_lost() || (reason == GapReason::RefusedRecord && !refused) {
             self.stream.pending = Some(Pending { reason, detail });
         }
     }
@@ -319,7 +323,7 @@ impl<'a> Planner<'a> {
             return None;
         }
         self.plan.wants_keyframe &= self.stream.base.is_none();
-        self.plan.status = self.plan.after.status(self.plan.host, self.context.received_ms, self.usage);
+        self.plan.status = self.plan.after.status(self.plan.host, self.context.received.wall_ms, self.usage);
         self.plan.step.after = self.stream.clone();
         let epoch = self.stream.epoch.no;
         self.plan.after.streams.insert(epoch, self.stream);
@@ -328,12 +332,21 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Samples were taken and are lost: whoever was told to stop, or was killed, came after them.
+fn means_lost(reason: GapReason) -> bool {
+    use GapReason::{HistoryRestored, RefusedRecord, SpoolDamaged, SpoolOverflow};
+    matches!(reason, RefusedRecord | SpoolOverflow | SpoolDamaged | HistoryRestored)
+}
+
 /// Why samples are missing before a keyframe. `own` is what that says, `pending` what was known before it.
 fn reason(own: Option<GapReason>, pending: Option<&Pending>, first_ever: bool, other_boot: bool) -> GapReason {
     let pending = pending.map(|p| p.reason);
     if pending == Some(GapReason::RefusedRecord) {
         return GapReason::RefusedRecord;
     }
+    // The agent sampled on after it had lost records, and ended afterwards: its end does not explain them.
+    let ended = matches!(own, Some(GapReason::AgentStopped | GapReason::AgentKilled));
+    let own = own.filter(|_| !(ended && pending.is_some_and(means_lost)));
     match own.filter(|r| *r != GapReason::Unexplained).or(pending) {
         None | Some(GapReason::AgentKilled | GapReason::Unexplained) if other_boot => GapReason::HostDown,
         Some(reason) => reason,

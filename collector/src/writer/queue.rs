@@ -90,6 +90,7 @@ pub struct Stopped;
 /// A way in, cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
+    clock: Arc<dyn WallClock>,
     queues: Arc<[mpsc::Sender<Command>]>,
     /// In KiB.
     room: Arc<Semaphore>,
@@ -100,7 +101,9 @@ impl Writer {
     /// Checks that the server keeps what it commits, makes the coming days' partitions and starts the workers.
     pub async fn start(db: Db, clock: Arc<dyn WallClock>, config: Config) -> Result<Self, StoreError> {
         db.require_durability().await?;
-        let partitions = Arc::new(Partitions::prepare(db.clone(), clock.now_ms()).await?);
+        let mut link = Link::new(db.clone());
+        let partitions = Arc::new(Partitions::prepare(&mut link, clock.now_ms()).await?);
+        let started = tokio::time::Instant::now();
         let (drain, give_up) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = Vec::new();
         let mut queues = Vec::new();
@@ -110,6 +113,7 @@ impl Writer {
                 link: Link::new(db.clone()),
                 hosts: Default::default(),
                 clock: Arc::clone(&clock),
+                started,
                 partitions: Arc::clone(&partitions),
                 give_up: give_up.clone(),
                 config,
@@ -117,10 +121,11 @@ impl Writer {
             queues.push(way_in);
             tasks.push(tokio::spawn(worker.run(queue, drain.clone())));
         }
-        let stop = drain.clone();
-        tasks.push(tokio::spawn(async move { partitions.look_after(&*clock, &stop).await }));
+        let (stop, own_clock) = (drain.clone(), Arc::clone(&clock));
+        tasks.push(tokio::spawn(async move { partitions.look_after(link, &*own_clock, &stop).await }));
         let most_kib = u32::try_from(config.queue_bytes / KIB).unwrap_or(u32::MAX).clamp(1, 1 << 28);
         let handle = Handle {
+            clock,
             queues: queues.into(),
             room: Arc::new(Semaphore::new(usize::try_from(most_kib).unwrap_or(KIB))),
             most_kib,
@@ -157,8 +162,14 @@ impl Handle {
     pub async fn open(&self, request: OpenRequest) -> Result<Opened, OpenError> {
         let (reply, answer) = oneshot::channel();
         let host = request.host;
+        let mut opening = Opening { handle: self.clone(), host, answer };
         self.send(host, Command::Open(request, reply)).await.map_err(|Stopped| OpenError::Stopping)?;
-        answer.await.unwrap_or(Err(OpenError::Stopping))
+        (&mut opening.answer).await.unwrap_or(Err(OpenError::Stopping))
+    }
+
+    /// The clock by which sessions are opened, milliseconds since 1970.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
     }
 
     /// Queues a record; waits while the queue is full. Its ack comes by the session's outbox.
@@ -193,5 +204,58 @@ impl Handle {
         let worker = usize::try_from(hasher.finish() % count.max(1)).unwrap_or(0);
         let Some(queue) = self.queues.get(worker) else { return Err(Stopped) };
         queue.send(command).await.map_err(|_| Stopped)
+    }
+}
+
+/// A caller that waits for a session. Where it goes away in the very moment in which the answer comes, the worker
+/// believes that it has it: so it is looked for once more, and the session closed.
+struct Opening {
+    handle: Handle,
+    host: HostId,
+    answer: oneshot::Receiver<Result<Opened, OpenError>>,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.answer.close();
+        let (Ok(Ok(opened)), Ok(runtime)) = (self.answer.try_recv(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        let (handle, host) = (self.handle.clone(), self.host);
+        // The writer may be stopping: then it ends the session itself.
+        runtime.spawn(async move { handle.close(host, opened.session).await });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future as _;
+    use std::task::{Context, Poll, Waker};
+
+    use highwater_ipc::session::{Hello, HostFacts};
+    use highwater_ipc::time::At;
+
+    use super::super::ack::Outbox;
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[tokio::test]
+    async fn a_session_opened_for_somebody_who_just_left_is_closed() {
+        let (way_in, mut queue) = mpsc::channel(2);
+        let handle = Handle {
+            clock: Arc::new(SystemClock),
+            queues: vec![way_in].into(),
+            room: Arc::new(Semaphore::new(1)),
+            most_kib: 1,
+        };
+        let hello = Hello { facts: HostFacts::default(), now: At::default(), epochs: Vec::new() };
+        let request = OpenRequest { host: HostId(7), hello, read_ms: 0, outbox: Arc::new(Outbox::default()) };
+        let mut opening = Box::pin(handle.open(request));
+        assert!(matches!(opening.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
+        let Some(Command::Open(_, reply)) = queue.recv().await else { panic!("no open") };
+        reply.send(Ok(Opened { session: Session(3), server_wall_ms: 0, epochs: Vec::new() })).unwrap();
+        drop(opening);
+        let closed = queue.recv().await;
+        assert!(matches!(closed, Some(Command::Close(HostId(7), Session(3)))), "{closed:?}");
     }
 }

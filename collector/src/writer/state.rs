@@ -32,35 +32,85 @@ pub(super) struct HostState {
     pub(super) ahead: Option<At>,
 }
 
-/// A host's wall clock against the collector's: measured at hello, and carried on by the host's own boot clock, so that a
-/// clock set during a session does not make its present look past or future.
+/// The collector's clocks at one moment, milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct Moment {
+    /// Wall clock, since 1970.
+    pub(super) wall_ms: i64,
+    /// A clock that nobody sets, since this process began.
+    pub(super) steady_ms: i64,
+}
+
+impl Moment {
+    /// The moment at which the wall clock showed this.
+    pub(super) fn back_to(self, wall_ms: i64) -> Self {
+        let ago_ms = self.wall_ms.saturating_sub(wall_ms);
+        Self { wall_ms, steady_ms: self.steady_ms.saturating_sub(ago_ms) }
+    }
+}
+
+/// Boot time over which the freshest sample is looked for, microseconds: clocks drift by some milliseconds in it.
+const WINDOW_US: u64 = 5 * 60 * 1_000_000;
+
+/// A host's wall clock against the collector's. Both are set now and then, so it is three differences: the host's wall
+/// clock to its boot clock, as its newest sample shows it; the boot clock to the collector's steady clock, which only
+/// drift, so it is measured again and again, and the sample that was least late is the one to believe; and the
+/// steady clock to the collector's wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Skew {
     hello: At,
-    hello_ms: i64,
+    /// Steady minus boot clock of the least late sample of this window, and of the one before.
+    least_ms: [i64; 2],
+    /// Boot time at which this window began.
+    window_us: u64,
     now_ms: i64,
 }
 
 impl Skew {
     /// As a hello shows it, milliseconds: the host's clock minus the collector's.
-    pub(super) fn at_hello(hello: At, collector_ms: i64) -> Self {
-        let skew_ms = hello.wall_ms.saturating_sub(collector_ms);
-        Self { hello, hello_ms: skew_ms, now_ms: skew_ms }
+    pub(super) fn at_hello(hello: At, read: Moment) -> Self {
+        let least_ms = [read.steady_ms.saturating_sub(boot_ms(&hello)); 2];
+        let now_ms = hello.wall_ms.saturating_sub(read.wall_ms);
+        Self { hello, least_ms, window_us: hello.boot_us, now_ms }
     }
 
-    /// As a sample of the same boot shows it; one from before the hello says nothing.
-    fn see(&mut self, at: &At) {
-        if at.boot_us >= self.hello.boot_us {
-            self.now_ms = self.hello_ms.saturating_add(at.step_since(&self.hello));
+    /// As a sample of the same boot shows it; one from before the hello says nothing, one that came late for all that is
+    /// known says nothing of the time that it took.
+    fn see(&mut self, at: &At, came: Moment, is_present: bool) {
+        if at.boot_us < self.hello.boot_us {
+            return;
+        }
+        if is_present {
+            self.measure(came.steady_ms.saturating_sub(boot_ms(at)), at.boot_us);
+        }
+        let [now, before] = self.least_ms;
+        let since_ms = came.steady_ms.saturating_sub(boot_ms(at)).saturating_sub(now.min(before));
+        self.now_ms = at.wall_ms.saturating_add(since_ms).saturating_sub(came.wall_ms);
+    }
+
+    fn measure(&mut self, late_ms: i64, boot_us: u64) {
+        let windows = boot_us.saturating_sub(self.window_us) / WINDOW_US;
+        let [now, before] = self.least_ms;
+        self.least_ms = match windows {
+            0 => [now.min(late_ms), before],
+            1 => [late_ms, now],
+            _ => [late_ms, late_ms],
+        };
+        if windows > 0 {
+            self.window_us = boot_us;
         }
     }
 }
 
+fn boot_ms(at: &At) -> i64 {
+    i64::try_from(at.boot_us / 1000).unwrap_or(i64::MAX)
+}
+
 impl HostState {
     /// Takes in what a sample says of the host's clock.
-    pub(super) fn see_clock(&mut self, boot_id: BootId, at: &At) {
+    pub(super) fn see_clock(&mut self, boot_id: BootId, at: &At, came: Moment) {
         if boot_id == self.hello.boot_id {
-            self.skew.see(at);
+            self.skew.see(at, came, self.is_present(boot_id, at));
         }
     }
 
@@ -92,17 +142,64 @@ impl HostState {
 mod tests {
     use super::*;
 
+    /// The host's clocks `boot_ms` after its boot.
+    fn at(wall_ms: i64, boot_ms: u64) -> At {
+        At { wall_ms, boot_us: boot_ms * 1000 }
+    }
+
+    fn moment(wall_ms: i64, steady_ms: i64) -> Moment {
+        Moment { wall_ms, steady_ms }
+    }
+
+    /// A second of skew; boot and steady clock differ by 49 s.
+    fn at_hello() -> Skew {
+        Skew::at_hello(at(100_000, 50_000), moment(99_000, 1_000))
+    }
+
     #[test]
     fn a_clock_set_after_hello_moves_the_skew_and_a_backlog_from_before_it_does_not() {
-        let at = |wall_ms, boot_us| At { wall_ms, boot_us };
-        let mut skew = Skew::at_hello(at(100_000, 50_000_000), 99_000);
-        skew.see(&at(40_000, 40_000_000));
+        let mut skew = at_hello();
+        skew.see(&at(40_000, 40_000), moment(99_500, 1_500), true);
         assert_eq!(skew.now_ms, 1_000);
-        skew.see(&at(101_000, 51_000_000));
+        skew.see(&at(101_000, 51_000), moment(100_000, 2_000), true);
         assert_eq!(skew.now_ms, 1_000);
-        skew.see(&at(3_702_000, 52_000_000));
+        skew.see(&at(3_702_000, 52_000), moment(101_000, 3_000), true);
         assert_eq!(skew.now_ms, 3_601_000);
-        skew.see(&at(103_000, 53_000_000));
+        skew.see(&at(103_000, 53_000), moment(102_000, 4_000), true);
         assert_eq!(skew.now_ms, 1_000);
+    }
+
+    #[test]
+    fn a_step_of_the_collectors_clock_moves_the_skew_at_once() {
+        for step_ms in [2_000, -2_000] {
+            let mut skew = at_hello();
+            skew.see(&at(101_000, 51_000), moment(100_000 + step_ms, 2_000), true);
+            assert_eq!(skew.now_ms, 1_000 - step_ms);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_drifts_for_a_day_is_followed_and_late_samples_are_not() {
+        let mut skew = at_hello();
+        for second in 1..=86_400_i64 {
+            let drift_ms = second * 12 / 1000; // a second in all
+            let late_ms = second % 3 * 900;
+            let (wall_ms, boot_ms) = (100_000 + second * 1000 + drift_ms, 50_000 + second * 1000 + drift_ms);
+            let came = moment(99_000 + second * 1000 + late_ms, 1_000 + second * 1000 + late_ms);
+            skew.see(&at(wall_ms, u64::try_from(boot_ms).unwrap()), came, true);
+            let error_ms = skew.now_ms - 1_000 - drift_ms;
+            assert!((-20..=20).contains(&error_ms), "second {second}: {error_ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_backlog_that_takes_an_hour_says_nothing_of_the_skew() {
+        let mut skew = at_hello();
+        for second in 1..=3_600_i64 {
+            let came = moment(3_700_000 + second, 3_602_000 + second);
+            let sampled = at(100_000 + second * 1000, u64::try_from(50_000 + second * 1000).unwrap());
+            skew.see(&sampled, came, false);
+            assert_eq!(skew.now_ms, 1_000);
+        }
     }
 }

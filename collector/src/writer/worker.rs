@@ -17,7 +17,7 @@ use super::open::{OpenError, OpenRequest, Opened};
 use super::partitions::Partitions;
 use super::plan;
 use super::queue::{Config, Item};
-use super::state::HostState;
+use super::state::{HostState, Moment};
 use crate::clock::WallClock;
 use crate::host::HostId;
 use crate::store::StoreError;
@@ -62,6 +62,8 @@ pub(super) struct Worker {
     pub(super) link: Link,
     pub(super) hosts: HashMap<HostId, Entry>,
     pub(super) clock: Arc<dyn WallClock>,
+    /// Where its steady clock begins.
+    pub(super) started: tokio::time::Instant,
     pub(super) partitions: Arc<Partitions>,
     /// Cancelled when the grace of a shutdown is over: what cannot be stored by then stays with the agents.
     pub(super) give_up: CancellationToken,
@@ -118,12 +120,12 @@ impl Worker {
                     }
                 }
                 Command::Now(host, session, now) => {
-                    let seen_ms = self.clock.now_ms();
+                    let seen = self.moment();
                     if let Some(entry) = self.entry(host, session) {
-                        let usage = note(&mut entry.state, &now);
+                        let usage = note(&mut entry.state, &now, seen);
                         light.hosts.insert(host);
                         light.status.retain(|s: &Status| s.host != host);
-                        light.status.extend(entry.state.status(host, seen_ms, usage));
+                        light.status.extend(entry.state.status(host, seen.wall_ms, usage));
                     }
                 }
                 Command::Close(host, session) => light.close(host, session),
@@ -153,6 +155,12 @@ impl Worker {
                 Err(error) => warn!(%error, "noting the present of hosts"),
             }
         }
+    }
+
+    /// The collector's clocks now.
+    pub(super) fn moment(&self) -> Moment {
+        let steady_ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Moment { wall_ms: self.clock.now_ms(), steady_ms }
     }
 
     /// The entry of a host, if this session still holds it.
@@ -185,7 +193,7 @@ async fn next(queue: &mut mpsc::Receiver<Command>, drain: &CancellationToken) ->
 }
 
 /// Takes in what a `now` says.
-fn note(state: &mut HostState, now: &Now) -> Usage {
+fn note(state: &mut HostState, now: &Now, seen: Moment) -> Usage {
     let mut usage = Usage::default();
     let mut present = state.present.unwrap_or_default();
     let says = Says::state(&now.state);
@@ -194,7 +202,7 @@ fn note(state: &mut HostState, now: &Now) -> Usage {
     present.backlog_from_ms = Some(now.backlog_from_ms);
     plan::see(&mut present, &mut usage, &says);
     state.present = Some(present);
-    state.see_clock(now.state.boot_id, &now.at);
+    state.see_clock(now.state.boot_id, &now.at, seen);
     state.ahead = Some(now.at);
     usage
 }

@@ -124,6 +124,16 @@ impl Host {
         self.make(Content::Delta(Delta { took_us: 5, namespaces, ..Delta::default() }), 1)
     }
 
+    /// A sample in which only the agent's interval changed.
+    pub(super) fn interval(&mut self, interval_ms: u32) -> Made {
+        self.make(Content::Delta(Delta { interval_ms: Some(interval_ms), ..Delta::default() }), 1)
+    }
+
+    /// The agent's last word.
+    pub(super) fn stopped(&mut self) -> Made {
+        self.make(Content::GapReason(GapReason::AgentStopped), 1)
+    }
+
     /// Merged heartbeats.
     pub(super) fn heartbeats(&mut self, count: u64) -> Made {
         self.make(Content::Heartbeat, count)
@@ -138,6 +148,15 @@ impl Host {
     }
 
     pub(super) fn opening(&self, writer: &Writer) -> impl Future<Output = Result<Session, OpenError>> + use<> {
+        self.opening_read_at(writer, now_ms())
+    }
+
+    /// Opens with a hello that was read at that time of the collector's clock.
+    pub(super) fn opening_read_at(
+        &self,
+        writer: &Writer,
+        read_ms: i64,
+    ) -> impl Future<Output = Result<Session, OpenError>> + use<> {
         let facts = HostFacts {
             agent_version: HostText::from("0.1.0"),
             boot_id: self.boot_id,
@@ -147,7 +166,7 @@ impl Host {
         let hello = Hello { facts, now: self.clock, epochs: self.epochs.clone() };
         let (host, handle, outbox) = (self.id, writer.handle(), Arc::new(Outbox::default()));
         async move {
-            let opened = handle.open(OpenRequest { host, hello, outbox: Arc::clone(&outbox) }).await?;
+            let opened = handle.open(OpenRequest { host, hello, read_ms, outbox: Arc::clone(&outbox) }).await?;
             Ok(Session { host, handle, outbox, opened })
         }
     }

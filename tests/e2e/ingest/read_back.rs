@@ -178,6 +178,95 @@ fn records_on_their_way_are_pending_and_never_the_older_state() {
 }
 
 #[test]
+fn an_instant_whose_sample_is_on_its_way_is_pending_however_close_the_older_state_is() {
+    let collector = Collector::shared();
+    let mut host = collector.host(79);
+    let session = collector.runtime.block_on(async {
+        let mut session = host.open(collector.writer()).await.unwrap();
+        session.send(host.keyframe(None)).await;
+        acked(&session.outbox, 1, host.next).await;
+        session
+    });
+    let last = host.clock.wall_ms;
+    host.clock.wall_ms += 4_000;
+    host.clock.boot_us += 4_000_000;
+    collector.runtime.block_on(session.now(host.now(last + 1_000)));
+    let is_noted = || collector.database.sql("SELECT backlog_from_ms IS NOT NULL FROM host_status") == "t\n";
+    until("the backlog is noted", PATIENCE, is_noted);
+    assert_eq!(collector.held(79, last + 999).covered_ms, (last, last));
+    for asked in [last + 1_000, last + 2_500] {
+        let gap = collector.gap(79, Instant::At(asked));
+        assert_eq!((gap.state, gap.from_ms), (GapState::Pending, Some(last)), "{asked}");
+    }
+    assert_eq!(collector.gap(79, Instant::Now).state, GapState::Pending);
+}
+
+#[test]
+fn a_state_whose_records_lie_in_three_days_one_of_them_the_fallback_is_read_whole() {
+    let collector = Collector::shared();
+    let mut host = collector.host(80);
+    let midnight = (now_ms() / DAY_MS + 1) * DAY_MS;
+    host.set_clock(midnight - 60_000);
+    collector.store(&mut host, 1, |host| {
+        // Today, tomorrow, and beyond what is believed.
+        let mut records = vec![host.keyframe(None), host.heartbeats(100), host.interval(2_000)];
+        records.extend([host.heartbeats(2 * 86_400), host.delta(2)]);
+        records
+    });
+    assert_eq!(collector.count("frame_fallback"), 1);
+    assert_eq!(collector.database.sql("SELECT count(DISTINCT day) FROM frame"), "3\n");
+    let held = collector.held(80, host.clock.wall_ms);
+    assert_eq!((arrays(&held), held.snapshot.state.interval_ms), (2, 2_000));
+}
+
+#[test]
+fn an_agents_last_word_just_after_midnight_is_told() {
+    let collector = Collector::shared();
+    let mut host = collector.host(81);
+    let midnight = now_ms() / DAY_MS * DAY_MS - DAY_MS;
+    host.set_clock(midnight - 2_000);
+    collector.store(&mut host, 1, |host| vec![host.keyframe(None), host.stopped()]);
+    assert_eq!(host.clock.wall_ms, midnight);
+    let question =
+        Question { span_ms: (midnight - HOUR_MS, now_ms()), kinds: vec![], subject: None, most: 9, after: None };
+    let told = collector.runtime.block_on(async {
+        let mut reading = Reading::begin(&collector.db).await.unwrap();
+        timeline(&mut reading, HostId(81), &question, now_ms()).await.unwrap()
+    });
+    let kinds: Vec<EventKind> = told.events.iter().map(|e| e.kind()).collect();
+    assert!(kinds.contains(&EventKind::AgentStopped), "{kinds:?}");
+}
+
+#[test]
+fn a_gap_over_which_the_clock_was_set_back_hides_no_state_and_breaks_no_answer() {
+    let collector = Collector::shared();
+    let mut host = collector.host(82);
+    let start = now_ms() - 6 * HOUR_MS;
+    host.set_clock(start);
+    collector.store(&mut host, 1, |host| vec![host.keyframe(None), host.heartbeats(3600), host.delta(1)]);
+    let first_end = host.clock.wall_ms;
+    host.set_clock(start + HOUR_MS / 2);
+    host.clock.boot_us += 60_000_000;
+    host.begin_epoch(2, host.boot_id);
+    collector.store(&mut host, 2, |host| vec![host.keyframe(Some(GapReason::Forked)), host.delta(2)]);
+    let (second_end, between) = (host.clock.wall_ms, start + HOUR_MS / 2 + 500);
+    assert_eq!(
+        collector.database.sql("SELECT from_wall_ms > to_wall_ms FROM gap WHERE seq = 0 AND epoch_no = 2"),
+        "t\n"
+    );
+    assert_eq!(arrays(&collector.held(82, second_end)), 2);
+    assert_eq!((arrays(&collector.held(82, between)), arrays(&collector.held(82, first_end))), (0, 1));
+    let Answer::Held(last) = collector.ask(82, Instant::Last).answer else { panic!("no last sample") };
+    assert_eq!((arrays(&last), last.covered_ms.1), (2, second_end));
+    let question = Question { span_ms: (start, now_ms()), kinds: vec![], subject: None, most: 9, after: None };
+    let told = collector.runtime.block_on(async {
+        let mut reading = Reading::begin(&collector.db).await.unwrap();
+        timeline(&mut reading, HostId(82), &question, now_ms()).await.unwrap()
+    });
+    assert!(told.events.iter().any(|e| e.kind() == EventKind::Gap), "{told:?}");
+}
+
+#[test]
 fn a_clock_set_during_a_session_leaves_its_host_present() {
     let collector = Collector::shared();
     for (id, step_ms) in [(77, HOUR_MS), (78, -HOUR_MS)] {

@@ -17,6 +17,7 @@ const HOST: HostId = HostId(7);
 const BOOT: BootId = BootId([1; 16]);
 const NOW_MS: i64 = 1_800_000_000_000;
 const INTERVAL_MS: u32 = 1000;
+const RECEIVED: Moment = Moment { wall_ms: NOW_MS, steady_ms: 0 };
 
 /// A sample `s` seconds after the boot at [`NOW_MS`].
 fn at(s: u64) -> At {
@@ -66,7 +67,7 @@ fn state(streams: &[Stream]) -> HostState {
 }
 
 fn planned(state: &HostState, epoch: u64, arrivals: &[Arrival]) -> Plan {
-    let context = Context { received_ms: NOW_MS, day: &|wall| Day::believed(wall, NOW_MS).unwrap_or(Day::FALLBACK) };
+    let context = Context { received: RECEIVED, day: &|wall| Day::believed(wall, NOW_MS).unwrap_or(Day::FALLBACK) };
     let arrivals: Vec<&Arrival> = arrivals.iter().collect();
     plan(HOST, state, EpochNo(epoch), &arrivals, &context).unwrap().unwrap()
 }
@@ -143,7 +144,7 @@ fn a_keyframe_amid_continuous_sampling_opens_nothing() {
 #[test]
 fn a_resend_plans_nothing_and_a_partial_one_the_rest() {
     let state = after(&[keyframe(0, 1), delta(1, 2)]);
-    let context = Context { received_ms: NOW_MS, day: &|_| Day::FALLBACK };
+    let context = Context { received: RECEIVED, day: &|_| Day::FALLBACK };
     assert!(plan(HOST, &state, EpochNo(1), &[&keyframe(0, 1), &delta(1, 2)], &context).unwrap().is_none());
     check(
         &planned(&state, 1, &[delta(1, 2), delta(2, 3)]),
@@ -244,6 +245,26 @@ fn a_gap_reason_in_the_place_of_lost_records_makes_a_gap_however_short() {
 }
 
 #[test]
+fn records_lost_before_the_agent_ended_are_the_reason_and_its_end_is_not() {
+    use GapReason::{AgentKilled, AgentStopped, HistoryRestored, SpoolDamaged, SpoolOverflow, StateLost};
+    for lost in [SpoolOverflow, SpoolDamaged, HistoryRestored] {
+        let stand_in = with_gap(arrival(RecordKind::GapReason, 1, at(1)), lost);
+        let stop = with_gap(arrival(RecordKind::GapReason, 2, at(5)), AgentStopped);
+        // Within the epoch, and across its end, with or without the agent's own last word.
+        for before in [vec![stand_in.clone()], vec![stand_in, stop]] {
+            let mut records = vec![keyframe(0, 1)];
+            records.extend(before);
+            let state = after(&records);
+            let gap = |epoch, seq, own| planned(&state, epoch, &[with_gap(keyframe(seq, 9), own)]).gaps[0].reason;
+            for own in [AgentStopped, AgentKilled] {
+                assert_eq!((gap(1, 3, own), gap(2, 0, own)), (lost, lost));
+            }
+            assert_eq!(gap(2, 0, StateLost), StateLost);
+        }
+    }
+}
+
+#[test]
 fn another_boot_after_a_killed_agent_means_the_host_was_down() {
     let rebooted = |own| {
         let mut state = after(&[keyframe(0, 1)]);
@@ -265,7 +286,7 @@ fn another_boot_after_a_killed_agent_means_the_host_was_down() {
 
 #[test]
 fn a_refused_record_is_a_gap_until_the_keyframe_with_the_databases_words() {
-    let context = Context { received_ms: NOW_MS, day: &|_| Day::FALLBACK };
+    let context = Context { received: RECEIVED, day: &|_| Day::FALLBACK };
     let state = after(&[keyframe(0, 1)]);
     let refused = refuse(HOST, &state, (EpochNo(1), &delta(1, 2)), "22P02 no".to_owned(), &context).unwrap();
     check(&refused, "1..2 covered 1 wants keyframe");
@@ -284,7 +305,7 @@ fn a_refused_record_is_a_gap_until_the_keyframe_with_the_databases_words() {
 
 #[test]
 fn a_record_beyond_the_next_that_is_no_keyframe_does_not_follow() {
-    let context = Context { received_ms: NOW_MS, day: &|_| Day::FALLBACK };
+    let context = Context { received: RECEIVED, day: &|_| Day::FALLBACK };
     let state = after(&[keyframe(0, 1)]);
     assert!(plan(HOST, &state, EpochNo(1), &[&delta(5, 2)], &context).is_err());
     assert!(plan(HOST, &state, EpochNo(9), &[&keyframe(0, 2)], &context).is_err());
