@@ -107,7 +107,8 @@ impl Worker {
             streams: writable(&taken).into_iter().map(|s| (s.epoch.no, s)).collect(),
             facts: taken.facts.map(Arc::new),
             present: taken.present,
-            ahead: None,
+            // A backlog outlives the session that announced it: the next may say so only seconds later.
+            ahead: taken.present.and_then(|p| p.backlog_from_ms).map(|_| hello.now),
         };
         self.hosts.insert(host, Entry { state, outbox: request.outbox });
         Ok(opened)

@@ -199,6 +199,17 @@ fn an_instant_whose_sample_is_on_its_way_is_pending_however_close_the_older_stat
         assert_eq!((gap.state, gap.from_ms), (GapState::Pending, Some(last)), "{asked}");
     }
     assert_eq!(collector.gap(79, Instant::Now).state, GapState::Pending);
+    // Also in the next session, before it has said so itself.
+    let mut present = host.clone();
+    present.clock.boot_us += 60_000_000;
+    host.clock.wall_ms = last;
+    host.clock.boot_us -= 4_000_000;
+    collector.runtime.block_on(async {
+        let mut next = present.open(collector.writer()).await.unwrap();
+        next.send(host.delta(3)).await;
+        acked(&next.outbox, 1, host.next).await;
+    });
+    assert_eq!(collector.gap(79, Instant::At(last + 2_500)).state, GapState::Pending);
 }
 
 #[test]
