@@ -96,6 +96,17 @@ async fn live(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     ran.and(stopped).map(|()| Exit::Answered)
 }
 
+/// What to type for this program: its name where PATH finds it, else its path.
+fn own_name() -> String {
+    let Ok(own) = std::env::current_exe() else { return NAME.to_owned() };
+    let found = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path).map(|dir| dir.join(NAME)).find_map(|file| file.canonicalize().ok())
+    });
+    if found.as_deref() == Some(own.as_path()) { NAME.to_owned() } else { own.display().to_string() }
+}
+
+const NAME: &str = "highwater";
+
 fn announcement(ready: &Ready, json: bool) -> String {
     if json {
         let value = serde_json::json!({ "http": ready.http, "grpc": ready.grpc, "host": ready.host });
@@ -116,7 +127,8 @@ fn announcement(ready: &Ready, json: bool) -> String {
             own.segment.shmid, own.user, own.uid
         ));
     }
-    text.push_str("In another terminal: highwater hosts, highwater ipcs. Ctrl-C stops everything.\n");
+    let name = own_name();
+    text.push_str(&format!("In another terminal: {name} hosts, {name} ipcs. Ctrl-C stops everything.\n"));
     if default_data_dir().as_deref() != Some(ready.data_dir.as_path()) {
         let token = ready.data_dir.join(TOKEN_FILE);
         text.push_str(&format!(
