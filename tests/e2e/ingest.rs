@@ -3,6 +3,7 @@
 //! A batch is made exact, not timed: a commit waits until it holds as many commands as the test sends.
 
 mod host;
+mod names;
 mod proxy;
 mod questions;
 mod read_back;

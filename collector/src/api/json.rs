@@ -68,7 +68,7 @@ pub struct HostJson {
     pub at_risk: Vec<AtRiskJson>,
     /// What is nearest to its limit.
     pub worst: Option<WorstJson>,
-    /// The host's clock minus the collector's, at its last hello.
+    /// The host's clock minus the collector's, as last measured.
     pub skew_ms: Option<i64>,
     /// Time between its samples.
     pub interval_ms: Option<i64>,

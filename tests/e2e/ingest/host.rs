@@ -9,7 +9,7 @@ use highwater::writer::ack::{Ended, News, Outbox};
 use highwater::writer::{Arrival, Handle, OpenError, OpenRequest, Opened, Writer};
 use highwater_ipc::availability::{Availability, SysvipcState};
 use highwater_ipc::codec;
-use highwater_ipc::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta};
+use highwater_ipc::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta, diff};
 use highwater_ipc::limits::{Limits, Totals};
 use highwater_ipc::record::{
     Body, Chain, Content, Epoch, EpochId, EpochNo, GapReason, Keyframe, Record, RecordKind, Seq,
@@ -122,6 +122,14 @@ impl Host {
         };
         let namespaces = vec![NamespaceDelta::Changed(change)];
         self.make(Content::Delta(Delta { took_us: 5, namespaces, ..Delta::default() }), 1)
+    }
+
+    /// A sample that differs from a keyframe's in what `change` does.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut State)) -> Made {
+        let before = state(self.boot_id);
+        let mut after = before.clone();
+        change(&mut after);
+        self.make(Content::Delta(diff(&before, &after, 5).expect("a change")), 1)
     }
 
     /// A sample in which only the agent's interval changed.

@@ -39,7 +39,7 @@ impl Collector {
         })
     }
 
-    fn held(&self, host: i64, wall_ms: i64) -> Held {
+    pub(super) fn held(&self, host: i64, wall_ms: i64) -> Held {
         match self.ask(host, Instant::At(wall_ms)).answer {
             Answer::Held(held) => *held,
             Answer::Gap(gap) => panic!("{wall_ms}: {gap:?}"),
