@@ -64,7 +64,8 @@ pub(super) async fn one_host(
 
 fn question(params: &HostsParams) -> Result<Question, Problem> {
     let mut states = ask::states(params.state.as_deref())?;
-    if ask::flag("lacks_sysvipc", params.lacks_sysvipc.as_deref())? {
+    let lacks = ask::flag("lacks_sysvipc", params.lacks_sysvipc.as_deref())?;
+    if lacks {
         let lacking = SysvipcState::ALL.into_iter().filter(|s| s.lacks_sysvipc());
         let named = |s: &SysvipcState| states.is_empty() || states.contains(s);
         let both: Vec<SysvipcState> = lacking.filter(named).collect();
@@ -79,6 +80,7 @@ fn question(params: &HostsParams) -> Result<Question, Problem> {
     };
     Ok(Question {
         states,
+        reported: lacks,
         labels: ask::list("label", params.label.as_deref(), "KEY=VALUE", ask::label)?,
         stale: ask::flag("stale", params.stale.as_deref())?,
         all: ask::flag("all", params.all.as_deref())?,

@@ -14,6 +14,8 @@ use crate::store::history::Reading;
 pub struct Question {
     /// One of these availability states; none = all.
     pub states: Vec<SysvipcState>,
+    /// Only hosts that have reported: of one that has only enrolled nothing is known, not even that it is `unknown`.
+    pub reported: bool,
     /// All of these labels.
     pub labels: Vec<(String, String)>,
     /// Only hosts that should report and do not.
@@ -96,6 +98,7 @@ pub async fn fleet(reading: &mut Reading, question: &Question, now_ms: i64) -> R
     let hide_gone = !question.all && question.at_ms.is_none();
     let filter = HostFilter {
         states: question.states.clone(),
+        reported: question.reported,
         labels: question.labels.clone(),
         silent_now_ms: (question.stale && question.at_ms.is_none()).then_some(now_ms),
         gone_before_ms: hide_gone.then_some(now_ms.saturating_sub(GONE_AFTER_MS)),

@@ -77,6 +77,8 @@ pub struct HostRow {
 pub struct HostFilter {
     /// One of these availability states.
     pub states: Vec<SysvipcState>,
+    /// Only hosts that have reported.
+    pub reported: bool,
     /// All of these labels.
     pub labels: Vec<(String, String)>,
     /// Not seen since, by the collector's clock, milliseconds: silent.
@@ -150,7 +152,7 @@ impl Reading {
     pub async fn hosts(&mut self, filter: &HostFilter, most: i64) -> Result<Vec<HostRow>, StoreError> {
         let mut found = self.hosts_that_reported(filter, most).await?;
         let unknown_wanted = filter.states.is_empty() || filter.states.contains(&SysvipcState::Unknown);
-        if unknown_wanted && filter.facts_at_ms.is_none() {
+        if unknown_wanted && !filter.reported && filter.facts_at_ms.is_none() {
             found.extend(self.hosts_never_seen(filter, most).await?);
             found.sort_by(|a, b| a.host.cmp(&b.host));
             found.truncate(usize::try_from(most).unwrap_or(0));

@@ -7,6 +7,7 @@ use highwater::query::diff::{DiffAnswer, diff};
 use highwater::query::fleet::{Question, fleet};
 use highwater::query::host::{Meaning, Resolved, resolve};
 use highwater::query::{AskError, Reading};
+use highwater_ipc::availability::SysvipcState;
 use highwater_ipc::record::GapReason;
 use highwater_tests::wait::now_ms;
 
@@ -111,4 +112,19 @@ fn facts_of_the_fleet_at_an_instant_are_chosen_by_the_collectors_clock() {
     });
     let facts = asked.hosts[0].row.facts.as_ref().expect("facts");
     assert_eq!(facts.name, "ahead");
+}
+
+#[test]
+fn a_host_that_has_only_enrolled_is_listed_and_lacks_nothing_for_all_anybody_knows() {
+    let collector = Collector::shared();
+    collector.host(87);
+    let asked = |reported: bool| {
+        collector.runtime.block_on(async {
+            let mut reading = Reading::begin(&collector.db).await.unwrap();
+            let states = vec![SysvipcState::Unknown];
+            let question = Question { states, reported, all: true, most: 10, ..Question::default() };
+            fleet(&mut reading, &question, now_ms()).await.unwrap().hosts.len()
+        })
+    };
+    assert_eq!((asked(false), asked(true)), (1, 0));
 }
