@@ -206,7 +206,23 @@ fn said(status: &tonic::Status) -> String {
 /// The innermost cause, which names what really happened.
 fn deepest(error: &(dyn StdError + 'static)) -> String {
     let innermost = tls::sources(error).last().unwrap_or(error);
-    let cut = innermost.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof);
-    let text = if cut { "the connection was cut".to_owned() } else { innermost.to_string() };
-    HostText::from(text.as_str()).to_string()
+    let said = innermost.to_string();
+    // HTTP/2 keeps of an I/O error its words only.
+    let cut = innermost.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof)
+        || said.contains("without sending TLS close_notify");
+    if cut { "the connection was cut".to_owned() } else { HostText::from(said.as_str()).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_was_cut_is_said_in_our_words_however_it_was_wrapped() {
+        let eof =
+            || io::Error::new(io::ErrorKind::UnexpectedEof, "peer closed without sending TLS close_notify: see URL");
+        assert_eq!(deepest(&eof()), "the connection was cut");
+        assert_eq!(deepest(&io::Error::other(eof().to_string())), "the connection was cut");
+        assert_eq!(deepest(&io::Error::other("refused\n")), r"refused\x0a");
+    }
 }
