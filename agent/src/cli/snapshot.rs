@@ -64,7 +64,8 @@ fn summary(facts: &HostFacts, snapshot: &Snapshot) -> String {
     let zone = if state.zone == HostText::default() { "UTC".into() } else { state.zone.clone() };
     let availability = &state.availability;
     line(&mut text, format_args!("Host          {}", facts.hostname));
-    line(&mut text, format_args!("Kernel        Linux {} {}; {}", facts.kernel, facts.arch, facts.distro));
+    let on = if facts.distro == HostText::default() { "" } else { "; " };
+    line(&mut text, format_args!("Kernel        Linux {} {}{on}{}", facts.kernel, facts.arch, facts.distro));
     let time = format_rfc3339_ms(at.wall_ms);
     line(&mut text, format_args!("Time          {time} (zone {zone}), read in {took_us} us"));
     line(&mut text, format_args!("System V IPC  {}", availability.state.name()));
