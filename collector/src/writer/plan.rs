@@ -2,9 +2,10 @@
 //!
 //! Gaps are found here: between the last sample stored or covered (of this epoch, else of the host's epoch before it)
 //! and the keyframe that follows it, if that begins an epoch, follows a jump in seq, a pause of more than
-//! [`bounds::GAP_INTERVALS`] intervals of boot time, a gap reason announced, or a record that was not stored. A keyframe after a clock step
-//! begins a stretch without a gap. Agents put a keyframe after each of these; what comes without one where one is
-//! needed cannot be placed in any stretch, so it is acked into a gap that lasts until the keyframe asked for.
+//! [`bounds::GAP_INTERVALS`] intervals of boot time, a gap reason announced, or a record that was not stored. A keyframe
+//! after a clock step begins a stretch without a gap. Agents put a keyframe after each of these; what comes without one
+//! where one is needed cannot be placed in any stretch, so it is acked into a gap that lasts until the keyframe asked
+//! for.
 
 use std::sync::Arc;
 
