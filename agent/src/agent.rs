@@ -3,8 +3,9 @@
 //! Two threads: one samples and records (it will enter other IPC namespaces, which belong to a thread), the other runs
 //! a current-thread runtime that connects and sends. They share the journal (recorder, spool, epoch) under one lock.
 
-mod journal;
+pub mod journal;
 mod namespace;
+pub mod outbox;
 #[cfg(test)]
 mod tests;
 mod uplink;
@@ -21,8 +22,6 @@ use highwater_ipc::session::HostFacts;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
-
-pub use journal::SPOOL_DIR;
 
 use self::journal::Journal;
 use self::uplink::Uplink;
@@ -42,6 +41,9 @@ use crate::transport::enrolment::{Enrolment, EnrolmentError};
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long it waits for its last records to be acknowledged.
 const ACK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The directory of the spool in the state directory.
+pub const SPOOL_DIR: &str = "spool";
 
 type Clock = dyn HostClock;
 
@@ -108,7 +110,8 @@ fn start(
     let facts = HostFacts { boot_id: identity::boot_id(&mut *kernel)?, ..identity::host_facts(&mut *kernel) };
     let limits = Limits { bytes: config.spool_bytes, fsync: config.fsync };
     let id = clock::random().map_err(|e| StartError::Random(e.to_string()))?;
-    let journal = Journal::open(state, limits, enrolment.next_epoch_no, facts.boot_id, id)?;
+    let spool = PrivateDir::create(&state.path().join(SPOOL_DIR)).map_err(StartError::State)?;
+    let journal = Journal::open(Box::new(state), Box::new(spool), limits, enrolment.next_epoch_no, facts.boot_id, id)?;
     let shared = Arc::new(Shared::new(journal));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
 

@@ -12,16 +12,13 @@ use tracing::{error, info, warn};
 use super::StartError;
 use crate::sampler::record::KEYFRAME_EVERY;
 use crate::sampler::{Recorder, Sample};
-use crate::spool::disk::PrivateDir;
+use crate::spool::disk::Disk;
 use crate::spool::epoch::{self, Before, Begun, EpochError};
 use crate::spool::{self, Entry, Hole, Kept, KeyframeDue, Label, Limits, Position, Reader, Spool, SpoolError};
 
-/// The directory of the spool in the state directory.
-pub const SPOOL_DIR: &str = "spool";
-
 /// Recorder, spool and epoch of one agent.
-pub(super) struct Journal {
-    pub(super) state: PrivateDir,
+pub struct Journal {
+    pub(super) state: Box<dyn Disk>,
     spool: Spool,
     recorder: Recorder,
     begun: Begun,
@@ -34,24 +31,29 @@ pub(super) struct Journal {
 }
 
 /// A record from the spool, and why others are missing before it.
-pub(super) struct Next {
-    pub(super) epoch: EpochNo,
-    pub(super) record: Record,
-    pub(super) at: At,
-    pub(super) hole: Option<GapReason>,
+pub struct Next {
+    /// Its epoch.
+    pub epoch: EpochNo,
+    /// The record.
+    pub record: Record,
+    /// When its sample began, or its event happened.
+    pub at: At,
+    /// Why records are missing before it, if some are.
+    pub hole: Option<GapReason>,
 }
 
 impl Journal {
-    /// Opens the spool and begins an epoch, durably. `enrolled_next` is the epoch number that enrolment gave.
-    pub(super) fn open(
-        mut state: PrivateDir,
+    /// Opens the spool, in a directory of its own, and begins an epoch, durably. `enrolled_next` is the epoch number that
+    /// enrolment gave.
+    pub fn open(
+        mut state: Box<dyn Disk>,
+        spool: Box<dyn Disk>,
         limits: Limits,
         enrolled_next: u64,
         boot_id: BootId,
         epoch_id: u64,
     ) -> Result<Self, StartError> {
-        let directory = PrivateDir::create(&state.path().join(SPOOL_DIR)).map_err(StartError::State)?;
-        let (mut spool, found) = Spool::open(Box::new(directory), limits)?;
+        let (mut spool, found) = Spool::open(spool, limits)?;
         if found.damaged > 0 {
             warn!(places = found.damaged, "the spool was damaged; history will show a gap `spool_damaged`");
         }
@@ -62,12 +64,12 @@ impl Journal {
                 past.push((no, chain::after(record.chain, record.kind, &record.body)));
             }
         }
-        let last = epoch::load(&mut state)?;
+        let last = epoch::load(&mut *state)?;
         let gap = reason(epoch::before(last.as_ref(), enrolled_next, &boot_id.0));
         // A state directory put together by hand may hold records of later epochs than its counter knows.
         let spooled = spool.epochs().last().map_or(0, |e| e.label.epoch_no).max(spool.acknowledged().epoch_no);
         let at_least = enrolled_next.max(spooled.saturating_add(1));
-        let begun = epoch::begin(&mut state, last.as_ref(), at_least, epoch_id, boot_id.0)?;
+        let begun = epoch::begin(&mut *state, last.as_ref(), at_least, epoch_id, boot_id.0)?;
         spool.begin_epoch(label(&begun))?;
         let recorder = Recorder::new(name(&begun), boot_id, Some(gap), KEYFRAME_EVERY);
         info!(epoch = begun.epoch().no, reason = gap.name(), "sampling begins");
@@ -75,7 +77,7 @@ impl Journal {
     }
 
     /// Records a sample. Nothing is recorded after [`Journal::stop`].
-    pub(super) fn take(&mut self, mut sample: Sample) {
+    pub fn take(&mut self, mut sample: Sample) {
         if self.ended {
             return;
         }
@@ -93,7 +95,7 @@ impl Journal {
     }
 
     /// The last record: stopped in order at that time. Nothing is recorded after it.
-    pub(super) fn stop(&mut self, at: At) {
+    pub fn stop(&mut self, at: At) {
         if !self.ended && self.recorder.position().0 > Seq(0) {
             let record = self.recorder.stop(at);
             self.append(&record, at.boot_us);
@@ -102,22 +104,22 @@ impl Journal {
     }
 
     /// Everything is on the disk, and after [`Journal::stop`] the next run knows that this one ended in order.
-    pub(super) fn close(&mut self, now_us: u64) {
+    pub fn close(&mut self, now_us: u64) {
         self.spool.close(now_us);
         if !self.ended {
             return;
         }
-        if let Err(e) = epoch::end(&mut self.state, &self.begun) {
+        if let Err(e) = epoch::end(&mut *self.state, &self.begun) {
             error!(error = %e, "the end in order could not be written down; the next run will say agent_killed");
         }
     }
 
     /// The current epoch cannot go on: what is left of it is given up, and the next sample begins another, whose number
     /// is `step` higher.
-    pub(super) fn begin_epoch(&mut self, reason: GapReason, id: u64, step: u64) -> Result<(), EpochError> {
+    pub fn begin_epoch(&mut self, reason: GapReason, id: u64, step: u64) -> Result<(), EpochError> {
         let before = self.begun.epoch();
         let boot_id = self.recorder.boot_id();
-        self.begun = epoch::begin(&mut self.state, Some(&before), before.no.saturating_add(step), id, boot_id.0)?;
+        self.begun = epoch::begin(&mut *self.state, Some(&before), before.no.saturating_add(step), id, boot_id.0)?;
         let end = Position { epoch_no: before.no, seq: self.recorder.position().0.0 };
         if let Err(e) = self.spool.begin_epoch(label(&self.begun)) {
             error!(error = %e, "beginning an epoch in the spool");
@@ -128,13 +130,13 @@ impl Journal {
     }
 
     /// The next sample is recorded whole.
-    pub(super) fn request_keyframe(&mut self) {
+    pub fn request_keyframe(&mut self) {
         self.recorder.request_keyframe();
     }
 
     /// What hello says about the spool: earlier epochs that are held (or of which all was dropped unacknowledged: the
     /// reason is still to be told), then the current one.
-    pub(super) fn spooled(&self) -> Vec<SpooledEpoch> {
+    pub fn spooled(&self) -> Vec<SpooledEpoch> {
         let current = self.begun.epoch();
         let (next, chain) = self.recorder.position();
         let mut held = self.spool.epochs();
@@ -157,7 +159,7 @@ impl Journal {
     }
 
     /// The chain of the record that begins at that position, if it is held.
-    pub(super) fn chain_at(&mut self, epoch: EpochNo, seq: Seq) -> Option<Chain> {
+    pub fn chain_at(&mut self, epoch: EpochNo, seq: Seq) -> Option<Chain> {
         let at = Position { epoch_no: epoch.0, seq: seq.0 };
         let entry = self.spool.read(&mut Reader::new(at))?.entry;
         let record = decode_record(&entry.bytes).ok().filter(|_| entry.start() == at)?;
@@ -165,7 +167,7 @@ impl Journal {
     }
 
     /// The next record from the spool; what cannot be unpacked counts as damaged, and so does what builds on it.
-    pub(super) fn read(&mut self, reader: &mut Reader) -> Option<Next> {
+    pub fn read(&mut self, reader: &mut Reader) -> Option<Next> {
         let mut damaged = false;
         loop {
             let from = reader.position().epoch_no;
@@ -191,17 +193,17 @@ impl Journal {
     }
 
     /// The collector has everything before that position.
-    pub(super) fn settle(&mut self, epoch: EpochNo, next: Seq) {
+    pub fn settle(&mut self, epoch: EpochNo, next: Seq) {
         self.free(Position { epoch_no: epoch.0, seq: next.0 });
     }
 
     /// Whether everything that was recorded is acknowledged.
-    pub(super) fn all_acked(&self) -> bool {
+    pub fn all_acked(&self) -> bool {
         self.spool.acknowledged() >= self.end()
     }
 
     /// Wall time of the oldest record that is not acknowledged, `None` = there is none.
-    pub(super) fn backlog_from_ms(&mut self) -> Option<i64> {
+    pub fn backlog_from_ms(&mut self) -> Option<i64> {
         if self.all_acked() {
             return None;
         }
@@ -210,7 +212,7 @@ impl Journal {
     }
 
     /// When the last sample began and what it read, without objects.
-    pub(super) fn now(&self) -> Option<(At, State)> {
+    pub fn now(&self) -> Option<(At, State)> {
         self.recorder.now()
     }
 

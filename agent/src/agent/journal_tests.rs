@@ -6,10 +6,12 @@ use highwater_ipc::session::{StoredEpoch, Verdict, Welcome};
 use highwater_ipc::time::Clock;
 
 use super::*;
+use crate::agent::SPOOL_DIR;
 use crate::clock::HostClock;
 use crate::kernel::fake::FakeKernel;
 use crate::sampler::Assembler;
 use crate::spool::FsyncPolicy;
+use crate::spool::disk::PrivateDir;
 use crate::transport::session::{Session, Start};
 
 const BOOT: BootId = BootId([3; 16]);
@@ -30,8 +32,9 @@ impl HostClock for TestClock {
 
 fn open(dir: &Path, bytes: u64) -> Journal {
     let state = PrivateDir::create(&dir.join("state")).unwrap();
+    let spool = PrivateDir::create(&dir.join("state").join(SPOOL_DIR)).unwrap();
     let limits = Limits { bytes, fsync: FsyncPolicy::Segment };
-    Journal::open(state, limits, 1, BOOT, 42).unwrap()
+    Journal::open(Box::new(state), Box::new(spool), limits, 1, BOOT, 42).unwrap()
 }
 
 /// Takes so many samples, one a second from `from_s` on.

@@ -1,25 +1,23 @@
 //! Keeps a connection to the collector: tells it what the spool holds, sends records, takes acks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use highwater_ipc::record::{EpochNo, GapReason, Record};
+use highwater_ipc::record::GapReason;
 use highwater_ipc::session::{Hello, HostFacts, Now, SpooledEpoch, Welcome};
-use highwater_ipc::time::At;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::journal::Journal;
+use super::outbox::{Filled, Outbox};
 use super::{Clock, Shared};
 use crate::clock;
 use crate::sampler::SamplerHandle;
-use crate::spool::{Position, Reader};
 use crate::transport::address::Address;
 use crate::transport::enrolment::Enrolment;
 use crate::transport::pace::{self, Backoff, NowTimer};
-use crate::transport::session::{Batch, FromCollector, Session, SessionError, Start, ToCollector};
+use crate::transport::session::{FromCollector, Session, SessionError, Start, ToCollector};
 use crate::transport::stream::{self, DialError, Receiver, Sender};
 use crate::transport::tls::{Clocks, TlsClient};
 
@@ -31,8 +29,6 @@ const SKEW_MS: u64 = 2000;
 const EPOCH_STEP: u64 = 1024;
 /// How long a connection that takes nothing more may take to say why.
 const REASON_PATIENCE: Duration = Duration::from_secs(1);
-/// Records taken from the spool while its lock is held.
-const AT_ONCE: usize = 64;
 
 /// The agent's side of the connection, for as long as the agent runs.
 pub(super) struct Uplink<'a> {
@@ -215,10 +211,10 @@ impl<'a> Uplink<'a> {
     /// Address and TLS client of the stored enrolment, which may be a new one since the last connection.
     fn identity(&mut self) -> Result<(Address, TlsClient), String> {
         let mut journal = self.shared.journal();
-        let enrolment = Enrolment::load(&mut journal.state).map_err(|e| e.to_string())?;
+        let enrolment = Enrolment::load(&mut *journal.state).map_err(|e| e.to_string())?;
         let enrolment = enrolment.ok_or("this host is no longer enrolled")?;
         if self.identity.as_ref().is_none_or(|(known, _)| *known != enrolment) {
-            let tls = enrolment.tls(&mut journal.state).map_err(|e| e.to_string())?;
+            let tls = enrolment.tls(&mut *journal.state).map_err(|e| e.to_string())?;
             self.identity = Some((enrolment, tls));
         }
         let (enrolment, tls) = self.identity.as_ref().ok_or("this host is no longer enrolled")?;
@@ -266,7 +262,7 @@ impl<'a> Uplink<'a> {
             }
         };
         let ripe = full || self.shared.is_stopping() || outbox.is_ripe(boot_us, self.interval_ms.get());
-        (ripe && !outbox.batch.is_empty()).then(|| outbox.batch.take())
+        if ripe { outbox.take() } else { None }
     }
 
     /// Takes what the collector says, until the connection fails.
@@ -346,66 +342,5 @@ impl<'a> Uplink<'a> {
 
     fn journal(&self) -> MutexGuard<'_, Journal> {
         self.shared.journal()
-    }
-}
-
-/// How filling a batch ended.
-enum Filled {
-    /// It holds what one message can.
-    Full,
-    /// There may be more in the spool.
-    More,
-    /// The spool holds no more.
-    Drained,
-}
-
-/// What was read from the spool and waits to be sent.
-struct Outbox {
-    reader: Reader,
-    batch: Batch,
-    /// Records that did not fit into the batch.
-    queue: VecDeque<(EpochNo, Record)>,
-    /// Boot time at which the batch got its first record, microseconds.
-    since_us: Option<u64>,
-    /// Time of the last record read: a gap begins after it.
-    last_at: Option<At>,
-}
-
-impl Outbox {
-    fn new(session: &Session) -> Self {
-        let (no, next) = session.place();
-        let reader = Reader::new(Position { epoch_no: no.0, seq: next.0 });
-        Self { reader, batch: Batch::default(), queue: VecDeque::new(), since_us: None, last_at: None }
-    }
-
-    /// Puts the next records from the spool into the batch.
-    fn fill(&mut self, journal: &mut Journal, session: &mut Session, boot_us: u64) -> Filled {
-        if self.batch.is_empty() {
-            self.since_us = None;
-        }
-        for _ in 0..AT_ONCE {
-            while let Some((no, record)) = self.queue.pop_front() {
-                if let Err(record) = self.batch.push(no, record) {
-                    self.queue.push_front((no, record));
-                    return Filled::Full;
-                }
-                self.since_us.get_or_insert(boot_us);
-            }
-            let Some(next) = journal.read(&mut self.reader) else { return Filled::Drained };
-            let hole = next.hole.map(|reason| (reason, self.last_at.unwrap_or(next.at)));
-            self.last_at = Some(next.at);
-            self.queue.extend(session.line_up(next.epoch, next.record, hole));
-        }
-        Filled::More
-    }
-
-    /// Whether what is in the batch should wait no longer.
-    fn is_ripe(&self, boot_us: u64, interval_ms: u32) -> bool {
-        self.batch.is_urgent() || self.wait(boot_us, interval_ms).is_zero()
-    }
-
-    fn wait(&self, boot_us: u64, interval_ms: u32) -> Duration {
-        let Some(since_us) = self.since_us.filter(|_| !self.batch.is_empty()) else { return Duration::MAX };
-        pace::hold(interval_ms).saturating_sub(Duration::from_micros(boot_us.saturating_sub(since_us)))
     }
 }

@@ -34,13 +34,13 @@ pub struct Enrolment {
 
 impl Enrolment {
     /// Stores it durably, replacing an older one.
-    pub fn store(&self, state: &mut impl Disk) -> io::Result<()> {
+    pub fn store(&self, state: &mut dyn Disk) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(self)?;
         state.replace(FILE, &text)
     }
 
     /// Reads it back; `None` if this state directory was never enrolled.
-    pub fn load(state: &mut impl Disk) -> io::Result<Option<Self>> {
+    pub fn load(state: &mut dyn Disk) -> io::Result<Option<Self>> {
         let Some(text) = state.read_whole(FILE, FILE_MAX)? else { return Ok(None) };
         let read = serde_json::from_slice(&text);
         let broken = |e| io::Error::new(ErrorKind::InvalidData, format!("{FILE}: {e}; enrol again"));
@@ -48,7 +48,7 @@ impl Enrolment {
     }
 
     /// The TLS client that proves this identity.
-    pub fn tls(&self, state: &mut impl Disk) -> Result<TlsClient, EnrolmentError> {
+    pub fn tls(&self, state: &mut dyn Disk) -> Result<TlsClient, EnrolmentError> {
         let key = state.read_whole(KEY_FILE, KEY_MAX)?.ok_or(EnrolmentError::NoKey)?;
         let key = String::from_utf8(key).map_err(|_| TlsError::Pem("private key"))?;
         let identity = Identity { ca: &self.ca_pem, certificate: &self.certificate_pem, key: &key };

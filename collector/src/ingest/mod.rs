@@ -20,7 +20,7 @@ mod refusal;
 mod registry;
 pub mod server;
 pub mod service;
-mod session;
+pub mod session;
 pub mod tls;
 
 pub use server::{Config, Server, Services};

@@ -15,7 +15,7 @@ use crate::writer::Arrival;
 
 /// Where each epoch of the stream stands.
 #[derive(Debug)]
-pub(super) struct Session {
+pub struct Session {
     /// Epochs that may go on: the next record's place and what it must carry.
     epochs: BTreeMap<EpochNo, Expected>,
     current: Option<EpochNo>,
@@ -31,7 +31,7 @@ struct Expected {
 
 /// Why a record is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SessionError {
+pub enum SessionError {
     /// Its epoch was not in the hello, or may not go on.
     #[error("epoch {epoch} may not be written in this session: say hello again with it")]
     UnknownEpoch {
@@ -94,7 +94,7 @@ pub(super) enum SessionError {
 
 impl Session {
     /// After a welcome with these answers.
-    pub(super) fn new(answers: &[StoredEpoch]) -> Self {
+    pub fn new(answers: &[StoredEpoch]) -> Self {
         let may_go_on = answers.iter().filter(|a| a.verdict == Verdict::Continue);
         let epochs =
             may_go_on.map(|a| (a.no, Expected { next: a.next, chain: a.chain, after_gap_reason: false })).collect();
@@ -102,7 +102,7 @@ impl Session {
     }
 
     /// Takes the next record. `None`: it is stored already, or was queued before.
-    pub(super) fn take(&mut self, epoch: EpochNo, mut record: Record) -> Result<Option<Arrival>, SessionError> {
+    pub fn take(&mut self, epoch: EpochNo, mut record: Record) -> Result<Option<Arrival>, SessionError> {
         if let Some(current) = self.current.filter(|current| epoch < *current) {
             return Err(SessionError::EpochBack { epoch: epoch.0, current: current.0 });
         }

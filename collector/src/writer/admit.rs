@@ -1,5 +1,7 @@
 //! What becomes of a hello: go on, begin anew, or quarantine. Pure.
 
+use std::collections::BTreeSet;
+
 use highwater_ipc::record::{EpochNo, Seq};
 use highwater_ipc::session::{Hello, SpooledEpoch, StoredEpoch, Verdict};
 
@@ -23,7 +25,7 @@ pub enum Quarantine {
 }
 
 /// The answer to each epoch of the hello. `stored` holds all of the host's epochs, ascending; it may lack the hello's.
-pub(super) fn judge(hello: &Hello, stored: &[Stream]) -> Result<Vec<StoredEpoch>, Quarantine> {
+pub fn judge(hello: &Hello, stored: &[Stream]) -> Result<Vec<StoredEpoch>, Quarantine> {
     let boot = hello.facts.boot_id;
     let written = || stored.iter().filter(|s| s.next > Seq(0));
     let seen = written().position(|s| s.boot_id == boot);
@@ -42,8 +44,27 @@ pub(super) fn judge(hello: &Hello, stored: &[Stream]) -> Result<Vec<StoredEpoch>
 }
 
 /// The row of an epoch among a host's, which ascend: a host can have thousands, and so can its hello.
-pub(super) fn row(stored: &[Stream], no: EpochNo) -> Option<&Stream> {
+pub fn row(stored: &[Stream], no: EpochNo) -> Option<&Stream> {
     stored.binary_search_by_key(&no, |s| s.epoch.no).ok().and_then(|at| stored.get(at))
+}
+
+/// The epochs that a session may write after these answers, and the latest one before them that has samples.
+pub fn writable(answers: &[StoredEpoch], stored: &[Stream]) -> Vec<Stream> {
+    let wanted: BTreeSet<_> = answers.iter().filter(|e| e.verdict == Verdict::Continue).map(|e| e.no).collect();
+    let mut kept: Vec<Stream> = stored.iter().filter(|s| wanted.contains(&s.epoch.no)).cloned().collect();
+    if let Some(first) = kept.first().map(|s| s.epoch.no) {
+        let before = stored.iter().rfind(|s| s.epoch.no < first && s.covered.is_some());
+        kept.extend(before.cloned());
+    }
+    kept
+}
+
+/// Whether the current epoch goes on where nothing but a keyframe can be stored.
+pub fn wants_keyframe(answers: &[StoredEpoch], stored: &[Stream]) -> bool {
+    answers.last().is_some_and(|last| {
+        let stream = row(stored, last.no);
+        last.verdict == Verdict::Continue && stream.is_some_and(|s| s.next > Seq(0) && s.base.is_none())
+    })
 }
 
 fn answer(spooled: &SpooledEpoch, row: Option<&Stream>, overtaken: bool, is_current: bool) -> StoredEpoch {

@@ -10,20 +10,24 @@ use crate::store::stream::Session;
 
 /// Records of one host, one session and one epoch, in order.
 #[derive(Debug)]
-pub(super) struct Run {
-    pub(super) host: HostId,
-    pub(super) session: Session,
-    pub(super) epoch: EpochNo,
-    pub(super) items: Vec<Item>,
+pub struct Run {
+    /// Whose.
+    pub host: HostId,
+    /// The session they came in.
+    pub session: Session,
+    /// Their epoch.
+    pub epoch: EpochNo,
+    /// The records.
+    pub items: Vec<Item>,
 }
 
 /// What shares a commit: hosts of one bucket, ascending (two commits that lock hosts in opposite orders deadlock), each
 /// at most once.
-pub(super) type Group = Vec<Run>;
+pub type Group = Vec<Run>;
 
 /// Sorts items into groups, to be committed in this order. The bucket is the shard on Citus and constant on plain
 /// PostgreSQL; a wrong one is slow, never wrong.
-pub(super) fn groups(items: Vec<Item>, bucket: impl Fn(HostId) -> u64) -> Vec<Group> {
+pub fn groups(items: Vec<Item>, bucket: impl Fn(HostId) -> u64) -> Vec<Group> {
     let mut hosts: BTreeMap<HostId, Vec<Run>> = BTreeMap::new();
     for item in items {
         let runs = hosts.entry(item.host).or_default();
@@ -45,7 +49,7 @@ pub(super) fn groups(items: Vec<Item>, bucket: impl Fn(HostId) -> u64) -> Vec<Gr
 
 /// Halves what the database refused, to find the record it refused: first by host, then by record. `Err` holds the one
 /// run with one record that is left.
-pub(super) fn halve(mut runs: Vec<Run>) -> Result<(Vec<Run>, Vec<Run>), Option<Run>> {
+pub fn halve(mut runs: Vec<Run>) -> Result<(Vec<Run>, Vec<Run>), Option<Run>> {
     if runs.len() > 1 {
         let rest = runs.split_off(runs.len() / 2);
         return Ok((runs, rest));

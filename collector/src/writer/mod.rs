@@ -18,21 +18,21 @@
 //! - **W6** A gap is what lies between two samples, found here; agents only name reasons.
 
 pub mod ack;
-mod admit;
+pub mod admit;
 mod arrival;
 mod backoff;
-mod batch;
+pub mod batch;
 mod commit;
 mod link;
 mod open;
 mod partitions;
-mod plan;
+pub mod plan;
 mod queue;
-mod state;
+pub mod state;
 mod worker;
 
 pub use crate::store::stream::Session;
 pub use admit::Quarantine;
 pub use arrival::{Arrival, NamespaceUse, Says};
 pub use open::{OpenError, OpenRequest, Opened};
-pub use queue::{Config, Handle, Stopped, Writer};
+pub use queue::{Config, Handle, Item, Stopped, Writer};

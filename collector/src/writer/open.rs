@@ -1,9 +1,7 @@
 //! Begins a session: one transaction that fences every older session of the host and says what is stored.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use highwater_ipc::record::Seq;
 use highwater_ipc::session::{Hello, StoredEpoch, Verdict};
 use tracing::warn;
 
@@ -92,11 +90,7 @@ impl Worker {
         if let Some(before) = self.hosts.remove(&host) {
             before.outbox.end(Ended::Replaced);
         }
-        let wants_keyframe = taken.epochs.last().is_some_and(|last| {
-            let stream = admit::row(&taken.streams, last.no);
-            last.verdict == Verdict::Continue && stream.is_some_and(|s| s.next > Seq(0) && s.base.is_none())
-        });
-        if wants_keyframe {
+        if admit::wants_keyframe(&taken.epochs, &taken.streams) {
             request.outbox.want_keyframe();
         }
         let opened = Opened { session, server_wall_ms, epochs: taken.epochs.clone() };
@@ -104,7 +98,7 @@ impl Worker {
             session,
             hello: Arc::new(hello.facts.clone()),
             skew: Skew::at_hello(hello.now, now.back_to(read_ms)),
-            streams: writable(&taken).into_iter().map(|s| (s.epoch.no, s)).collect(),
+            streams: admit::writable(&taken.epochs, &taken.streams).into_iter().map(|s| (s.epoch.no, s)).collect(),
             facts: taken.facts.map(Arc::new),
             present: taken.present,
             // A backlog outlives the session that announced it: the next may say so only seconds later.
@@ -187,17 +181,6 @@ pub(super) async fn read(connection: &mut Dedicated, host: HostId) -> Result<Rea
     let facts = host_facts::latest(&mut tx, host).await?;
     let proof = tx.commit().await?;
     Ok(Read { streams, facts, proof })
-}
-
-/// The epochs this session may write, and the latest one before them that has samples.
-fn writable(taken: &Taken) -> Vec<Stream> {
-    let wanted: BTreeSet<_> = taken.epochs.iter().filter(|e| e.verdict == Verdict::Continue).map(|e| e.no).collect();
-    let mut kept: Vec<Stream> = taken.streams.iter().filter(|s| wanted.contains(&s.epoch.no)).cloned().collect();
-    if let Some(first) = kept.first().map(|s| s.epoch.no) {
-        let before = taken.streams.iter().rfind(|s| s.epoch.no < first && s.covered.is_some());
-        kept.extend(before.cloned());
-    }
-    kept
 }
 
 fn new_session() -> Option<Session> {

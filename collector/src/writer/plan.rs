@@ -26,42 +26,51 @@ use crate::store::stream::{Advance, Base, Pending, Stream};
 use crate::store::stretch::{Closed, Opened};
 
 /// What a plan takes from outside.
-pub(super) struct Context<'a> {
+pub struct Context<'a> {
     /// When they came.
-    pub(super) received: Moment,
+    pub received: Moment,
     /// The partition of a wall time; chosen once, here.
-    pub(super) day: &'a dyn Fn(i64) -> Day,
+    pub day: &'a dyn Fn(i64) -> Day,
 }
 
 /// What one commit stores of one host.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) host: HostId,
-    pub(super) step: Advance,
-    pub(super) frames: Vec<Frame>,
-    pub(super) opened: Vec<Opened>,
-    pub(super) closed: Vec<Closed>,
-    pub(super) gaps: Vec<Gap>,
-    pub(super) facts: Vec<Changed>,
-    pub(super) ended: Option<(HostId, EpochNo, GapReason)>,
-    pub(super) status: Option<Status>,
+pub struct Plan {
+    /// The host.
+    pub host: HostId,
+    /// What the guard asks for and sets.
+    pub step: Advance,
+    /// Records that say something.
+    pub frames: Vec<Frame>,
+    /// Stretches that begin.
+    pub opened: Vec<Opened>,
+    /// Stretches that another one of their epoch follows.
+    pub closed: Vec<Closed>,
+    /// Gaps that a keyframe closes.
+    pub gaps: Vec<Gap>,
+    /// Facts that change.
+    pub facts: Vec<Changed>,
+    /// The epoch before, and why nothing more comes of it.
+    pub ended: Option<(HostId, EpochNo, GapReason)>,
+    /// The present; `None` = stays as it is.
+    pub status: Option<Status>,
     /// The host once it is committed.
-    pub(super) after: HostState,
+    pub after: HostState,
     /// The next sample must be a keyframe, and was not asked for yet.
-    pub(super) wants_keyframe: bool,
+    pub wants_keyframe: bool,
 }
 
 /// A record that does not follow what is stored: its stream must begin anew.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("record {seq} of epoch {epoch} does not follow what is stored, which ends before {next}; connect again")]
-pub(super) struct DoesNotFollow {
+pub struct DoesNotFollow {
     epoch: u64,
     seq: u64,
     next: u64,
 }
 
 /// Plans consecutive records of one epoch; those stored already are left out. `None`: all were.
-pub(super) fn plan(
+pub fn plan(
     host: HostId,
     state: &HostState,
     epoch: EpochNo,
@@ -81,7 +90,7 @@ pub(super) fn plan(
 
 /// Plans one record that the database refuses: acked, not stored, and with it what follows up to the next keyframe.
 /// `detail` is the database's words, escaped. `None`: it is stored already, or its epoch is none of this session's.
-pub(super) fn refuse(
+pub fn refuse(
     host: HostId,
     state: &HostState,
     (epoch, arrival): (EpochNo, &Arrival),
@@ -367,7 +376,7 @@ fn facts_of_boot(state: &HostState, boot_id: BootId) -> highwater_ipc::session::
 }
 
 /// Takes the use and limits of the host's own namespace from what a record says.
-pub(super) fn see(present: &mut Present, usage: &mut Usage, says: &Says) {
+pub fn see(present: &mut Present, usage: &mut Usage, says: &Says) {
     for namespace in &says.namespaces {
         if namespace.own {
             present.namespace = Some(namespace.inode);

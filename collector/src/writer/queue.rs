@@ -60,17 +60,17 @@ impl Default for Config {
 
 /// A record on its way to a commit.
 #[derive(Debug)]
-pub(super) struct Item {
+pub struct Item {
     /// Whose.
-    pub(super) host: HostId,
+    pub host: HostId,
     /// The session it came in.
-    pub(super) session: Session,
+    pub session: Session,
     /// Its epoch.
-    pub(super) epoch: EpochNo,
+    pub epoch: EpochNo,
     /// The record.
-    pub(super) arrival: Arrival,
+    pub arrival: Arrival,
     /// Its share of the queues' memory, given back when it is dropped.
-    pub(super) _share: Option<OwnedSemaphorePermit>,
+    pub _share: Option<OwnedSemaphorePermit>,
 }
 
 /// The workers. Dropping it leaves them running; [`Writer::shutdown`] ends them.

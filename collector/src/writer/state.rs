@@ -15,35 +15,35 @@ use crate::store::stream::{Session, Stream};
 
 /// A host with a session here.
 #[derive(Clone, Debug)]
-pub(super) struct HostState {
+pub struct HostState {
     /// Its session.
-    pub(super) session: Session,
+    pub session: Session,
     /// Its hello's facts.
-    pub(super) hello: Arc<HostFacts>,
+    pub hello: Arc<HostFacts>,
     /// How its clock compares with the collector's.
-    pub(super) skew: Skew,
+    pub skew: Skew,
     /// The epochs it may write, and the latest one with samples before them.
-    pub(super) streams: BTreeMap<EpochNo, Stream>,
+    pub streams: BTreeMap<EpochNo, Stream>,
     /// The facts stored last.
-    pub(super) facts: Option<Arc<Facts>>,
+    pub facts: Option<Arc<Facts>>,
     /// What `host_status` says; `None` = no sample yet.
-    pub(super) present: Option<Present>,
+    pub present: Option<Present>,
     /// The sample of its last `now`, until history has caught up with it.
-    pub(super) ahead: Option<At>,
+    pub ahead: Option<At>,
 }
 
 /// The collector's clocks at one moment, milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) struct Moment {
+pub struct Moment {
     /// Wall clock, since 1970.
-    pub(super) wall_ms: i64,
+    pub wall_ms: i64,
     /// A clock that nobody sets, since this process began.
-    pub(super) steady_ms: i64,
+    pub steady_ms: i64,
 }
 
 impl Moment {
     /// The moment at which the wall clock showed this.
-    pub(super) fn back_to(self, wall_ms: i64) -> Self {
+    pub fn back_to(self, wall_ms: i64) -> Self {
         let ago_ms = self.wall_ms.saturating_sub(wall_ms);
         Self { wall_ms, steady_ms: self.steady_ms.saturating_sub(ago_ms) }
     }
@@ -57,7 +57,7 @@ const WINDOW_US: u64 = 5 * 60 * 1_000_000;
 /// drift, so it is measured again and again, and the sample that was least late is the one to believe; and the
 /// steady clock to the collector's wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) struct Skew {
+pub struct Skew {
     hello: At,
     /// Steady minus boot clock of the least late sample of this window, and of the one before.
     least_ms: [i64; 2],
@@ -68,7 +68,7 @@ pub(super) struct Skew {
 
 impl Skew {
     /// As a hello shows it, milliseconds: the host's clock minus the collector's.
-    pub(super) fn at_hello(hello: At, read: Moment) -> Self {
+    pub fn at_hello(hello: At, read: Moment) -> Self {
         let least_ms = [read.steady_ms.saturating_sub(boot_ms(&hello)); 2];
         let now_ms = hello.wall_ms.saturating_sub(read.wall_ms);
         Self { hello, least_ms, window_us: hello.boot_us, now_ms }
@@ -108,31 +108,31 @@ fn boot_ms(at: &At) -> i64 {
 
 impl HostState {
     /// Takes in what a sample says of the host's clock.
-    pub(super) fn see_clock(&mut self, boot_id: BootId, at: &At, came: Moment) {
+    pub fn see_clock(&mut self, boot_id: BootId, at: &At, came: Moment) {
         if boot_id == self.hello.boot_id {
             self.skew.see(at, came, self.is_present(boot_id, at));
         }
     }
 
     /// The latest epoch before `no` that has samples: where a gap before `no` begins.
-    pub(super) fn before(&self, no: EpochNo) -> Option<&Stream> {
+    pub fn before(&self, no: EpochNo) -> Option<&Stream> {
         self.streams.range(..no).rev().map(|(_, stream)| stream).find(|stream| stream.covered.is_some())
     }
 
     /// Whether a sample is not older than the newest one known of: then it is the present.
-    pub(super) fn is_present(&self, boot_id: BootId, at: &At) -> bool {
+    pub fn is_present(&self, boot_id: BootId, at: &At) -> bool {
         self.ahead.is_none_or(|ahead| boot_id == self.hello.boot_id && at.boot_us >= ahead.boot_us)
     }
 
     /// Drops epochs that can no longer matter once `no` is written to: history goes forward only.
-    pub(super) fn forget_before(&mut self, no: EpochNo) {
+    pub fn forget_before(&mut self, no: EpochNo) {
         let has_samples = self.streams.get(&no).is_some_and(|s| s.covered.is_some());
         let keep = if has_samples { no } else { self.before(no).map_or(no, |s| s.epoch.no) };
         self.streams.retain(|epoch, _| *epoch >= keep);
     }
 
     /// The row of `host_status`; `None` before the first sample.
-    pub(super) fn status(&self, host: HostId, last_seen_ms: i64, usage: Usage) -> Option<Status> {
+    pub fn status(&self, host: HostId, last_seen_ms: i64, usage: Usage) -> Option<Status> {
         let present = self.present?;
         Some(Status { host, session: self.session, last_seen_ms, skew_ms: self.skew.now_ms, present, usage })
     }

@@ -1,0 +1,84 @@
+//! What goes into the next message: records read from the spool, lined up by the session, gathered in a batch. Pure but
+//! for what it reads.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use highwater_ipc::record::{EpochNo, Record};
+use highwater_ipc::time::At;
+
+use super::journal::Journal;
+use crate::spool::{Position, Reader};
+use crate::transport::pace;
+use crate::transport::session::{Batch, Session, ToCollector};
+
+/// Records taken from the spool while its lock is held.
+const AT_ONCE: usize = 64;
+
+/// How filling a batch ended.
+pub enum Filled {
+    /// It holds what one message can.
+    Full,
+    /// There may be more in the spool.
+    More,
+    /// The spool holds no more.
+    Drained,
+}
+
+/// What was read from the spool and waits to be sent.
+pub struct Outbox {
+    reader: Reader,
+    batch: Batch,
+    /// Records that did not fit into the batch.
+    queue: VecDeque<(EpochNo, Record)>,
+    /// Boot time at which the batch got its first record, microseconds.
+    since_us: Option<u64>,
+    /// Time of the last record read: a gap begins after it.
+    last_at: Option<At>,
+}
+
+impl Outbox {
+    /// Reads from where the session begins.
+    pub fn new(session: &Session) -> Self {
+        let (no, next) = session.place();
+        let reader = Reader::new(Position { epoch_no: no.0, seq: next.0 });
+        Self { reader, batch: Batch::default(), queue: VecDeque::new(), since_us: None, last_at: None }
+    }
+
+    /// Puts the next records from the spool into the batch.
+    pub fn fill(&mut self, journal: &mut Journal, session: &mut Session, boot_us: u64) -> Filled {
+        if self.batch.is_empty() {
+            self.since_us = None;
+        }
+        for _ in 0..AT_ONCE {
+            while let Some((no, record)) = self.queue.pop_front() {
+                if let Err(record) = self.batch.push(no, record) {
+                    self.queue.push_front((no, record));
+                    return Filled::Full;
+                }
+                self.since_us.get_or_insert(boot_us);
+            }
+            let Some(next) = journal.read(&mut self.reader) else { return Filled::Drained };
+            let hole = next.hole.map(|reason| (reason, self.last_at.unwrap_or(next.at)));
+            self.last_at = Some(next.at);
+            self.queue.extend(session.line_up(next.epoch, next.record, hole));
+        }
+        Filled::More
+    }
+
+    /// Whether what is in the batch should wait no longer.
+    pub fn is_ripe(&self, boot_us: u64, interval_ms: u32) -> bool {
+        self.batch.is_urgent() || self.wait(boot_us, interval_ms).is_zero()
+    }
+
+    /// How long what is in the batch may still wait; for ever if nothing is.
+    pub fn wait(&self, boot_us: u64, interval_ms: u32) -> Duration {
+        let Some(since_us) = self.since_us.filter(|_| !self.batch.is_empty()) else { return Duration::MAX };
+        pace::hold(interval_ms).saturating_sub(Duration::from_micros(boot_us.saturating_sub(since_us)))
+    }
+
+    /// The message, if there is one, leaving an empty batch.
+    pub fn take(&mut self) -> Option<ToCollector> {
+        (!self.batch.is_empty()).then(|| self.batch.take())
+    }
+}
