@@ -1,44 +1,11 @@
 //! The HTTP API as a program meets it: tokens, Host headers, problem documents, the description of itself.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-
 use highwater_tests::agent::Agent;
 use highwater_tests::collector::Up;
+use highwater_tests::http::{bearer, get};
 use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::postgres::Postgres;
 use serde_json::Value;
-
-struct Reply {
-    status: u16,
-    head: String,
-    body: Value,
-}
-
-/// One request with these header lines.
-fn get(up: &Up, path: &str, headers: &[&str]) -> Reply {
-    let url = up.ready()["http"].as_str().expect("an address");
-    let address = url.strip_prefix("http://").expect("http");
-    let mut stream = TcpStream::connect(address).expect("connect");
-    let mut request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n");
-    for header in headers {
-        request.push_str(header);
-        request.push_str("\r\n");
-    }
-    if !headers.iter().any(|h| h.starts_with("Host:")) {
-        request.push_str(&format!("Host: {address}\r\n"));
-    }
-    stream.write_all(format!("{request}\r\n").as_bytes()).expect("send");
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).expect("receive");
-    let (head, body) = reply.split_once("\r\n\r\n").expect("a head and a body");
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
-    Reply { status, head: head.to_owned(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
-}
-
-fn bearer(up: &Up) -> String {
-    format!("Authorization: Bearer {}", up.ready()["token"].as_str().expect("a token"))
-}
 
 #[test]
 fn everything_but_livez_and_its_own_description_needs_a_token() {

@@ -6,7 +6,6 @@
 mod apache;
 mod api;
 mod cli;
-mod crash;
 mod harness;
 mod history;
 mod ingest;

@@ -70,13 +70,18 @@ impl Agent {
         self.process = Some(Process::spawn("highwater-agent", command, &self.state.path().join("agent.log")));
     }
 
+    /// `--state-dir`. What lies beside it is the test's.
+    pub fn state_dir(&self) -> PathBuf {
+        self.state.path().join("state")
+    }
+
     /// `highwater-agent ARGS --state-dir ..` in the namespace.
     pub fn command(&self, namespace: &IpcNamespace, args: &[&str]) -> Command {
         let mut words = self.wrapper.clone();
         words.push(binaries::agent());
         let mut words = words.into_iter();
         let mut command = namespace.command(words.next().expect("at least the agent"));
-        command.args(words).args(args).arg("--state-dir").arg(self.state.path().join("state"));
+        command.args(words).args(args).arg("--state-dir").arg(self.state_dir());
         command.envs(self.variables.iter().map(|(n, v)| (n, v)));
         command
     }

@@ -4,6 +4,7 @@
 //! ipc-tool hold                         prints "holding" and stays until its input closes; a line `attach ID` on its
 //!                                       input attaches a shared memory segment, and prints "attached"
 //! ipc-tool without-sysvipc -- CMD..     runs CMD with every System V IPC call answered ENOSYS by a seccomp filter
+//! ipc-tool converse                     as `script`, but each line is answered at once: an id, or 0
 //! ipc-tool script                       reads lines from its input:
 //!   create-sem KEY NSEMS [MODE]           prints the id; KEY is `private`, 0x hexadecimal or signed decimal
 //!   create-shm KEY BYTES [MODE]
@@ -32,8 +33,9 @@ fn main() {
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["hold"] => hold(),
         ["without-sysvipc", "--", program, rest @ ..] => without_sysvipc(program, rest),
+        ["converse"] => converse(),
         ["script"] => script(),
-        _ => panic!("ipc-tool hold | script | without-sysvipc -- CMD.."),
+        _ => panic!("ipc-tool hold | converse | script | without-sysvipc -- CMD.."),
     }
 }
 
@@ -63,6 +65,18 @@ fn script() {
                 writeln!(out, "{id}").expect("writing an id");
             }
             Some(Ok(_)) => {}
+            Some(Err(e)) => panic!("{line}: {e}"),
+            None => panic!("{line}: no such operation"),
+        }
+    }
+}
+
+fn converse() {
+    for line in std::io::stdin().lock().lines() {
+        let line = line.expect("a line of text");
+        match operation(&line.split_whitespace().collect::<Vec<_>>()) {
+            // A line is flushed as it ends.
+            Some(Ok(result)) => println!("{result}"),
             Some(Err(e)) => panic!("{line}: {e}"),
             None => panic!("{line}: no such operation"),
         }
