@@ -24,7 +24,7 @@ struct Gate {
 #[derive(Default)]
 struct State {
     held: bool,
-    /// How often what was held was thrown away.
+    /// How often all connections were given up.
     discarded: u64,
 }
 
@@ -66,7 +66,8 @@ impl Proxy {
         self.gate.set(|state| state.held = false);
     }
 
-    /// What was held is never delivered: its connections are closed.
+    /// What was held is never delivered, nor what has not even been read from a dead collector: the connections that
+    /// there are end.
     pub(crate) fn discard(&self) {
         self.gate.set(|state| {
             state.held = false;
@@ -81,10 +82,14 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Hands bytes to the agent, under the lock: after [`Proxy::hold`] none is on its way.
-    fn pass(&self, agent: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+    fn discarded(&self) -> u64 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).discarded
+    }
+
+    /// Hands bytes to the agent, under the lock: after [`Proxy::hold`] none is on its way. `discarded` is what it was
+    /// when the connection began.
+    fn pass(&self, agent: &mut TcpStream, bytes: &[u8], discarded: u64) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let discarded = state.discarded;
         while state.held {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -96,6 +101,7 @@ impl Gate {
 }
 
 fn serve(agent: TcpStream, collector: TcpStream, gate: &Arc<Gate>) {
+    let discarded = gate.discarded();
     let clone = |stream: &TcpStream| stream.try_clone().expect("a second handle of a socket");
     let (mut from_agent, mut to_collector) = (clone(&agent), clone(&collector));
     thread::spawn(move || {
@@ -104,7 +110,7 @@ fn serve(agent: TcpStream, collector: TcpStream, gate: &Arc<Gate>) {
     });
     let (mut from_collector, mut to_agent, gate) = (collector, agent, Arc::clone(gate));
     thread::spawn(move || {
-        let _ = pump(&mut from_collector, |bytes| gate.pass(&mut to_agent, bytes));
+        let _ = pump(&mut from_collector, |bytes| gate.pass(&mut to_agent, bytes, discarded));
         close(&from_collector, &to_agent);
     });
 }

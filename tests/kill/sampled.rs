@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -116,6 +116,7 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
 /// Reads a copy of one segment: opening a spool cuts a torn tail off.
 fn read(segment: &Path) -> Vec<(u64, Record)> {
     let copy = tempfile::tempdir().expect("a directory for a copy");
+    fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
     fs::copy(segment, copy.path().join(segment.file_name().expect("a name"))).expect("copying a segment");
     let disk = PrivateDir::open(copy.path()).expect("the copy");
     let limits = Limits { bytes: u64::MAX, fsync: FsyncPolicy::Segment };
