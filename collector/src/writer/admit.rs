@@ -48,13 +48,19 @@ pub fn row(stored: &[Stream], no: EpochNo) -> Option<&Stream> {
     stored.binary_search_by_key(&no, |s| s.epoch.no).ok().and_then(|at| stored.get(at))
 }
 
-/// The epochs that a session may write after these answers, and the latest one before them that has samples.
+/// The epochs that a session may write after these answers, and before each the latest one that has samples: there the
+/// gap before it begins. That one may be over (its tail was lost with its machine), and so not be written any more.
 pub fn writable(answers: &[StoredEpoch], stored: &[Stream]) -> Vec<Stream> {
     let wanted: BTreeSet<_> = answers.iter().filter(|e| e.verdict == Verdict::Continue).map(|e| e.no).collect();
-    let mut kept: Vec<Stream> = stored.iter().filter(|s| wanted.contains(&s.epoch.no)).cloned().collect();
-    if let Some(first) = kept.first().map(|s| s.epoch.no) {
-        let before = stored.iter().rfind(|s| s.epoch.no < first && s.covered.is_some());
-        kept.extend(before.cloned());
+    let mut kept: Vec<Stream> = Vec::new();
+    let mut before: Option<&Stream> = None;
+    for stream in stored {
+        if wanted.contains(&stream.epoch.no) {
+            kept.extend(before.take().cloned());
+            kept.push(stream.clone());
+        } else if stream.covered.is_some() {
+            before = Some(stream);
+        }
     }
     kept
 }
@@ -166,6 +172,16 @@ mod tests {
         assert_eq!(past.iter().map(|e| e.verdict).collect::<Vec<_>>(), [Verdict::Continue, Verdict::Continue]);
         // Acked whole, but the agent's present epoch: its next sample would come behind the other machine's.
         assert_eq!(verdict(spooled(3, 0, 7), &rows), Verdict::Forked);
+    }
+
+    #[test]
+    fn the_gap_before_an_epoch_begins_where_the_one_before_ended_though_its_tail_was_lost_with_the_machine() {
+        let sampled = |no, next| Stream { covered: Some(At::default()), ..stored(no, next) };
+        let rows = [sampled(1, 9), sampled(2, 9), sampled(3, 7), sampled(4, 8), stored(5, 0)];
+        let hello = hello(vec![spooled(3, 0, 7), spooled(4, 0, 6), spooled(5, 0, 1)]);
+        let answers = judge(&hello, &rows).unwrap();
+        let kept: Vec<_> = writable(&answers, &rows).iter().map(|s| s.epoch.no.0).collect();
+        assert_eq!((answers[1].verdict, kept), (Verdict::Forked, vec![2, 3, 4, 5]));
     }
 
     #[test]
