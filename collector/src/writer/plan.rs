@@ -102,6 +102,8 @@ pub fn refuse(
         return None;
     }
     planner.lose(GapReason::RefusedRecord, detail);
+    // The keyframe that was asked for may be this one: without another the gap would last until one is due.
+    planner.plan.wants_keyframe |= arrival.kind == RecordKind::Keyframe;
     planner.pass(arrival);
     // Its values may be what was refused: the present stays as it was.
     let mut plan = planner.finish()?;

@@ -295,6 +295,9 @@ fn a_refused_record_is_a_gap_until_the_keyframe_with_the_databases_words() {
     assert_eq!((plan.gaps[0].reason, plan.gaps[0].detail.as_str()), (GapReason::RefusedRecord, "22P02 no"));
     assert_eq!(plan.frames.len(), 1);
     assert_eq!(plan.step.after.pending, None);
+    // A refused keyframe is no answer: another is asked for.
+    let again = refuse(HOST, &refused.after, (EpochNo(1), &keyframe(2, 3)), "22P02 no".to_owned(), &context).unwrap();
+    check(&again, "2..3 covered 1 wants keyframe");
     // Also where the epoch's very first record is refused, and where the agent restarts before the keyframe.
     let fresh = self::state(&[stream(1, BOOT)]);
     let first = refuse(HOST, &fresh, (EpochNo(1), &keyframe(0, 1)), "23514 no".to_owned(), &context).unwrap();
