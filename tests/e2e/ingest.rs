@@ -2,11 +2,11 @@
 //!
 //! A batch is made exact, not timed: a commit waits until it holds as many commands as the test sends.
 
-mod host;
+pub(crate) mod host;
 mod names;
-mod proxy;
+pub(crate) mod proxy;
 mod questions;
-mod read_back;
+pub(crate) mod read_back;
 
 use std::sync::Arc;
 
@@ -25,15 +25,15 @@ use self::proxy::Proxy;
 /// Waits without end for the records of a commit.
 const UNTIL_FULL_MS: u64 = 3_600_000;
 
-struct Collector {
-    runtime: Runtime,
-    database: Database,
-    db: Db,
-    writer: Option<Writer>,
+pub(crate) struct Collector {
+    pub(crate) runtime: Runtime,
+    pub(crate) database: Database,
+    pub(crate) db: Db,
+    pub(crate) writer: Option<Writer>,
 }
 
 impl Collector {
-    fn new(database: Database, config: Config) -> Self {
+    pub(crate) fn new(database: Database, config: Config) -> Self {
         let runtime = Runtime::new().unwrap();
         let db = runtime.block_on(connect(&database.url));
         runtime.block_on(db.migrate()).unwrap();
@@ -41,22 +41,22 @@ impl Collector {
         Self { runtime, database, db, writer }
     }
 
-    fn shared() -> Self {
+    pub(crate) fn shared() -> Self {
         Self::new(Postgres::shared().database(), Config::default())
     }
 
-    fn writer(&self) -> &Writer {
+    pub(crate) fn writer(&self) -> &Writer {
         self.writer.as_ref().unwrap()
     }
 
     /// An enrolled host.
-    fn host(&self, id: i64) -> Host {
+    pub(crate) fn host(&self, id: i64) -> Host {
         let insert = format!("INSERT INTO host (host_id, name, enrolled_ms) VALUES ({id}, 'h{id}', 0)");
         self.database.sql(&insert);
         Host::new(id)
     }
 
-    fn count(&self, table: &str) -> u64 {
+    pub(crate) fn count(&self, table: &str) -> u64 {
         self.database.sql(&format!("SELECT count(*) FROM {table}")).trim().parse().unwrap()
     }
 }
@@ -70,11 +70,11 @@ impl Drop for Collector {
     }
 }
 
-async fn start(db: &Db, config: Config) -> Writer {
+pub(crate) async fn start(db: &Db, config: Config) -> Writer {
     Writer::start(db.clone(), Arc::new(SystemClock), config).await.unwrap()
 }
 
-fn full_at(commands: usize) -> Config {
+pub(crate) fn full_at(commands: usize) -> Config {
     Config { workers: 1, records_per_commit: commands, linger_ms: UNTIL_FULL_MS, ..Config::default() }
 }
 

@@ -12,5 +12,6 @@ mod ingest;
 mod live;
 mod no_sysvipc;
 mod note;
+mod protocol;
 mod up;
 mod util_linux;

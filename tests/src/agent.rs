@@ -30,14 +30,23 @@ impl Agent {
     pub fn enrol(up: &Up, namespace: &IpcNamespace) -> Self {
         let state = tempfile::Builder::new().prefix("highwater-agent-").tempdir().expect("a temporary directory");
         std::fs::set_permissions(state.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
-        let token = up.cli().json(&["token", "create"]);
-        let file = state.path().join("token");
+        let mut this = Self { state, process: None, wrapper: Vec::new(), variables: Vec::new() };
+        this.enrol_at(up, up.grpc(), namespace, &[]);
+        this
+    }
+
+    /// Enrols with a fresh token, made by `token create WITH ..`, at the collector of that address: `up`, or a way to it.
+    /// After a first enrolment this is what brings a host back whose state is gone.
+    #[track_caller]
+    pub fn enrol_at(&mut self, up: &Up, collector: &str, namespace: &IpcNamespace, with: &[&str]) {
+        let token = up.cli().json(&[&["token", "create"], with].concat());
+        let file = self.state.path().join("token");
+        let _ = std::fs::remove_file(&file);
         write_secret(&file, token["token"].as_str().expect("`token` in the answer"));
         let mut enrol = namespace.command(binaries::agent());
-        enrol.args(["enrol", "--collector", up.grpc(), "--token-file"]).arg(&file);
-        enrol.arg("--state-dir").arg(state.path().join("state"));
+        enrol.args(["enrol", "--collector", collector, "--token-file"]).arg(&file);
+        enrol.arg("--state-dir").arg(self.state_dir());
         run(enrol);
-        Self { state, process: None, wrapper: Vec::new(), variables: Vec::new() }
     }
 
     /// Enrols and runs, sampling every 100 ms; returns when its first sample can be read back.

@@ -1,6 +1,7 @@
 //! A private PostgreSQL server, on a socket in a temporary directory.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -189,12 +190,68 @@ impl Database {
         run(command);
     }
 
+    /// Everything in it as `pg_dump` prints it, while it is in use.
+    pub fn dump(&self) -> String {
+        let mut command = Command::new(self.bin.join("pg_dump"));
+        command.args(["-U", "postgres", "-d", &self.name, "-h"]).arg(&self.socket);
+        stdout_of(command)
+    }
+
+    /// Puts a dump in the place of what is there, as after a loss; who is connected is thrown out.
+    ///
+    /// # Panics
+    ///
+    /// If the server refuses a statement of it.
+    #[track_caller]
+    pub fn restore(&self, dump: &str) {
+        let name = &self.name;
+        for statement in
+            [format!("DROP DATABASE {name} WITH (FORCE)"), format!("CREATE DATABASE {name} OWNER highwater")]
+        {
+            run(psql(&self.bin, &self.socket, "postgres", &statement));
+        }
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(dump.as_bytes()).expect("writing the dump");
+        let mut command = Command::new(self.bin.join("psql"));
+        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", name, "-h"]).arg(&self.socket);
+        command.arg("-f").arg(file.path());
+        run(command);
+    }
+
+    /// Runs SQL in a transaction that stays open until the answer is dropped, e.g. to hold a lock.
+    ///
+    /// # Panics
+    ///
+    /// If the server refuses it.
+    #[track_caller]
+    pub fn hold(&self, text: &str) -> Held {
+        let mut command = psql(&self.bin, &self.socket, &self.name, "BEGIN");
+        command.arg("-c").arg(text).args(["-c", "SELECT 'held'", "-f", "-"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql");
+        let mut first = String::new();
+        let printed = child.stdout.as_mut().map(|out| BufReader::new(out).read_line(&mut first));
+        assert!(printed.is_some_and(|read| read.is_ok()) && first == "held\n", "psql did not run {text}: {first}");
+        Held(child)
+    }
+
     /// The schema as `pg_dump --schema-only` prints it.
     pub fn dump_schema(&self) -> String {
         let mut command = Command::new(self.bin.join("pg_dump"));
         command.args(["--schema-only", "--no-owner", "--no-privileges", "-U", "postgres", "-d", &self.name]);
         command.arg("-h").arg(&self.socket);
         stdout_of(command)
+    }
+}
+
+/// A transaction that is open; dropped, it is rolled back.
+#[derive(Debug)]
+pub struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // psql ends with its input.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

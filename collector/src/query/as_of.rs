@@ -143,8 +143,10 @@ async fn gap_at(
     newest: &Stretch,
     status: Option<&Status>,
 ) -> Result<Gap, AskError> {
-    if let Some(after) = reading.stretch_begun_after(host, asked_ms).await? {
-        let before = reading.stretch_ended_before(host, asked_ms).await?;
+    let before = reading.stretch_ended_before(host, asked_ms).await?;
+    // Where the clock was set back, older stretches lie ahead of the newest: it may yet come to what is between them.
+    let is_open = before.as_ref().is_some_and(|before| before.place() == newest.place());
+    if !is_open && let Some(after) = reading.stretch_begun_after(host, asked_ms).await? {
         let stored = reading.gap_at(host, asked_ms).await?;
         return Ok(Gap::between(before.as_ref(), &after, stored));
     }

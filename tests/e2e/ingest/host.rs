@@ -26,13 +26,13 @@ const INTERVAL_MS: u32 = 1000;
 const NAMESPACE: NamespaceId = NamespaceId { inode: 4_026_531_839, instance: 1 };
 
 /// Connects to a database by URL.
-pub(super) async fn connect(url: &str) -> Db {
+pub(crate) async fn connect(url: &str) -> Db {
     let url = DatabaseUrl::named(Some(url.as_ref())).unwrap().unwrap();
     Db::connect(url.options(), 8).await.unwrap()
 }
 
 /// Waits until everything of the epoch before `next` is acked; returns whether a keyframe was asked for meanwhile.
-pub(super) async fn acked(outbox: &Outbox, epoch: u64, next: Seq) -> bool {
+pub(crate) async fn acked(outbox: &Outbox, epoch: u64, next: Seq) -> bool {
     let mut keyframe = false;
     loop {
         let news = news(outbox).await;
@@ -46,7 +46,7 @@ pub(super) async fn acked(outbox: &Outbox, epoch: u64, next: Seq) -> bool {
 }
 
 /// Waits until the writer ends the session.
-pub(super) async fn ended(outbox: &Outbox) -> Ended {
+pub(crate) async fn ended(outbox: &Outbox) -> Ended {
     loop {
         if let Some(why) = news(outbox).await.ended {
             return why;
@@ -59,29 +59,34 @@ async fn news(outbox: &Outbox) -> News {
 }
 
 /// Commands that change nothing, to fill a commit.
-pub(super) async fn fill(writer: &Writer, commands: usize) {
+pub(crate) async fn fill(writer: &Writer, commands: usize) {
+    fill_handle(&writer.handle(), commands).await;
+}
+
+/// The same by its way in.
+pub(crate) async fn fill_handle(handle: &Handle, commands: usize) {
     for _ in 0..commands {
-        writer.handle().close(HostId(1), highwater::writer::Session(1)).await.unwrap();
+        handle.close(HostId(1), highwater::writer::Session(1)).await.unwrap();
     }
 }
 
 #[derive(Clone)]
-pub(super) struct Host {
+pub(crate) struct Host {
     id: HostId,
     epochs: Vec<SpooledEpoch>,
-    pub(super) boot_id: BootId,
-    pub(super) clock: At,
-    pub(super) next: Seq,
-    pub(super) chain: Chain,
+    pub(crate) boot_id: BootId,
+    pub(crate) clock: At,
+    pub(crate) next: Seq,
+    pub(crate) chain: Chain,
     /// What it calls itself.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
 }
 
 /// A record and its body, with its epoch.
-pub(super) type Made = (EpochNo, Record, Body);
+pub(crate) type Made = (EpochNo, Record, Body);
 
 impl Host {
-    pub(super) fn new(id: i64) -> Self {
+    pub(crate) fn new(id: i64) -> Self {
         let clock = At { wall_ms: now_ms(), boot_us: 60_000_000 };
         let boot_id = BootId([1; 16]);
         let (next, chain) = (Seq(0), Chain::default());
@@ -90,24 +95,34 @@ impl Host {
         this
     }
 
-    pub(super) fn set_clock(&mut self, wall_ms: i64) {
+    pub(crate) fn id(&self) -> HostId {
+        self.id
+    }
+
+    pub(crate) fn set_clock(&mut self, wall_ms: i64) {
         self.clock.wall_ms = wall_ms;
     }
 
-    pub(super) fn begin_epoch(&mut self, no: u64, boot_id: BootId) {
+    pub(crate) fn begin_epoch(&mut self, no: u64, boot_id: BootId) {
         self.boot_id = boot_id;
         (self.next, self.chain) = (Seq(0), Chain::default());
         let epoch = Epoch { no: EpochNo(no), id: EpochId(no * 1000) };
         self.epochs.push(SpooledEpoch { epoch, boot_id, first: Seq(0), next: Seq(0), chain: Chain::default() });
     }
 
-    pub(super) fn keyframe(&mut self, gap: Option<GapReason>) -> Made {
+    /// All that it made was acked and is not held any more.
+    pub(crate) fn forget_acked(&mut self) {
+        let spooled = self.epochs.last_mut().unwrap();
+        spooled.first = spooled.next;
+    }
+
+    pub(crate) fn keyframe(&mut self, gap: Option<GapReason>) -> Made {
         let state = state(self.boot_id);
         self.make(Content::Keyframe(Keyframe { gap, took_us: 5, state }), 1)
     }
 
     /// A sample in which only the number of arrays changed.
-    pub(super) fn delta(&mut self, sem_arrays: u64) -> Made {
+    pub(crate) fn delta(&mut self, sem_arrays: u64) -> Made {
         let change = NamespaceChange {
             id: NAMESPACE,
             name: None,
@@ -125,7 +140,7 @@ impl Host {
     }
 
     /// A sample that differs from a keyframe's in what `change` does.
-    pub(super) fn change(&mut self, change: impl FnOnce(&mut State)) -> Made {
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut State)) -> Made {
         let before = state(self.boot_id);
         let mut after = before.clone();
         change(&mut after);
@@ -133,34 +148,34 @@ impl Host {
     }
 
     /// A sample in which only the agent's interval changed.
-    pub(super) fn interval(&mut self, interval_ms: u32) -> Made {
+    pub(crate) fn interval(&mut self, interval_ms: u32) -> Made {
         self.make(Content::Delta(Delta { interval_ms: Some(interval_ms), ..Delta::default() }), 1)
     }
 
     /// The agent's last word.
-    pub(super) fn stopped(&mut self) -> Made {
+    pub(crate) fn stopped(&mut self) -> Made {
         self.make(Content::GapReason(GapReason::AgentStopped), 1)
     }
 
     /// Merged heartbeats.
-    pub(super) fn heartbeats(&mut self, count: u64) -> Made {
+    pub(crate) fn heartbeats(&mut self, count: u64) -> Made {
         self.make(Content::Heartbeat, count)
     }
 
-    pub(super) fn now(&self, backlog_from_ms: i64) -> Now {
+    pub(crate) fn now(&self, backlog_from_ms: i64) -> Now {
         Now { backlog_from_ms, at: self.clock, state: state(self.boot_id) }
     }
 
-    pub(super) async fn open(&self, writer: &Writer) -> Result<Session, OpenError> {
+    pub(crate) async fn open(&self, writer: &Writer) -> Result<Session, OpenError> {
         self.opening(writer).await
     }
 
-    pub(super) fn opening(&self, writer: &Writer) -> impl Future<Output = Result<Session, OpenError>> + use<> {
+    pub(crate) fn opening(&self, writer: &Writer) -> impl Future<Output = Result<Session, OpenError>> + use<> {
         self.opening_read_at(writer, now_ms())
     }
 
     /// Opens with a hello that was read at that time of the collector's clock.
-    pub(super) fn opening_read_at(
+    pub(crate) fn opening_read_at(
         &self,
         writer: &Writer,
         read_ms: i64,
@@ -197,24 +212,24 @@ impl Host {
 }
 
 /// A session with the writer.
-pub(super) struct Session {
+pub(crate) struct Session {
     host: HostId,
     handle: Handle,
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) opened: Opened,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) opened: Opened,
 }
 
 impl Session {
-    pub(super) async fn send(&mut self, (epoch, record, body): Made) {
+    pub(crate) async fn send(&mut self, (epoch, record, body): Made) {
         let arrival = Arrival::new(record, &body);
         self.handle.record(self.host, self.opened.session, epoch, arrival).await.unwrap();
     }
 
-    pub(super) async fn now(&self, now: Now) {
+    pub(crate) async fn now(&self, now: Now) {
         self.handle.now(self.host, self.opened.session, now).await.unwrap();
     }
 
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.handle.close(self.host, self.opened.session).await.unwrap();
     }
 }

@@ -1,50 +1,77 @@
-//! A socket between the collector and PostgreSQL that can lose the answer to a COMMIT: the server has committed, the
-//! collector cannot know.
+//! A socket between the collector and PostgreSQL at which a test cuts connections, loses answers, or does something of
+//! its own between two statements.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use highwater_tests::postgres::Database;
 
 /// Threads of it end with their connections; nothing outlives the test process.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     directory: tempfile::TempDir,
-    armed: Arc<AtomicBool>,
+    armed: Arc<Mutex<Option<Fate>>>,
+}
+
+/// What becomes of bytes on their way to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// They arrive.
+    Pass,
+    /// The connection ends before the server gets them.
+    CutBefore,
+    /// The server gets and answers them; the connection ends where its answer begins.
+    LoseAnswer,
 }
 
 impl Proxy {
-    pub(super) fn start(server: &Path) -> Self {
+    pub(crate) fn start(server: &Path) -> Self {
+        let armed = Arc::new(Mutex::new(None));
+        let arms = Arc::clone(&armed);
+        let watch = move |bytes: &[u8]| {
+            let commits = bytes.windows(7).any(|w| w == b"COMMIT\0");
+            commits.then(|| arms.lock().unwrap().take()).flatten().unwrap_or(Fate::Pass)
+        };
+        Self { armed, ..Self::watching(server, watch) }
+    }
+
+    /// Asks `watch` of everything that is on its way to the server; while it thinks, its connection waits.
+    pub(crate) fn watching(server: &Path, watch: impl Fn(&[u8]) -> Fate + Send + Sync + 'static) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(socket_in(directory.path())).unwrap();
-        let server = socket_in(server);
-        let armed = Arc::new(AtomicBool::new(false));
-        let arms = Arc::clone(&armed);
+        let (server, watch) = (socket_in(server), Arc::new(watch));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = UnixStream::connect(&server) else { return };
-                serve(client, server, &arms);
+                // A server that is away refuses; so does this.
+                let Ok(server) = UnixStream::connect(&server) else { continue };
+                let watch = Arc::clone(&watch);
+                serve(client, server, move |bytes| watch(bytes));
             }
         });
-        Self { directory, armed }
+        Self { directory, armed: Arc::default() }
     }
 
     /// The database's URL through here.
-    pub(super) fn url(&self, database: &Database) -> String {
+    pub(crate) fn url(&self, database: &Database) -> String {
         format!("postgres://highwater@localhost/{}?host={}", database.name, self.directory.path().display())
     }
 
-    pub(super) fn lose_the_next_commits_answer(&self) {
-        self.armed.store(true, Ordering::SeqCst);
+    pub(crate) fn lose_the_next_commits_answer(&self) {
+        self.arm(Fate::LoseAnswer);
+    }
+
+    /// The next COMMIT meets this fate.
+    pub(crate) fn arm(&self, fate: Fate) {
+        *self.armed.lock().unwrap() = Some(fate);
     }
 
     /// Whether it did.
-    pub(super) fn lost_one(&self) -> bool {
-        !self.armed.load(Ordering::SeqCst)
+    pub(crate) fn lost_one(&self) -> bool {
+        self.armed.lock().unwrap().is_none()
     }
 }
 
@@ -52,25 +79,28 @@ fn socket_in(directory: &Path) -> PathBuf {
     directory.join(".s.PGSQL.5432")
 }
 
-fn serve(client: UnixStream, server: UnixStream, armed: &Arc<AtomicBool>) {
+fn serve(client: UnixStream, server: UnixStream, watch: impl Fn(&[u8]) -> Fate + Send + 'static) {
     let losing = Arc::new(AtomicBool::new(false));
     let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let (arms, loses) = (Arc::clone(armed), Arc::clone(&losing));
+    let loses = Arc::clone(&losing);
     thread::spawn(move || {
-        let _ = pump(&mut from_client, |bytes| {
-            if bytes.windows(7).any(|w| w == b"COMMIT\0") && arms.swap(false, Ordering::SeqCst) {
-                loses.store(true, Ordering::SeqCst);
+        let cut = pump(&mut from_client, |bytes| {
+            match watch(bytes) {
+                Fate::Pass => {}
+                Fate::CutBefore => return Err(ErrorKind::ConnectionAborted.into()),
+                Fate::LoseAnswer => loses.store(true, Ordering::SeqCst),
             }
             to_server.write_all(bytes)
         });
-        let _ = to_server.shutdown(Shutdown::Write);
+        let cut = cut.is_err_and(|e| e.kind() == ErrorKind::ConnectionAborted);
+        let _ = to_server.shutdown(if cut { Shutdown::Both } else { Shutdown::Write });
     });
     let (mut from_server, mut to_client) = (server, client);
     thread::spawn(move || {
         let _ = pump(&mut from_server, |bytes| {
             if losing.load(Ordering::SeqCst) {
-                // The server has answered the COMMIT; its words end here.
-                return Err(io::ErrorKind::BrokenPipe.into());
+                // The server has answered; its words end here.
+                return Err(ErrorKind::BrokenPipe.into());
             }
             to_client.write_all(bytes)
         });

@@ -17,7 +17,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 
 impl Collector {
     /// Sends all of one epoch and waits until it is durable.
-    pub(super) fn store(&self, host: &mut Host, epoch: u64, make: impl FnOnce(&mut Host) -> Vec<Made>) {
+    pub(crate) fn store(&self, host: &mut Host, epoch: u64, make: impl FnOnce(&mut Host) -> Vec<Made>) {
         self.runtime.block_on(async {
             let mut session = host.open(self.writer()).await.unwrap();
             for record in make(host) {
@@ -28,25 +28,25 @@ impl Collector {
         });
     }
 
-    fn ask(&self, host: i64, instant: Instant) -> AsOf {
+    pub(crate) fn ask(&self, host: i64, instant: Instant) -> AsOf {
         self.ask_at(host, instant, now_ms())
     }
 
-    fn ask_at(&self, host: i64, instant: Instant, collector_ms: i64) -> AsOf {
+    pub(crate) fn ask_at(&self, host: i64, instant: Instant, collector_ms: i64) -> AsOf {
         self.runtime.block_on(async {
             let mut reading = Reading::begin(&self.db).await.unwrap();
             as_of(&mut reading, HostId(host), instant, collector_ms).await.unwrap()
         })
     }
 
-    pub(super) fn held(&self, host: i64, wall_ms: i64) -> Held {
+    pub(crate) fn held(&self, host: i64, wall_ms: i64) -> Held {
         match self.ask(host, Instant::At(wall_ms)).answer {
             Answer::Held(held) => *held,
             Answer::Gap(gap) => panic!("{wall_ms}: {gap:?}"),
         }
     }
 
-    fn gap(&self, host: i64, instant: Instant) -> Gap {
+    pub(crate) fn gap(&self, host: i64, instant: Instant) -> Gap {
         match self.ask(host, instant).answer {
             Answer::Gap(gap) => gap,
             Answer::Held(held) => panic!("{instant:?}: {held:?}"),
@@ -55,7 +55,7 @@ impl Collector {
 }
 
 /// What tells these states apart.
-fn arrays(held: &Held) -> u64 {
+pub(crate) fn arrays(held: &Held) -> u64 {
     held.snapshot.state.namespaces[0].totals.unwrap().sem_arrays
 }
 

@@ -1,0 +1,14 @@
+//! The stream's promises, an interleaving a test: what is resent, restored, lost, damaged, cut, refused, and what
+//! clocks do. Where it is possible the programs themselves run; where a host's clock must be moved, its agent runs in
+//! this process with a clock and a kernel of the test ([`fake_host`]); where a commit must be exact, a test speaks to
+//! the writer itself ([`crate::ingest`]).
+
+mod as_of;
+mod away;
+mod clocks;
+mod commits;
+mod fake_host;
+mod gate;
+mod log;
+mod restored;
+mod spooled;
