@@ -154,6 +154,10 @@ CREATE TABLE host_status (
     session         bigint NOT NULL,           -- whose row this is
     disconnected_ms bigint,                    -- when that session ended; null = it has not
     namespace       bigint,                    -- inode of the host's IPC namespace
+    quarantined_ms  bigint,                    -- collector's clock when a newcomer with this host's certificate was last
+                                               -- turned away; null = none since a session was opened
+    quarantined_why text,                      -- a word of collector/src/host.rs, and the address
+    quarantined_peer text,                     -- it came from
     sem_arrays      numeric(20,0), semmni numeric(20,0),
     semaphores      numeric(20,0), semmns numeric(20,0),
     shm_segments    numeric(20,0), shmmni numeric(20,0),

@@ -22,9 +22,78 @@ impl HostId {
     }
 }
 
+/// Why a newcomer is kept apart. The one that writes as this host stays untouched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("quarantined: {}; {}", self.why(), self.remedy())]
+pub enum Quarantine {
+    /// A boot that another one had superseded is back: two machines, or one set back, use one certificate.
+    BootReturned,
+    /// Another agent with this certificate is connected, here or to another collector, and lives.
+    OtherIsLive,
+    /// Another boot on a machine that says it is another one.
+    OtherMachine,
+}
+
+impl Quarantine {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::BootReturned, Self::OtherIsLive, Self::OtherMachine];
+
+    /// A word for the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BootReturned => "boot_returned",
+            Self::OtherIsLive => "other_is_live",
+            Self::OtherMachine => "other_machine",
+        }
+    }
+
+    /// Reads what `name` said.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|q| q.name() == name)
+    }
+
+    /// What was found.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::BootReturned => {
+                "a later boot of this host has written already, so this is a copy of it or was set back"
+            }
+            Self::OtherIsLive => "another agent with this host's certificate is connected and answers",
+            Self::OtherMachine => {
+                "its machine-id and its boot are others than those of the host that wrote with this certificate before"
+            }
+        }
+    }
+
+    /// What a person does about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::BootReturned => {
+                "enrol it with a token of its own (`highwater token create`) and a state directory of its own"
+            }
+            Self::OtherIsLive => {
+                "enrol this copy with a token of its own (`highwater token create`), and give it its own state directory"
+            }
+            Self::OtherMachine => {
+                "a copy is enrolled with a token of its own (`highwater token create`) and a state directory of its \
+                 own, a machine that takes this host's place with `highwater token create --host HOST`"
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_quarantine_names_a_remedy_and_reads_back_from_its_word() {
+        for quarantine in Quarantine::ALL {
+            assert!(quarantine.to_string().contains("highwater token create"), "{quarantine}");
+            assert_eq!(Quarantine::from_name(quarantine.name()), Some(quarantine));
+        }
+        assert_eq!(Quarantine::from_name("no such word"), None);
+    }
 
     #[test]
     fn an_id_reads_back_and_nothing_else_does() {

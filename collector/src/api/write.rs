@@ -8,6 +8,7 @@ use highwater_proto::json::{Envelope, MsgJson, Names, SemJson, ShmJson, Snapshot
 
 use super::json::*;
 use crate::query::ClosedGap;
+use crate::query::TurnedAway;
 use crate::query::as_of::{AsOf, Held};
 use crate::query::change::{AnyObject, What};
 use crate::query::diff::{Diff, ObjectChange, OwnerChange};
@@ -50,10 +51,21 @@ pub(super) fn host(host: &fleet::Host) -> HostJson {
         distro: facts.and_then(|f| text(&f.distro)),
         agent_version: facts.and_then(|f| text(&f.agent_version)),
         connected: host.connected,
-        at_risk: Vec::new(),
+        at_risk: host.turned_away.iter().map(clone).collect(),
         worst,
         skew_ms: status.map(|s| s.skew_ms),
         interval_ms: status.map(|s| s.interval_ms),
+    }
+}
+
+/// Another agent that uses the host's certificate.
+fn clone(turned_away: &TurnedAway) -> AtRiskJson {
+    let TurnedAway { at_ms, why, peer } = turned_away;
+    let peer = HostText::from(peer.as_str()).escaped();
+    AtRiskJson {
+        kind: "clone".to_owned(),
+        why: format!("an agent at {peer} was turned away at {}: {}", rfc3339(*at_ms), why.why()),
+        remedy: why.remedy().to_owned(),
     }
 }
 

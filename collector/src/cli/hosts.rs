@@ -151,7 +151,7 @@ fn fleet(hosts: &[HostJson], look: &Look<'_>) -> String {
         .collect();
     let headings = ["HOST", "LAST SEEN", "LIFE", "SYSVIPC", "NEAREST LIMIT", "KERNEL", "DISTRO", "ID"];
     let mut out = table(&headings, &rows, look.color);
-    for host in hosts.iter().filter(|h| h.state != "available") {
+    for host in hosts.iter().filter(|h| h.state != "available" || !h.at_risk.is_empty()) {
         out.push_str(&format!("\n{}\n{}", paint(&host.name, Tone::Strong, look.color), why(host)));
     }
     out
@@ -194,6 +194,9 @@ fn why(host: &HostJson) -> String {
     if let Some(remedy) = &host.remedy {
         out.push_str(&format!("  remedy    {remedy}\n"));
     }
+    for risk in &host.at_risk {
+        out.push_str(&format!("  {:<9} {}\n  remedy    {}\n", risk.kind, risk.why, risk.remedy));
+    }
     out
 }
 
@@ -227,7 +230,7 @@ fn worst(host: &HostJson) -> (String, Tone) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::json::WorstJson;
+    use crate::api::json::{AtRiskJson, WorstJson};
 
     fn host(name: &str, state: &str) -> HostJson {
         HostJson {
@@ -280,6 +283,16 @@ db-3
   remedy    boot a kernel with CONFIG_SYSVIPC=y
 "
         );
+    }
+
+    #[test]
+    fn a_host_with_a_copy_is_explained_below_the_table() {
+        let mut cloned = host("web-17", "available");
+        let (why, remedy) = ("an agent at 10.0.0.7 was turned away".into(), "enrol it".into());
+        cloned.at_risk = vec![AtRiskJson { kind: "clone".into(), why, remedy }];
+        let text = fleet(&[cloned], &look(&TimeZone::UTC));
+        let below = "\n\nweb-17\n  clone     an agent at 10.0.0.7 was turned away\n  remedy    enrol it\n";
+        assert!(text.ends_with(below), "{text}");
     }
 
     #[test]

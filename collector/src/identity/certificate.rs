@@ -109,6 +109,13 @@ impl Authority {
     }
 }
 
+/// When a host's certificate (DER) was signed, by the collector's clock, milliseconds since 1970, rounded down to a
+/// second.
+pub fn signed_ms(der: &[u8]) -> Result<i64, CertificateError> {
+    let begins_s = parse(der)?.validity().not_before.timestamp();
+    Ok(begins_s.saturating_mul(1000).saturating_add(BACKDATED_MS))
+}
+
 /// The host that a certificate (DER) names. That the CA signed it and that it is valid now is for TLS to check.
 pub fn host_of_certificate(der: &[u8]) -> Result<HostId, CertificateError> {
     let certificate = parse(der)?;

@@ -20,6 +20,11 @@ use crate::writer::{Handle, OpenError, OpenRequest, Opened, Quarantine, Session 
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// The database must have answered the hello within this; the agent comes back.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
+/// A newcomer waits this long for it to show whether another collector still holds the host; the agent, whose patience
+/// ends a little later, comes back, and what was seen until then counts.
+const WATCH_WITHIN: Duration = Duration::from_secs(20);
+/// An agent that was told that its epoch is a fork must have gone within this.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What an agent says.
 #[derive(Debug)]
@@ -58,20 +63,34 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
 }
 
+/// Who calls, as the certificate says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub(super) host: HostId,
+    /// Collector's clock when that certificate was signed, milliseconds since 1970.
+    pub(super) enrolled_ms: i64,
+}
+
 /// Drives the stream of a host until either side ends it. `Ok`: the agent did.
-pub(super) async fn drive(peer: &mut impl Peer, host: HostId, shared: &Shared) -> Result<(), Refusal> {
+pub(super) async fn drive(peer: &mut impl Peer, caller: Caller, shared: &Shared) -> Result<(), Refusal> {
+    let host = caller.host;
     let Some(hello) = hello(peer, shared).await? else { return Ok(()) };
     // Now, not when the writer comes to it: what it waits for until then would count as skew.
     let read_ms = shared.writer.now_ms();
-    match shared.registry.meet(host, &hello).await {
-        Incumbent::Yields => {}
-        Incumbent::Stays => return Err(OpenError::Quarantined(Quarantine::OtherIsLive).into()),
-        Incumbent::Busy => return Err(Refusal::Busy),
-    }
     let outbox = Arc::new(Outbox::default());
-    let request = OpenRequest { host, hello: hello.clone(), read_ms, outbox: Arc::clone(&outbox) };
-    let Some((opened, early)) = open(peer, shared, request).await? else { return Ok(()) };
-    let membership = shared.registry.join(host, &hello);
+    let request = || OpenRequest {
+        host,
+        enrolled_ms: caller.enrolled_ms,
+        hello: hello.clone(),
+        read_ms,
+        outbox: Arc::clone(&outbox),
+    };
+    let entering = enter(shared, host, &hello, request);
+    let Some((entered, early)) = open(peer, shared, entering).await? else { return Ok(()) };
+    let (opened, membership) = match entered {
+        Entered::Joined(opened, membership) => (opened, membership),
+        Entered::Forked(opened) => return send_away(peer, shared, opened).await,
+    };
     let session = opened.session;
     let mut live = Live {
         host,
@@ -103,21 +122,86 @@ async fn hello(peer: &mut impl Peer, shared: &Shared) -> Result<Option<Hello>, R
     }
 }
 
-/// Asks the writer for a session while watching that the agent is still there: one that went away must not leave a
-/// waiting task behind each time it comes back. A `now` said meanwhile is kept; `None`: the agent is gone.
+/// How a newcomer was let in.
+enum Entered {
+    /// It has the host's place.
+    Joined(Opened, Membership),
+    /// Its epoch is a fork: it has no place, and nobody lost one.
+    Forked(Opened),
+}
+
+/// Decides whether a newcomer gets the host's place, and gives it. Cancelling it leaves nothing behind.
+async fn enter(
+    shared: &Shared,
+    host: HostId,
+    hello: &Hello,
+    request: impl Fn() -> OpenRequest,
+) -> Result<Entered, Refusal> {
+    let began = tokio::time::Instant::now();
+    loop {
+        let gate = shared.registry.gate(host).await;
+        match shared.registry.meet(host, hello).await {
+            Incumbent::Yields => {}
+            Incumbent::Stays => return Err(OpenError::Quarantined(Quarantine::OtherIsLive).into()),
+            Incumbent::Busy => return Err(Refusal::Busy),
+        }
+        match shared.writer.open(request()).await {
+            Ok(opened) if opened.is_forked() => return Ok(Entered::Forked(opened)),
+            Ok(opened) => return Ok(Entered::Joined(opened, shared.registry.join(host, hello))),
+            Err(OpenError::Held { again }) if began.elapsed() + again < WATCH_WITHIN => {
+                // Whoever held it elsewhere may come here meanwhile, and need not wait.
+                drop(gate);
+                tokio::time::sleep(again).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Tells an agent that its epoch is a fork. It closes the epoch and comes back with a new one.
+async fn send_away(peer: &mut impl Peer, shared: &Shared, opened: Opened) -> Result<(), Refusal> {
+    peer.tell(Answer::Welcome(welcome(opened))).await;
+    let left = async {
+        loop {
+            match peer.next().await? {
+                None => return Ok(()),
+                Some(Said::Now(_) | Said::Pong(_)) => {}
+                Some(_) => return Err(Refusal::OutOfPlace("records of an epoch that was said to be a fork")),
+            }
+        }
+    };
+    tokio::select! {
+        left = tokio::time::timeout(LEAVE_WITHIN, left) => {
+            left.unwrap_or(Err(Refusal::OutOfPlace("an epoch that was said to be a fork was not closed")))
+        }
+        () = shared.stop.cancelled() => Err(Stopped.into()),
+    }
+}
+
+fn welcome(opened: Opened) -> Welcome {
+    Welcome {
+        session: opened.session.0.unsigned_abs(),
+        server_wall_ms: opened.server_wall_ms,
+        interval_ms: None,
+        epochs: opened.epochs,
+    }
+}
+
+/// Waits for the decision while watching that the agent is still there: one that went away must not leave a waiting
+/// task behind each time it comes back. A `now` said meanwhile is kept; `None`: the agent is gone.
 async fn open(
     peer: &mut impl Peer,
     shared: &Shared,
-    request: OpenRequest,
-) -> Result<Option<(Opened, Option<Now>)>, Refusal> {
-    let opening = tokio::time::timeout(OPEN_WITHIN, shared.writer.open(request));
+    entering: impl Future<Output = Result<Entered, Refusal>>,
+) -> Result<Option<(Entered, Option<Now>)>, Refusal> {
+    let opening = tokio::time::timeout(OPEN_WITHIN, entering);
     tokio::pin!(opening);
     let mut early = None;
     loop {
         tokio::select! {
             opened = &mut opening => {
-                let opened = opened.unwrap_or(Err(OpenError::Unavailable))?;
-                return Ok(Some((opened, early)));
+                let entered = opened.unwrap_or(Err(OpenError::Unavailable.into()))?;
+                return Ok(Some((entered, early)));
             }
             said = peer.next() => match said? {
                 Some(Said::Now(now)) => early = Some(now),
@@ -150,13 +234,7 @@ enum Happened {
 
 impl Live {
     async fn run(&mut self, peer: &mut impl Peer, opened: Opened, early: Option<Now>) -> Result<(), Refusal> {
-        let welcome = Welcome {
-            session: opened.session.0.unsigned_abs(),
-            server_wall_ms: opened.server_wall_ms,
-            interval_ms: None,
-            epochs: opened.epochs,
-        };
-        self.tell(peer, Answer::Welcome(welcome)).await?;
+        self.tell(peer, Answer::Welcome(welcome(opened))).await?;
         if let Some(now) = early {
             self.shared.writer.now(self.host, self.session, now).await?;
         }

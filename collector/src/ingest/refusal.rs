@@ -54,6 +54,7 @@ impl Refusal {
             Refusal::Record(_) => "record",
             Refusal::Open(OpenError::Quarantined(_)) => "quarantined",
             Refusal::Open(OpenError::UnknownHost) => "unknown_host",
+            Refusal::Open(OpenError::Held { .. }) => "held",
             Refusal::Open(_) => "unavailable",
             Refusal::Busy => "busy",
             Refusal::Ended(_) => "ended",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use highwater_ipc::record::EpochId;
 use highwater_ipc::session::Hello;
 use highwater_ipc::snapshot::BootId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::host::HostId;
@@ -24,6 +24,8 @@ pub(super) struct Registry {
 #[derive(Debug, Default)]
 struct Live {
     hosts: HashMap<HostId, Member>,
+    /// Hosts of which somebody stands at the gate.
+    gates: HashMap<HostId, Arc<Turn<()>>>,
     /// Numbers members, so that one does not remove its successor.
     last: u64,
 }
@@ -60,6 +62,28 @@ impl Busy {
     }
 }
 
+/// The right to decide who holds a host: from the look at who is there to the place taken, one newcomer at a time.
+/// Otherwise two that come together, as after a restart of the collector, would both find nobody, and the second, a
+/// copy perhaps, would take the first one's place without having asked it. Dropping it lets the next one look.
+#[derive(Debug)]
+pub(super) struct Gate {
+    registry: Arc<Registry>,
+    host: HostId,
+    gate: Arc<Turn<()>>,
+    turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.turn = None;
+        let mut live = self.registry.lock();
+        // The registry's and this one: nobody else stands here.
+        if Arc::strong_count(&self.gate) == 2 {
+            live.gates.remove(&self.host);
+        }
+    }
+}
+
 /// A stream's place in the registry; dropping it leaves.
 #[derive(Debug)]
 pub(super) struct Membership {
@@ -86,6 +110,14 @@ pub(super) enum Incumbent {
 }
 
 impl Registry {
+    /// Waits for one's turn to decide about a host. Cancelling the wait gives the turn up.
+    pub(super) async fn gate(self: &Arc<Self>, host: HostId) -> Gate {
+        let gate = Arc::clone(self.lock().gates.entry(host).or_default());
+        let mut here = Gate { registry: Arc::clone(self), host, gate, turn: None };
+        here.turn = Some(Arc::clone(&here.gate).lock_owned().await);
+        here
+    }
+
     /// Looks who is there. Another boot or another epoch is another agent: it is asked whether it lives. The same ones
     /// are a reconnect.
     pub(super) async fn meet(&self, host: HostId, hello: &Hello) -> Incumbent {
@@ -184,6 +216,22 @@ mod tests {
         assert_eq!(unanswered(&mut there).await, Incumbent::Yields);
         there.busy.set(true);
         assert_eq!(unanswered(&mut there).await, Incumbent::Busy);
+    }
+
+    #[tokio::test]
+    async fn newcomers_of_one_host_decide_one_after_the_other_and_leave_no_gate_behind() {
+        let registry = Arc::new(Registry::default());
+        let first = registry.gate(HOST).await;
+        drop(registry.gate(HostId(6)).await);
+        let second = registry.gate(HOST);
+        tokio::pin!(second);
+        let waits = tokio::time::timeout(Duration::from_millis(20), &mut second).await.is_err();
+        assert!(waits && registry.lock().gates.len() == 1);
+        // One that gives up does not stand in the way of the next.
+        drop(tokio::time::timeout(Duration::from_millis(20), registry.gate(HOST)).await);
+        drop(first);
+        drop(second.await);
+        assert!(registry.lock().gates.is_empty());
     }
 
     #[test]

@@ -19,13 +19,13 @@ use tonic::transport::server::Connected;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::accept::{PeerInfo, PeerIo};
-use super::live::{self, Answer, Peer, Said, Shared};
+use super::live::{self, Answer, Caller, Peer, Said, Shared};
 use super::refusal::{Refusal, RefusalLog};
 use crate::host::HostId;
-use crate::identity::certificate::host_of_certificate;
+use crate::identity::certificate::{CertificateError, host_of_certificate, signed_ms};
 use crate::identity::enrolment::{EnrolError, EnrolRequest, Enrolment};
-use crate::writer::OpenError;
 use crate::writer::ack::{Durable, Position};
+use crate::writer::{OpenError, Stopped};
 
 /// Messages that wait for an agent to read them; then its stream waits, its acks pile up as one.
 const UNREAD: usize = 8;
@@ -104,15 +104,20 @@ impl AgentStream for Handlers {
         request: Request<Streaming<v1::FromAgent>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let peer = peer_info(&request)?;
-        let host = identify(&peer).map_err(|refusal| self.refuse(&peer, None, &refusal))?;
+        let caller = identify(&peer).map_err(|refusal| self.refuse(&peer, None, &refusal))?;
         let (out, answers) = mpsc::channel(UNREAD);
         let this = self.clone();
         let mut wire = Wire { messages: request.into_inner(), parts: Assembler::default(), out };
         // A task of its own: a client that goes away drops this handler, not what it has begun.
         self.streams.spawn(async move {
-            if let Err(refusal) = live::drive(&mut wire, host, &this.shared).await {
-                let status = this.refuse(&peer, Some(host), &refusal);
+            if let Err(refusal) = live::drive(&mut wire, caller, &this.shared).await {
+                let status = this.refuse(&peer, Some(caller.host), &refusal);
                 let _ = tokio::time::timeout(LAST_WORDS, wire.out.send(Err(status))).await;
+                if let Refusal::Open(OpenError::Quarantined(why)) = refusal {
+                    // A collector that stops notes nothing more; the newcomer comes back.
+                    let _: Result<(), Stopped> =
+                        this.shared.writer.turned_away(caller.host, why, peer.address.ip()).await;
+                }
             }
         });
         Ok(Response::new(ReceiverStream::new(answers)))
@@ -177,12 +182,13 @@ fn peer_info<T>(request: &Request<T>) -> Result<PeerInfo, Status> {
     info.ok_or_else(|| Status::internal("the connection does not say who is at its other end"))
 }
 
-fn identify(peer: &PeerInfo) -> Result<HostId, Refusal> {
+fn identify(peer: &PeerInfo) -> Result<Caller, Refusal> {
     let Some(der) = &peer.certificate else {
         let why = "a client certificate is needed: enrol this host with `highwater-agent enrol`";
         return Err(Refusal::NoHost(why.to_owned()));
     };
-    host_of_certificate(der).map_err(|error| Refusal::NoHost(error.to_string()))
+    let caller = || Ok(Caller { host: host_of_certificate(der)?, enrolled_ms: signed_ms(der)? });
+    caller().map_err(|error: CertificateError| Refusal::NoHost(error.to_string()))
 }
 
 fn code_of(error: &EnrolError) -> Code {

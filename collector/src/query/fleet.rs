@@ -6,7 +6,7 @@ use highwater_ipc::snapshot::State;
 
 use super::AskError;
 use super::as_of::{Answer, Instant, as_of};
-use crate::store::fleet::{HostFilter, HostName, HostRow, in_sight_ms};
+use crate::store::fleet::{HostFilter, HostName, HostRow, TurnedAway, in_sight_ms};
 use crate::store::history::Reading;
 
 /// What is asked.
@@ -54,6 +54,8 @@ pub struct Host {
     pub connected: bool,
     /// What is nearest to its limit.
     pub worst: Option<Worst>,
+    /// An agent with its certificate that is turned away these days.
+    pub turned_away: Option<TurnedAway>,
 }
 
 /// How a host is.
@@ -63,6 +65,8 @@ pub enum Lifecycle {
     Live,
     /// It should report and does not.
     Silent,
+    /// Nobody reports as it, and an agent that would is turned away: a copy of it, or set back.
+    Quarantined,
     /// Silent for so long that nobody expects it back: [`GONE_AFTER_MS`], or [`EPHEMERAL_GONE_AFTER_MS`].
     Gone,
 }
@@ -73,6 +77,7 @@ impl Lifecycle {
         match self {
             Lifecycle::Live => "live",
             Lifecycle::Silent => "silent",
+            Lifecycle::Quarantined => "quarantined",
             Lifecycle::Gone => "gone",
         }
     }
@@ -93,6 +98,9 @@ pub const GONE_AFTER_MS: i64 = 7 * 86_400_000;
 /// The same for a host with the label `ephemeral=1`: one hour.
 pub const EPHEMERAL_GONE_AFTER_MS: i64 = 3_600_000;
 
+/// A newcomer that was turned away comes again after 30 to 60 s; one not seen for so long is gone: 2 minutes.
+pub const TURNED_AWAY_MS: i64 = 120_000;
+
 /// Answers; `now_ms` is the collector's wall clock.
 pub async fn fleet(reading: &mut Reading, question: &Question, now_ms: i64) -> Result<Fleet, AskError> {
     let hide_gone = !question.all && question.at_ms.is_none();
@@ -103,6 +111,7 @@ pub async fn fleet(reading: &mut Reading, question: &Question, now_ms: i64) -> R
         silent_now_ms: (question.stale && question.at_ms.is_none()).then_some(now_ms),
         gone_before_ms: hide_gone.then_some(now_ms.saturating_sub(GONE_AFTER_MS)),
         ephemeral_gone_before_ms: hide_gone.then_some(now_ms.saturating_sub(EPHEMERAL_GONE_AFTER_MS)),
+        quarantined_since_ms: hide_gone.then_some(now_ms.saturating_sub(TURNED_AWAY_MS)),
         facts_at_ms: question.at_ms,
         only: question.only,
         after: question.after.clone(),
@@ -120,7 +129,7 @@ pub async fn fleet(reading: &mut Reading, question: &Question, now_ms: i64) -> R
         };
         let wanted = |h: &Host| match h.lifecycle {
             Lifecycle::Gone => question.all,
-            Lifecycle::Silent => true,
+            Lifecycle::Silent | Lifecycle::Quarantined => true,
             Lifecycle::Live => !question.stale,
         };
         hosts.extend(host.filter(wanted));
@@ -131,10 +140,15 @@ pub async fn fleet(reading: &mut Reading, question: &Question, now_ms: i64) -> R
 fn present(row: HostRow, now_ms: i64) -> Host {
     let last_seen_ms = row.status.as_ref().map(|s| s.last_seen_ms);
     let interval_ms = row.status.as_ref().map_or(0, |s| s.interval_ms);
-    let lifecycle = lifecycle(now_ms, last_seen_ms, interval_ms, is_ephemeral(&row));
+    let turned_away = row.status.as_ref().and_then(|s| s.turned_away.clone());
+    let turned_away = turned_away.filter(|t| now_ms.saturating_sub(t.at_ms) <= TURNED_AWAY_MS);
+    let lifecycle = match lifecycle(now_ms, last_seen_ms, interval_ms, is_ephemeral(&row)) {
+        Lifecycle::Silent | Lifecycle::Gone if turned_away.is_some() => Lifecycle::Quarantined,
+        other => other,
+    };
     let connected = lifecycle == Lifecycle::Live && row.status.as_ref().is_some_and(|s| s.disconnected_ms.is_none());
     let worst = row.status.as_ref().and_then(|s| worst_of(s.namespace, &s.usage));
-    Host { last_seen_ms, lifecycle, connected, worst, row }
+    Host { last_seen_ms, lifecycle, connected, worst, turned_away, row }
 }
 
 /// How a host was at an instant of the collector's clock; `None` = it had no sample yet.
@@ -151,7 +165,8 @@ async fn past(reading: &mut Reading, row: HostRow, at_ms: i64, now_ms: i64) -> R
         }
     };
     let last_seen_ms = Some(last_ms.saturating_sub(skew_ms));
-    Ok(Some(Host { last_seen_ms, lifecycle, connected, worst, row }))
+    // Only the last newcomer is remembered, not whether there was one then.
+    Ok(Some(Host { last_seen_ms, lifecycle, connected, worst, turned_away: None, row }))
 }
 
 fn is_ephemeral(row: &HostRow) -> bool {
@@ -190,6 +205,8 @@ fn worst_in(state: &State) -> Option<Worst> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Quarantine;
+    use crate::store::fleet::Status;
 
     #[test]
     fn a_host_is_live_then_silent_then_gone() {
@@ -200,6 +217,31 @@ mod tests {
         assert_eq!(lifecycle(7 * day + 1, Some(0), 10_000, false), Lifecycle::Gone);
         assert_eq!(lifecycle(3_600_001, Some(0), 10_000, true), Lifecycle::Gone);
         assert_eq!(lifecycle(0, None, 0, false), Lifecycle::Silent);
+    }
+
+    #[test]
+    fn a_host_whose_copy_is_turned_away_is_live_while_it_reports_and_quarantined_while_it_does_not() {
+        let at = |last_seen_ms, turned_away_ms: i64, now_ms| {
+            let away = TurnedAway { at_ms: turned_away_ms, why: Quarantine::OtherIsLive, peer: "::1".to_owned() };
+            let status = Status {
+                last_seen_ms,
+                sampled_wall_ms: 0,
+                skew_ms: 0,
+                interval_ms: 1000,
+                backlog_from_ms: None,
+                disconnected_ms: None,
+                turned_away: Some(away),
+                namespace: None,
+                usage: vec![],
+            };
+            let host = HostName { name: "a".into(), id: crate::host::HostId(1) };
+            let host = present(HostRow { host, labels: vec![], status: Some(status), facts: None }, now_ms);
+            (host.lifecycle, host.turned_away.is_some())
+        };
+        assert_eq!(at(1_000, 900, 2_000), (Lifecycle::Live, true));
+        assert_eq!(at(1_000, 900, 10_000), (Lifecycle::Quarantined, true));
+        assert_eq!(at(1_000, 8 * 86_400_000, 8 * 86_400_000), (Lifecycle::Quarantined, true));
+        assert_eq!(at(1_000, 900, 120_901), (Lifecycle::Silent, false));
     }
 
     #[test]

@@ -100,10 +100,14 @@ pub fn grace_ms(newest: &Stretch) -> i64 {
     if newest.end_reason.is_some() { 0 } else { newest.interval_ms.saturating_mul(3) }
 }
 
-/// What is known of a host that sends nothing: its own last word, else whether its connection is gone.
+/// What is known of a host that sends nothing: its own last word, else whether an agent with its certificate was turned
+/// away since, else whether its connection is gone.
 fn why_silent(newest: &Stretch, status: Option<&Status>) -> GapReason {
     match newest.end_reason {
         Some(said) => said,
+        None if status.is_some_and(|s| s.turned_away.as_ref().is_some_and(|t| t.at_ms > s.last_seen_ms)) => {
+            GapReason::Quarantined
+        }
         None if status.is_some_and(|s| s.disconnected_ms.is_some()) => GapReason::Unreachable,
         None => GapReason::Unexplained,
     }
@@ -122,6 +126,8 @@ mod tests {
     use highwater_ipc::snapshot::BootId;
 
     use super::*;
+    use crate::host::Quarantine;
+    use crate::store::fleet::TurnedAway;
 
     fn stretch(epoch: u64, from_wall_ms: i64, end_wall_ms: i64) -> Stretch {
         Stretch {
@@ -145,6 +151,7 @@ mod tests {
             interval_ms: 1000,
             backlog_from_ms: None,
             disconnected_ms: None,
+            turned_away: None,
             namespace: None,
             usage: vec![],
         }
@@ -157,6 +164,11 @@ mod tests {
         assert_eq!(reason(&newest, &status()), Some(GapReason::Unexplained));
         let gone = Status { disconnected_ms: Some(9), ..status() };
         assert_eq!(reason(&newest, &gone), Some(GapReason::Unreachable));
+        let turned_away = |at_ms| Some(TurnedAway { at_ms, why: Quarantine::BootReturned, peer: "::1".to_owned() });
+        let quarantined = Status { last_seen_ms: 5, turned_away: turned_away(6), ..gone.clone() };
+        assert_eq!(reason(&newest, &quarantined), Some(GapReason::Quarantined));
+        let before_that = Status { last_seen_ms: 5, turned_away: turned_away(4), ..gone.clone() };
+        assert_eq!(reason(&newest, &before_that), Some(GapReason::Unreachable));
         let said = Stretch { end_reason: Some(GapReason::AgentStopped), ..newest };
         assert_eq!(reason(&said, &gone), Some(GapReason::AgentStopped));
         assert_eq!((grace_ms(&stretch(1, 0, 0)), grace_ms(&said)), (3_000, 0));

@@ -19,7 +19,7 @@ mod story_tests;
 pub mod timeline;
 pub mod walk;
 
-pub use crate::store::fleet::HostName;
+pub use crate::store::fleet::{HostName, TurnedAway};
 pub use crate::store::history::{ClosedGap, Reading};
 
 /// Why there is no answer.

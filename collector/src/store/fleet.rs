@@ -6,7 +6,7 @@ use sqlx::FromRow;
 
 use super::StoreError;
 use super::history::Reading;
-use crate::host::HostId;
+use crate::host::{HostId, Quarantine};
 
 /// A host by id and present name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +32,23 @@ pub struct Status {
     pub backlog_from_ms: Option<i64>,
     /// When its last session ended, collector's clock; `None` = it has not.
     pub disconnected_ms: Option<i64>,
+    /// The newcomer with its certificate that was turned away last; `None` = none since a session was opened.
+    pub turned_away: Option<TurnedAway>,
     /// Inode of its own IPC namespace.
     pub namespace: Option<u64>,
     /// Used and limit of what could be read.
     pub usage: Vec<(Resource, u64, u64)>,
+}
+
+/// A newcomer that was quarantined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// When, collector's clock, milliseconds.
+    pub at_ms: i64,
+    /// Why.
+    pub why: Quarantine,
+    /// The address it came from.
+    pub peer: String,
 }
 
 /// What was true of a host since its last facts.
@@ -87,6 +100,8 @@ pub struct HostFilter {
     pub gone_before_ms: Option<i64>,
     /// ... or, with label `ephemeral=1`, before this.
     pub ephemeral_gone_before_ms: Option<i64>,
+    /// Do not hide those with a newcomer turned away since this, by the collector's clock.
+    pub quarantined_since_ms: Option<i64>,
     /// Facts as of this instant of the collector's clock, milliseconds.
     pub facts_at_ms: Option<i64>,
     /// Only this host.
@@ -104,6 +119,7 @@ pub fn in_sight_ms(interval_ms: i64) -> i64 {
 // A row per host that ever reported. GREATEST(..) is `in_sight_ms`.
 const HOSTS_SQL: &str = "SELECT h.host_id, h.name, h.labels::text AS labels, \
        s.last_seen_ms, s.sampled_wall_ms, s.skew_ms, s.interval_ms, s.backlog_from_ms, s.disconnected_ms, s.namespace, \
+       s.quarantined_ms, s.quarantined_why, s.quarantined_peer, \
        s.sem_arrays::text, s.semmni::text, s.semaphores::text, s.semmns::text, s.shm_segments::text, s.shmmni::text, \
        s.shm_pages::text, s.shmall::text, s.msg_queues::text, s.msgmni::text, \
        f.name AS fact_name, f.state, f.evidence::text AS evidence, f.remedy, f.kernel, f.arch, f.distro, f.agent_version \
@@ -113,8 +129,9 @@ const HOSTS_SQL: &str = "SELECT h.host_id, h.name, h.labels::text AS labels, \
          AND ($3::bigint IS NULL OR hf.wall_ms - s.skew_ms <= $3) ORDER BY hf.epoch_no DESC, hf.seq DESC LIMIT 1) f ON true \
      WHERE (cardinality($1::text[]) = 0 OR COALESCE(f.state, 'unknown') = ANY ($1)) \
        AND h.labels @> $2::text::jsonb \
-       AND ($4::bigint IS NULL OR s.last_seen_ms >= $4 OR h.labels ->> 'ephemeral' = '1') \
-       AND ($5::bigint IS NULL OR s.last_seen_ms >= $5 OR h.labels ->> 'ephemeral' IS DISTINCT FROM '1') \
+       AND ($4::bigint IS NULL OR s.last_seen_ms >= $4 OR h.labels ->> 'ephemeral' = '1' OR s.quarantined_ms >= $11) \
+       AND ($5::bigint IS NULL OR s.last_seen_ms >= $5 OR h.labels ->> 'ephemeral' IS DISTINCT FROM '1' \
+            OR s.quarantined_ms >= $11) \
        AND ($6::bigint IS NULL OR s.host_id = $6) \
        AND ($7::bigint IS NULL OR s.last_seen_ms < $7 - GREATEST(3 * s.interval_ms::bigint, 3000)) \
        AND ($8::text IS NULL OR (h.name, h.host_id) > ($8, $9)) \
@@ -128,6 +145,7 @@ const NEVER_SEEN_SQL: &str = "SELECT h.host_id, h.name, h.labels::text AS labels
        AND ($5::text IS NULL OR (h.name, h.host_id) > ($5, $6)) \
      ORDER BY h.name, h.host_id LIMIT $7";
 const STATUS_SQL: &str = "SELECT last_seen_ms, sampled_wall_ms, skew_ms, interval_ms, backlog_from_ms, disconnected_ms, namespace, \
+     quarantined_ms, quarantined_why, quarantined_peer, \
      sem_arrays::text, semmni::text, semaphores::text, semmns::text, shm_segments::text, shmmni::text, \
      shm_pages::text, shmall::text, msg_queues::text, msgmni::text FROM host_status WHERE host_id = $1";
 const HOST_BY_ID_SQL: &str = "SELECT host_id, name FROM host WHERE host_id = $1";
@@ -166,7 +184,8 @@ impl Reading {
         let query = query.bind(filter.gone_before_ms).bind(filter.ephemeral_gone_before_ms);
         let query = query.bind(filter.only.map(|h| h.0)).bind(filter.silent_now_ms);
         let (name, id) = filter.after.as_ref().map(|h| (h.name.as_str(), h.id.0)).unzip();
-        let rows: Vec<FleetRow> = query.bind(name).bind(id).bind(most).fetch_all(&mut *self.tx).await?;
+        let query = query.bind(name).bind(id).bind(most).bind(filter.quarantined_since_ms);
+        let rows: Vec<FleetRow> = query.fetch_all(&mut *self.tx).await?;
         rows.into_iter().map(FleetRow::domain).collect()
     }
 
@@ -282,6 +301,9 @@ struct StatusRow {
     backlog_from_ms: Option<i64>,
     disconnected_ms: Option<i64>,
     namespace: Option<i64>,
+    quarantined_ms: Option<i64>,
+    quarantined_why: Option<String>,
+    quarantined_peer: Option<String>,
     sem_arrays: Option<String>,
     semmni: Option<String>,
     semaphores: Option<String>,
@@ -309,7 +331,17 @@ impl StatusRow {
                 usage.push((resource, whole(used)?, whole(limit)?));
             }
         }
+        let turned_away = match (self.quarantined_ms, self.quarantined_why) {
+            (Some(at_ms), Some(word)) => Some(TurnedAway {
+                at_ms,
+                why: Quarantine::from_name(&word)
+                    .ok_or_else(|| StoreError::Corrupt { what: format!("host_status.quarantined_why {word:?}") })?,
+                peer: self.quarantined_peer.unwrap_or_default(),
+            }),
+            _ => None,
+        };
         Ok(Status {
+            turned_away,
             last_seen_ms: self.last_seen_ms,
             sampled_wall_ms: self.sampled_wall_ms,
             skew_ms: self.skew_ms,

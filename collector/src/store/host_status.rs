@@ -1,14 +1,19 @@
 //! Table `host_status`: the present of each host. A row exists from a host's first record, or `now`, on.
 
+use std::net::IpAddr;
+
 use highwater_ipc::limits::{Limits, Resource, Totals};
 
+use super::Db;
 use super::StoreError;
 use super::number::{bigint, int, unsigned};
 use super::stream::Session;
-use super::tx::Write;
-use crate::host::HostId;
+use super::tx::{self, Write};
+use crate::host::{HostId, Quarantine};
 
-const RESUME_SQL: &str = "UPDATE host_status SET session = $2, skew_ms = $3, last_seen_ms = $4, disconnected_ms = NULL
+/// Whoever opens the host's session again shows that the trouble with another one is over, or it says so again.
+const RESUME_SQL: &str = "UPDATE host_status SET session = $2, skew_ms = $3, last_seen_ms = $4, disconnected_ms = NULL,
+        quarantined_ms = NULL, quarantined_why = NULL, quarantined_peer = NULL
     WHERE host_id = $1 RETURNING sampled_wall_ms, interval_ms, backlog_from_ms, namespace";
 
 /// Values that a record does not say stay as they are. Numbers up to 2^64-1 travel as text.
@@ -36,6 +41,40 @@ const OWN_SQL: &str = "SELECT host_id FROM stream WHERE host_id = ANY ($1) AND s
 const DISCONNECT_SQL: &str = "UPDATE host_status AS s SET disconnected_ms = $3
     FROM unnest($1::bigint[], $2::bigint[]) AS e (host_id, session)
     WHERE s.host_id = e.host_id AND s.session = e.session";
+
+const HELD_SQL: &str = "SELECT session, last_seen_ms, interval_ms FROM host_status
+    WHERE host_id = $1 AND disconnected_ms IS NULL";
+
+const TURN_AWAY_SQL: &str = "UPDATE host_status AS s
+    SET quarantined_ms = q.at_ms, quarantined_why = q.why, quarantined_peer = q.peer
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) AS q (host_id, at_ms, why, peer)
+    WHERE s.host_id = q.host_id";
+
+const DISCONNECT_ALL_SQL: &str = "UPDATE host_status SET disconnected_ms = $1 WHERE disconnected_ms IS NULL";
+
+/// A session that was opened and of which nobody has said that it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its number.
+    pub session: Session,
+    /// Collector's clock at its last record or `now`, milliseconds since 1970.
+    pub last_seen_ms: i64,
+    /// Time between its samples, milliseconds.
+    pub interval_ms: i64,
+}
+
+/// A newcomer that was quarantined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// Whose certificate it showed.
+    pub host: HostId,
+    /// When, collector's clock, milliseconds since 1970.
+    pub at_ms: i64,
+    /// Why.
+    pub why: Quarantine,
+    /// Where it came from.
+    pub peer: IpAddr,
+}
 
 /// The present of one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +131,37 @@ pub async fn resume(
         .fetch_optional(tx.connection())
         .await?;
     row.map(PresentRow::into_domain).transpose()
+}
+
+/// The host's session, if it was not said to have ended.
+pub async fn held(tx: &mut Write<'_>, host: HostId) -> Result<Option<Held>, StoreError> {
+    let row: Option<(i64, i64, i32)> = sqlx::query_as(HELD_SQL).bind(host.0).fetch_optional(tx.connection()).await?;
+    Ok(row.map(|(session, last_seen_ms, interval_ms)| Held {
+        session: Session(session),
+        last_seen_ms,
+        interval_ms: i64::from(interval_ms),
+    }))
+}
+
+/// Notes newcomers, beside the present of whoever writes; at most one a host. Of a host without a row nothing is noted:
+/// nobody has written as it yet.
+pub async fn turn_away(tx: &mut Write<'_>, newcomers: &[TurnedAway]) -> Result<(), StoreError> {
+    sqlx::query(TURN_AWAY_SQL)
+        .bind(newcomers.iter().map(|n| n.host.0).collect::<Vec<_>>())
+        .bind(newcomers.iter().map(|n| n.at_ms).collect::<Vec<_>>())
+        .bind(newcomers.iter().map(|n| n.why.name()).collect::<Vec<_>>())
+        .bind(newcomers.iter().map(|n| n.peer.to_string()).collect::<Vec<_>>())
+        .execute(tx.connection())
+        .await?;
+    Ok(())
+}
+
+/// Says that no session is up: for the only collector of a database, before it serves anybody. One that was killed
+/// could not say it itself.
+pub async fn disconnect_all(db: &Db, at_ms: i64) -> Result<(), StoreError> {
+    let mut tx = tx::write(db).await?;
+    sqlx::query(DISCONNECT_ALL_SQL).bind(at_ms).execute(&mut *tx).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Overwrites the present of hosts; each at most once a call.

@@ -43,6 +43,8 @@ const SET_SESSION_SQL: &str = "UPDATE stream SET session = $2 WHERE host_id = $1
     RETURNING epoch_no, epoch_id, boot_id, next_seq, chain, covered_wall_ms, covered_boot_us, interval_ms, stretch,
         base_seq, base_day - DATE '1970-01-01' AS base_day, pending_reason, pending_detail, session";
 
+const LAST_OPENED_SQL: &str = "SELECT max(opened_ms) FROM stream WHERE host_id = $1 AND next_seq > 0";
+
 /// Number of a session: random, positive. Only the host's newest may commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Session(pub i64);
@@ -123,6 +125,11 @@ pub struct Advance {
 pub async fn of_host(tx: &mut Write<'_>, host: HostId) -> Result<Vec<Stream>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(OF_HOST_SQL).bind(host.0).fetch_all(tx.connection()).await?;
     rows.into_iter().map(Row::into_domain).collect()
+}
+
+/// Collector's clock when the latest of the host's epochs that have records was opened, milliseconds since 1970.
+pub async fn last_opened_ms(tx: &mut Write<'_>, host: HostId) -> Result<Option<i64>, StoreError> {
+    Ok(sqlx::query_scalar(LAST_OPENED_SQL).bind(host.0).fetch_one(tx.connection()).await?)
 }
 
 /// The guard: moves each stream on and says for which hosts it did. A transaction stores nothing of a host that is not

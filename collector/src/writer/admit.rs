@@ -1,28 +1,21 @@
 //! What becomes of a hello: go on, begin anew, or quarantine. Pure.
+//!
+//! The signs of a clone, each decided before the welcome, so that the incumbent is not touched:
+//! 1. A boot comes back that another one has superseded ([`judge`]).
+//! 2. Another boot or another epoch says hello while the incumbent lives: it answers a ping if its stream is here
+//!    (`ingest::registry`), or moves if another collector holds it ([`is_newcomer`], [`watch`](super::watch)).
+//! 3. A new boot on another machine-id ([`is_other_machine`]).
+//!
+//! Two agents of one epoch, as after a memory snapshot, are no clones but a fork: [`judge`] says so to the one that is
+//! behind, which goes on in a new epoch and is then a newcomer like any other.
 
 use std::collections::BTreeSet;
 
 use highwater_ipc::record::{EpochNo, Seq};
-use highwater_ipc::session::{Hello, SpooledEpoch, StoredEpoch, Verdict};
+use highwater_ipc::session::{Hello, HostFacts, SpooledEpoch, StoredEpoch, Verdict};
 
+use crate::host::Quarantine;
 use crate::store::stream::Stream;
-
-/// Why a newcomer is kept apart. The one that writes as this host stays untouched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Quarantine {
-    /// A boot that another one had superseded is back: two machines, or one set back, use one certificate.
-    #[error(
-        "quarantined: a later boot of this host has written already, so this is a copy of it or was set back; enrol it \
-         with a token of its own"
-    )]
-    BootReturned,
-    /// Another agent with this certificate is running.
-    #[error(
-        "quarantined: another agent with this host's certificate is connected and answers; enrol this copy with a token \
-         of its own, and give it its own state directory"
-    )]
-    OtherIsLive,
-}
 
 /// The answer to each epoch of the hello. `stored` holds all of the host's epochs, ascending; it may lack the hello's.
 pub fn judge(hello: &Hello, stored: &[Stream]) -> Result<Vec<StoredEpoch>, Quarantine> {
@@ -41,6 +34,37 @@ pub fn judge(hello: &Hello, stored: &[Stream]) -> Result<Vec<StoredEpoch>, Quara
         answer(spooled, row(stored, no), overtaken, current == Some(no))
     });
     Ok(answers.collect())
+}
+
+/// Whether this may be another agent than the one that opened the host's latest epoch. That one's own reconnect is not,
+/// whatever it finds: it waits for nothing.
+pub fn is_newcomer(hello: &Hello, stored: &[Stream]) -> bool {
+    let current = hello.epochs.last().map(|e| e.epoch.id);
+    stored.last().is_some_and(|last| last.boot_id != hello.facts.boot_id || Some(last.epoch.id) != current)
+}
+
+/// Whether the machine-id says that this is another machine than the one whose facts are `known`.
+///
+/// A machine-id is a fact and never unique: containers and clones share one, many have none. So the same one proves
+/// nothing, and an empty one says nothing. A differing one alone says little too: a container that is made anew can get
+/// another while the kernel, whose the boot id is, runs on; within one boot it is passed over. With another boot as
+/// well, nothing that a machine keeps is left of the one that wrote before: a disk or a state directory was copied to
+/// another machine and the first one just happens to be away. To take it in would merge two machines into one history.
+///
+/// Where it is meant (the machine was replaced or installed anew with its state directory kept), an operator says so:
+/// a certificate that was signed after the host's latest epoch was opened, which takes a token made with `token create
+/// --host`, passes. `enrolled_since` says that the hello came with such a one; any other certificate of the host will
+/// not do, for the copy holds those.
+pub fn is_other_machine(says: &HostFacts, known: &HostFacts, enrolled_since: bool) -> bool {
+    let (says_id, known_id) = (says.machine_id.as_bytes(), known.machine_id.as_bytes());
+    let differs = !says_id.is_empty() && !known_id.is_empty() && says_id != known_id;
+    differs && says.boot_id != known.boot_id && !enrolled_since
+}
+
+/// Whether the current epoch is a fork: then no session begins, and whoever writes as this host is not touched. The
+/// agent comes back with a new epoch.
+pub fn is_forked(answers: &[StoredEpoch]) -> bool {
+    answers.last().is_some_and(|current| current.verdict == Verdict::Forked)
 }
 
 /// The row of an epoch among a host's, which ascend: a host can have thousands, and so can its hello.
@@ -206,5 +230,35 @@ mod tests {
         };
         assert!(judge(&fresh, &rows).is_ok());
         assert!(judge(&hello(vec![spooled(1, 0, 5)]), &rows[..1]).is_ok());
+    }
+
+    #[test]
+    fn another_boot_or_another_epoch_is_a_newcomer_and_a_reconnect_is_not() {
+        let rows = [stored(1, 5), stored(2, 0)];
+        assert!(!is_newcomer(&hello(vec![spooled(1, 0, 5), spooled(2, 0, 0)]), &rows));
+        assert!(is_newcomer(&hello(vec![spooled(1, 0, 5)]), &rows));
+        assert!(is_newcomer(&hello(vec![spooled(2, 0, 0), spooled(3, 0, 0)]), &rows));
+        let rebooted = Hello {
+            facts: HostFacts { boot_id: BootId([3; 16]), ..HostFacts::default() },
+            ..hello(vec![spooled(2, 0, 0)])
+        };
+        assert!(is_newcomer(&rebooted, &rows));
+        assert!(!is_newcomer(&rebooted, &[]));
+    }
+
+    #[test]
+    fn a_new_boot_on_another_machine_id_is_another_machine_unless_it_was_enrolled_since() {
+        let facts = |boot: u8, machine: &str| HostFacts {
+            boot_id: BootId([boot; 16]),
+            machine_id: machine.into(),
+            ..HostFacts::default()
+        };
+        let known = facts(1, "aa");
+        assert!(is_other_machine(&facts(2, "bb"), &known, false));
+        assert!(!is_other_machine(&facts(2, "bb"), &known, true), "re-enrolled");
+        assert!(!is_other_machine(&facts(2, "aa"), &known, false), "a reboot");
+        assert!(!is_other_machine(&facts(1, "bb"), &known, false), "a container made anew");
+        assert!(!is_other_machine(&facts(2, ""), &known, false), "no machine-id now");
+        assert!(!is_other_machine(&facts(2, "bb"), &facts(1, ""), false), "none before");
     }
 }

@@ -3,7 +3,8 @@
 //! In path order: [`queue`] is the way in, a bounded queue for each of W workers (a host always has the same one);
 //! `worker` gathers what is queued, `batch` (pure) sorts it into commits, `plan` (pure) turns one host's records into
 //! rows, `commit` is the only caller that adds frames, [`ack`] is what comes back. `open` starts a session, whose
-//! verdicts `admit` (pure) finds. No caller can cancel any of it: work that is queued is done, whoever waits for it.
+//! verdicts `admit` (pure) finds; `watch` (pure) says whether a host that another collector holds lives. No caller can
+//! cancel any of it: work that is queued is done, whoever waits for it.
 //!
 //! Invariants
 //! - **W1** Nothing is acked before the COMMIT that stored it returned: [`ack::Durable`] is made from its proof.
@@ -29,10 +30,11 @@ mod partitions;
 pub mod plan;
 mod queue;
 pub mod state;
+mod watch;
 mod worker;
 
+pub use crate::host::Quarantine;
 pub use crate::store::stream::Session;
-pub use admit::Quarantine;
 pub use arrival::{Arrival, NamespaceUse, Says};
 pub use open::{OpenError, OpenRequest, Opened};
 pub use queue::{Config, Handle, Item, Stopped, Writer};

@@ -1,20 +1,22 @@
 //! Begins a session: one transaction that fences every older session of the host and says what is stored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_ipc::session::{Hello, StoredEpoch, Verdict};
 use tracing::warn;
 
 use super::ack::{Ended, Outbox};
-use super::admit::{self, Quarantine};
-use super::state::{HostState, Skew};
+use super::admit;
+use super::state::{HostState, Moment, Skew};
+use super::watch::{Holder, Sight, Watch};
 use super::worker::{Entry, Worker};
 use crate::clock;
-use crate::host::HostId;
+use crate::host::{HostId, Quarantine};
 use crate::store::host_facts::Facts;
 use crate::store::host_status::Present;
 use crate::store::stream::{Session, Stream};
-use crate::store::tx::{Committed, Dedicated};
+use crate::store::tx::{Committed, Dedicated, Write};
 use crate::store::{StoreError, host_facts, host_name, host_status, stream};
 
 /// The transaction is tried this often: a connection that broke while nobody used it, or another collector that opens
@@ -26,6 +28,8 @@ const MOST_TRIES: u32 = 3;
 pub struct OpenRequest {
     /// Who its certificate names.
     pub host: HostId,
+    /// Collector's clock when its certificate was signed, milliseconds since 1970, rounded down to a second.
+    pub enrolled_ms: i64,
     /// What it says.
     pub hello: Hello,
     /// Collector's clock when that was read, milliseconds since 1970: what it waits for after that is no skew.
@@ -34,7 +38,7 @@ pub struct OpenRequest {
     pub outbox: Arc<Outbox>,
 }
 
-/// A session has begun.
+/// A session has begun, or could not because the current epoch is a fork.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
     /// Its number.
@@ -43,6 +47,13 @@ pub struct Opened {
     pub server_wall_ms: i64,
     /// Each epoch of the hello, in its order.
     pub epochs: Vec<StoredEpoch>,
+}
+
+impl Opened {
+    /// Whether the current epoch is a fork: nothing can be written under this session, and the host's own goes on.
+    pub fn is_forked(&self) -> bool {
+        admit::is_forked(&self.epochs)
+    }
 }
 
 /// Why no session began.
@@ -54,6 +65,15 @@ pub enum OpenError {
     /// A copy of a host that is written already.
     #[error(transparent)]
     Quarantined(#[from] Quarantine),
+    /// Another collector held the host and has not said that it no longer does.
+    #[error(
+        "another collector held this host until a moment ago: another agent of it takes its place when that one has \
+         been silent for three intervals; try again"
+    )]
+    Held {
+        /// When it may be known.
+        again: Duration,
+    },
     /// The database did not answer.
     #[error("the collector's database cannot be reached now; try again later")]
     Unavailable,
@@ -69,7 +89,21 @@ pub(super) struct Read {
     pub(super) proof: Committed,
 }
 
-/// What the opening transaction found.
+/// How the opening transaction ended.
+enum Found {
+    /// The session is the host's.
+    Taken(Box<Taken>),
+    /// The current epoch is a fork; nothing was changed.
+    Forked(Vec<StoredEpoch>),
+    /// Another collector may still hold the host; nothing was changed.
+    Held(Watch),
+    /// Nothing was changed.
+    Refused(OpenError),
+    /// Somebody else moved the host in between: to be done again.
+    Again,
+}
+
+/// What the opening transaction took over.
 struct Taken {
     epochs: Vec<StoredEpoch>,
     streams: Vec<Stream>,
@@ -78,15 +112,37 @@ struct Taken {
 }
 
 impl Worker {
-    /// Opens a session. The stream that held the host before ends.
+    /// Opens a session. The stream that held the host before ends, unless this one is turned away.
     pub(super) async fn open(&mut self, request: OpenRequest) -> Result<Opened, OpenError> {
         let host = request.host;
         let now = self.moment();
         let (server_wall_ms, read_ms) = (now.wall_ms, request.read_ms);
         let hello = Arc::new(request.hello);
         let session = new_session().ok_or(OpenError::Unavailable)?;
-        let opening = Opening { host, session, now_ms: now.wall_ms, read_ms, hello: Arc::clone(&hello) };
-        let taken = self.take(&opening).await?;
+        let opening = Opening {
+            host,
+            enrolled_ms: request.enrolled_ms,
+            session,
+            now,
+            read_ms,
+            hello: Arc::clone(&hello),
+            own: self.hosts.get(&host).map(|entry| entry.state.session),
+            watch: self.watches.of(host),
+        };
+        let taken = match self.take(&opening).await? {
+            Found::Taken(taken) => *taken,
+            Found::Forked(epochs) => return Ok(Opened { session, server_wall_ms, epochs }),
+            Found::Held(watch) => {
+                self.watches.keep(host, watch);
+                return Err(OpenError::Held { again: watch.again() });
+            }
+            Found::Refused(error) => {
+                self.watches.forget(host);
+                return Err(error);
+            }
+            Found::Again => return Err(OpenError::Unavailable),
+        };
+        self.watches.forget(host);
         if let Some(before) = self.hosts.remove(&host) {
             before.outbox.end(Ended::Replaced);
         }
@@ -108,12 +164,12 @@ impl Worker {
         Ok(opened)
     }
 
-    async fn take(&mut self, opening: &Opening) -> Result<Taken, OpenError> {
+    async fn take(&mut self, opening: &Opening) -> Result<Found, OpenError> {
         for _ in 0..MOST_TRIES {
             let (host, opening) = (opening.host, opening.clone());
             match self.link.run(move |connection| Box::pin(transaction(connection, opening))).await {
-                Ok(Some(taken)) => return taken,
-                Ok(None) => {}
+                Ok(Found::Again) => {}
+                Ok(found) => return Ok(found),
                 Err(error) => warn!(%error, %host, "opening a session"),
             }
         }
@@ -125,32 +181,48 @@ impl Worker {
 #[derive(Clone)]
 struct Opening {
     host: HostId,
+    enrolled_ms: i64,
     session: Session,
-    now_ms: i64,
+    now: Moment,
     read_ms: i64,
     hello: Arc<Hello>,
+    /// The host's session in this collector: whether it gives way was asked of its stream.
+    own: Option<Session>,
+    watch: Option<Watch>,
 }
 
-/// `None`: another collector opened the same host in between; to be done again.
-async fn transaction(
-    connection: &mut Dedicated,
-    opening: Opening,
-) -> Result<Option<Result<Taken, OpenError>>, StoreError> {
-    let Opening { host, session, now_ms, read_ms, hello } = opening;
+async fn transaction(connection: &mut Dedicated, opening: Opening) -> Result<Found, StoreError> {
     let mut tx = connection.write().await?;
-    // The reference table first: Citus refuses it after a distributed one.
-    if !host_name::set(&mut tx, host, &hello.facts.hostname.escaped()).await? {
-        tx.rollback().await?;
-        return Ok(Some(Err(OpenError::UnknownHost)));
-    }
-    let stored = stream::of_host(&mut tx, host).await?;
-    let epochs = match admit::judge(&hello, &stored) {
-        Ok(epochs) => epochs,
-        Err(quarantine) => {
-            tx.rollback().await?;
-            return Ok(Some(Err(quarantine.into())));
+    match take(&mut tx, &opening).await? {
+        Found::Taken(taken) => {
+            tx.commit().await?;
+            Ok(Found::Taken(taken))
         }
+        found => {
+            tx.rollback().await?;
+            Ok(found)
+        }
+    }
+}
+
+async fn take(tx: &mut Write<'_>, opening: &Opening) -> Result<Found, StoreError> {
+    let Opening { host, session, now, hello, .. } = opening;
+    let (host, session, now_ms) = (*host, *session, now.wall_ms);
+    // The reference table first: Citus refuses it after a distributed one.
+    if !host_name::set(tx, host, &hello.facts.hostname.escaped()).await? {
+        return Ok(Found::Refused(OpenError::UnknownHost));
+    }
+    let stored = stream::of_host(tx, host).await?;
+    let epochs = match admit::judge(hello, &stored) {
+        Ok(epochs) => epochs,
+        Err(quarantine) => return Ok(Found::Refused(quarantine.into())),
     };
+    if admit::is_forked(&epochs) {
+        return Ok(Found::Forked(epochs));
+    }
+    if let Some(stays) = incumbent(tx, opening, &stored).await? {
+        return Ok(stays);
+    }
     let missing: Vec<_> = hello
         .epochs
         .iter()
@@ -159,19 +231,45 @@ async fn transaction(
         .map(|(spooled, _)| (spooled.epoch, spooled.boot_id))
         .collect();
     if !missing.is_empty() {
-        stream::insert_missing(&mut tx, host, session, now_ms, &missing).await?;
+        stream::insert_missing(tx, host, session, now_ms, &missing).await?;
     }
     // Waits for a commit under way, and what it returns is what no older session can change any more.
-    let streams = stream::set_session(&mut tx, host, session).await?;
-    if admit::judge(&hello, &streams).as_ref() != Ok(&epochs) {
-        tx.rollback().await?;
-        return Ok(None);
+    let streams = stream::set_session(tx, host, session).await?;
+    let moved = stored.iter().any(|s| admit::row(&streams, s.epoch.no).is_none_or(|now| now.next != s.next));
+    let reconnects = !admit::is_newcomer(hello, &stored);
+    if admit::judge(hello, &streams).as_ref() != Ok(&epochs) || (moved && !reconnects) {
+        return Ok(Found::Again);
     }
-    let skew_ms = hello.now.wall_ms.saturating_sub(read_ms);
-    let present = host_status::resume(&mut tx, host, session, skew_ms, now_ms).await?;
-    let facts = host_facts::latest(&mut tx, host).await?;
-    tx.commit().await?;
-    Ok(Some(Ok(Taken { epochs, streams, facts, present })))
+    let skew_ms = hello.now.wall_ms.saturating_sub(opening.read_ms);
+    let present = host_status::resume(tx, host, session, skew_ms, now_ms).await?;
+    let facts = host_facts::latest(tx, host).await?;
+    Ok(Found::Taken(Box::new(Taken { epochs, streams, facts, present })))
+}
+
+/// What keeps a newcomer from the host's place; `None`: nothing does.
+async fn incumbent(tx: &mut Write<'_>, opening: &Opening, stored: &[Stream]) -> Result<Option<Found>, StoreError> {
+    let (host, hello) = (opening.host, &opening.hello);
+    let Some(last) = stored.last().filter(|_| admit::is_newcomer(hello, stored)) else { return Ok(None) };
+    let refused = |why: Quarantine| Ok(Some(Found::Refused(why.into())));
+    if let Some(known) = host_facts::latest(tx, host).await? {
+        let enrolled_since = opening.enrolled_ms > stream::last_opened_ms(tx, host).await?.unwrap_or(i64::MIN);
+        if admit::is_other_machine(&hello.facts, &known.host, enrolled_since) {
+            return refused(Quarantine::OtherMachine);
+        }
+    }
+    let held = host_status::held(tx, host).await?.filter(|held| Some(held.session) != opening.own);
+    let Some(held) = held else { return Ok(None) };
+    let holder = Holder {
+        session: held.session,
+        place: (last.epoch.no, last.next),
+        last_seen_ms: held.last_seen_ms,
+        interval_ms: held.interval_ms,
+    };
+    match Watch::look(opening.watch, holder, opening.now.steady_ms) {
+        Sight::Lives => refused(Quarantine::OtherIsLive),
+        Sight::Unknown(watch) => Ok(Some(Found::Held(watch))),
+        Sight::Gone => Ok(None),
+    }
 }
 
 /// Reads what is stored of a host.

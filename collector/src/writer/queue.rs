@@ -1,6 +1,7 @@
 //! The way in: bounded queues, a worker behind each.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use super::open::{OpenError, OpenRequest, Opened};
 use super::partitions::Partitions;
 use super::worker::{Command, Worker};
 use crate::clock::WallClock;
-use crate::host::HostId;
+use crate::host::{HostId, Quarantine};
+use crate::store::host_status::TurnedAway;
 use crate::store::stream::Session;
 use crate::store::{Db, StoreError};
 
@@ -112,6 +114,7 @@ impl Writer {
             let worker = Worker {
                 link: Link::new(db.clone()),
                 hosts: Default::default(),
+                watches: Default::default(),
                 clock: Arc::clone(&clock),
                 started,
                 partitions: Arc::clone(&partitions),
@@ -196,6 +199,11 @@ impl Handle {
         self.send(host, Command::Close(host, session)).await
     }
 
+    /// Notes that a newcomer with this host's certificate was quarantined.
+    pub async fn turned_away(&self, host: HostId, why: Quarantine, peer: IpAddr) -> Result<(), Stopped> {
+        self.send(host, Command::TurnedAway(TurnedAway { host, at_ms: self.now_ms(), why, peer })).await
+    }
+
     /// A host always has the same worker.
     async fn send(&self, host: HostId, command: Command) -> Result<(), Stopped> {
         let mut hasher = DefaultHasher::new();
@@ -249,7 +257,8 @@ mod tests {
             most_kib: 1,
         };
         let hello = Hello { facts: HostFacts::default(), now: At::default(), epochs: Vec::new() };
-        let request = OpenRequest { host: HostId(7), hello, read_ms: 0, outbox: Arc::new(Outbox::default()) };
+        let request =
+            OpenRequest { host: HostId(7), enrolled_ms: 0, hello, read_ms: 0, outbox: Arc::new(Outbox::default()) };
         let mut opening = Box::pin(handle.open(request));
         assert!(matches!(opening.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
         let Some(Command::Open(_, reply)) = queue.recv().await else { panic!("no open") };

@@ -18,10 +18,11 @@ use super::partitions::Partitions;
 use super::plan;
 use super::queue::{Config, Item};
 use super::state::{HostState, Moment};
+use super::watch::Watches;
 use crate::clock::WallClock;
 use crate::host::HostId;
 use crate::store::StoreError;
-use crate::store::host_status::{self, Status, Usage};
+use crate::store::host_status::{self, Status, TurnedAway, Usage};
 use crate::store::stream::Session;
 use crate::store::tx::Dedicated;
 
@@ -39,6 +40,8 @@ pub(super) enum Command {
     Now(HostId, Session, Box<Now>),
     /// A session's stream has ended.
     Close(HostId, Session),
+    /// A newcomer was quarantined.
+    TurnedAway(TurnedAway),
 }
 
 impl Command {
@@ -47,6 +50,7 @@ impl Command {
             Command::Record(item) => item.host,
             Command::Open(request, _) => request.host,
             Command::Now(host, ..) | Command::Close(host, _) => *host,
+            Command::TurnedAway(newcomer) => newcomer.host,
         }
     }
 }
@@ -61,6 +65,8 @@ pub(super) struct Entry {
 pub(super) struct Worker {
     pub(super) link: Link,
     pub(super) hosts: HashMap<HostId, Entry>,
+    /// Hosts that other collectors may hold.
+    pub(super) watches: Watches,
     pub(super) clock: Arc<dyn WallClock>,
     /// Where its steady clock begins.
     pub(super) started: tokio::time::Instant,
@@ -129,6 +135,11 @@ impl Worker {
                     }
                 }
                 Command::Close(host, session) => light.close(host, session),
+                Command::TurnedAway(newcomer) => {
+                    light.hosts.insert(newcomer.host);
+                    light.turned_away.retain(|other| other.host != newcomer.host);
+                    light.turned_away.push(newcomer);
+                }
                 Command::Record(_) => {}
             }
         }
@@ -147,6 +158,7 @@ impl Worker {
         light.at_ms = self.clock.now_ms();
         light.status.sort_by_key(|s| s.host);
         light.closed.sort();
+        light.turned_away.sort_by_key(|newcomer| newcomer.host);
         let light = Arc::new(light);
         for _ in 0..MOST_TRIES {
             let light = Arc::clone(&light);
@@ -207,12 +219,13 @@ fn note(state: &mut HostState, now: &Now, seen: Moment) -> Usage {
     usage
 }
 
-/// What is no history: the present, and ends of sessions; one transaction for many hosts.
+/// What is no history: the present, ends of sessions, newcomers turned away; one transaction for many hosts.
 #[derive(Default)]
 struct Light {
     hosts: HashSet<HostId>,
     status: Vec<Status>,
     closed: Vec<(HostId, Session)>,
+    turned_away: Vec<TurnedAway>,
     at_ms: i64,
 }
 
@@ -233,6 +246,9 @@ async fn light_transaction(connection: &mut Dedicated, light: Arc<Light>) -> Res
     }
     if !light.closed.is_empty() {
         host_status::disconnect(&mut tx, &light.closed, light.at_ms).await?;
+    }
+    if !light.turned_away.is_empty() {
+        host_status::turn_away(&mut tx, &light.turned_away).await?;
     }
     tx.commit().await?;
     Ok(())

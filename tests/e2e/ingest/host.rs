@@ -189,7 +189,8 @@ impl Host {
         let hello = Hello { facts, now: self.clock, epochs: self.epochs.clone() };
         let (host, handle, outbox) = (self.id, writer.handle(), Arc::new(Outbox::default()));
         async move {
-            let opened = handle.open(OpenRequest { host, hello, read_ms, outbox: Arc::clone(&outbox) }).await?;
+            let opening = OpenRequest { host, enrolled_ms: 0, hello, read_ms, outbox: Arc::clone(&outbox) };
+            let opened = handle.open(opening).await?;
             Ok(Session { host, handle, outbox, opened })
         }
     }

@@ -26,8 +26,8 @@ use crate::identity::operators::{Operators, Role};
 use crate::identity::tokens::Tokens;
 use crate::ingest::tls::Tls;
 use crate::ingest::{self, Material};
-use crate::store::Db;
 use crate::store::history::Reading;
+use crate::store::{Db, host_status};
 use crate::writer::{self, Writer};
 
 /// Connections that everything but the writers shares.
@@ -167,6 +167,11 @@ impl Stack {
         grpc: Listening,
     ) -> anyhow::Result<()> {
         let shared = self.shared(options).await?;
+        if settings.database_url.is_none() {
+            // A server of our own has no other collector, and the one before could be killed: nobody holds a host, and
+            // no newcomer need wait to see whether somebody does.
+            host_status::disconnect_all(&shared.db, shared.clock.now_ms()).await?;
+        }
         self.ready.http = format!("http://{}", http.bound);
         self.ready.grpc = format!("https://{}", reachable(grpc.bound));
         for (what, listening) in [("the API", &http), ("agents", &grpc)] {

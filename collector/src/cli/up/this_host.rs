@@ -23,7 +23,8 @@ use crate::store::history::Reading;
 const RENEW_BEFORE_MS: i64 = 30 * 86_400_000;
 /// Life of the token with which this host enrols, milliseconds: it is used at once.
 const TOKEN_MS: i64 = 600_000;
-/// Until this host's first sample must be stored, beyond one interval.
+/// Until this host's first sample must be stored, beyond three intervals: behind a collector that was killed with its
+/// agent, the new one waits for so long to see whether the old one lives.
 const FIRST_SAMPLE: Duration = Duration::from_secs(30);
 /// Between two looks whether it is.
 const LOOK: Duration = Duration::from_millis(20);
@@ -85,7 +86,7 @@ impl ThisHost {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        let most = FIRST_SAMPLE + Duration::from_millis(interval.ms().into());
+        let most = FIRST_SAMPLE + 3 * Duration::from_millis(interval.ms().into());
         let too_late =
             || format!("no sample of this host was stored within {} s: run again with -v to see why", most.as_secs());
         tokio::select! {
