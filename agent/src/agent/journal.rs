@@ -57,6 +57,9 @@ impl Journal {
         if found.damaged > 0 {
             warn!(places = found.damaged, "the spool was damaged; history will show a gap `spool_damaged`");
         }
+        if let Some(e) = spool.trouble() {
+            warn!(error = %e, "the spool could not be tidied up; what can be read of it is kept and sent");
+        }
         let mut past = Vec::new();
         for held in spool.epochs() {
             let no = held.label.epoch_no;

@@ -181,6 +181,48 @@ mod tests {
     }
 
     #[test]
+    fn whenever_the_power_goes_the_counter_is_the_old_or_the_new_one_and_no_number_is_used_twice() {
+        // Removing, creating, writing, forcing, renaming, forcing the name; then it has begun.
+        for changes in 0..=6 {
+            for (torn, names) in [(0, 0), (0, u64::MAX), (40, 0), (40, u64::MAX), (999, 1), (999, 2)] {
+                let mut state = FakeDisk::default();
+                let first = begin(&mut state, None, 1, 7, BOOT).unwrap();
+                assert_eq!(first.epoch().no, 1);
+                state.power_for(Some(changes));
+                let second = begin(&mut state, Some(&first.epoch()), 1, 8, BOOT);
+                assert_eq!(second.is_ok(), changes == 6, "it has begun if and only if it is durable");
+                let mut state = state.crashed(torn, names);
+                let last = load(&mut state).unwrap_or_else(|e| panic!("power for {changes} changes: {e}"));
+                let found = last.map(|l| (l.no, l.id));
+                assert!(found == Some((2, 8)) || (found == Some((1, 7)) && second.is_err()), "{found:?}");
+                let next = begin(&mut state, last.as_ref(), 1, 9, BOOT).unwrap().epoch().no;
+                assert!(next > second.map_or(1, |begun| begun.epoch().no), "{next} was used before");
+            }
+        }
+    }
+
+    #[test]
+    fn a_counter_that_is_torn_or_cannot_be_read_or_written_begins_no_epoch_and_is_let_alone() {
+        let sound = render(&LastEpoch { no: 12, id: 3, boot_id: BOOT, stopped: false });
+        for len in 0..sound.len() {
+            let mut state = FakeDisk::with(&[(FILE.to_owned(), sound[..len].to_vec())].into());
+            let error = load(&mut state).unwrap_err();
+            assert!(error.to_string().contains("highwater token create --host"), "{error}");
+            assert_eq!(state.contents()[FILE], sound[..len]);
+        }
+        let mut state = FakeDisk::with(&[(FILE.to_owned(), sound.clone())].into());
+        state.spoil(FILE, 0..1);
+        assert!(matches!(load(&mut state), Err(EpochError::Io(_))));
+        let mut state = FakeDisk::with(&[(FILE.to_owned(), sound.clone())].into());
+        let last = load(&mut state).unwrap();
+        state.set_room(Some(10));
+        assert!(matches!(begin(&mut state, last.as_ref(), 1, 4, BOOT), Err(EpochError::Io(_))));
+        assert_eq!(state.contents()[FILE], sound);
+        state.set_room(None);
+        assert_eq!(begin(&mut state, last.as_ref(), 1, 4, BOOT).unwrap().epoch().no, 13);
+    }
+
+    #[test]
     fn any_flipped_bit_is_noticed() {
         let sound = render(&LastEpoch { no: 12, id: 3, boot_id: BOOT, stopped: true });
         assert!(parse(&sound).is_some());

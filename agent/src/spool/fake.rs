@@ -1,7 +1,8 @@
 //! A disk in memory that can fill up, tear writes, fail and crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::disk::Disk;
@@ -23,6 +24,21 @@ struct State {
     fail_reads: Option<ErrorKind>,
     /// What a write without room fails with, `None` = ENOSPC.
     full: Option<ErrorKind>,
+    /// What fails.
+    faults: BTreeSet<Fault>,
+    /// Bytes of files that the device does not give (EIO).
+    bad: Vec<(usize, Range<u64>)>,
+    /// Changes until the power goes, `None` = it stays.
+    power: Option<usize>,
+}
+
+/// A change that a disk can refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    Create,
+    Truncate,
+    Rename,
+    Remove,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -50,6 +66,44 @@ impl FakeDisk {
     /// What a write without room fails with from now on.
     pub(crate) fn fail_full(&self, kind: ErrorKind) {
         self.0.lock().unwrap().full = Some(kind);
+    }
+
+    /// Whether such changes fail.
+    pub(crate) fn fail(&self, fault: Fault, fails: bool) {
+        let faults = &mut self.0.lock().unwrap().faults;
+        if fails {
+            faults.insert(fault)
+        } else {
+            faults.remove(&fault)
+        };
+    }
+
+    /// From now on the device does not give these bytes of a file.
+    pub(crate) fn spoil(&self, name: &str, bytes: Range<u64>) {
+        let mut state = self.0.lock().unwrap();
+        let index = state.names[name];
+        state.bad.push((index, bytes));
+    }
+
+    /// After so many more changes the power goes: from then on every change fails.
+    pub(crate) fn power_for(&self, changes: Option<usize>) {
+        self.0.lock().unwrap().power = changes;
+    }
+
+    /// What the machine would find if it lost power now: of each file what was forced and the first `torn` bytes of what
+    /// it gained; of changed names that were not forced, those that `names` has a bit for.
+    pub(crate) fn crashed(&self, torn: usize, names: u64) -> Self {
+        let state = self.0.lock().unwrap();
+        let either: BTreeSet<&String> = state.names.keys().chain(state.durable_names.keys()).collect();
+        let mut contents = BTreeMap::new();
+        for (i, name) in either.into_iter().enumerate() {
+            let early = names >> (i % 64) & 1 == 1;
+            let Some(index) = if early { &state.names } else { &state.durable_names }.get(name) else { continue };
+            let file = &state.files[*index];
+            let gained = file.bytes.strip_prefix(file.synced.as_slice()).unwrap_or_default();
+            contents.insert(name.clone(), [&file.synced, &gained[..torn.min(gained.len())]].concat());
+        }
+        Self::with(&contents)
     }
 
     /// The machine loses power: what was not forced is gone, but for the first `torn` bytes of what each file gained.
@@ -91,6 +145,20 @@ impl FakeDisk {
         Self(Arc::new(Mutex::new(state)))
     }
 
+    /// A change that may be refused, and is the last one before the power goes.
+    fn change(&self, fault: Option<Fault>) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        match &mut state.power {
+            Some(0) => return Err(io::Error::other("there is no power")),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        match fault.filter(|fault| state.faults.contains(fault)) {
+            Some(fault) => Err(io::Error::other(format!("the device refuses: {fault:?}"))),
+            None => Ok(()),
+        }
+    }
+
     fn on<T>(&self, name: &str, act: impl FnOnce(&mut File, &mut Option<usize>) -> io::Result<T>) -> io::Result<T> {
         let mut state = self.0.lock().unwrap();
         let State { names, files, room, .. } = &mut *state;
@@ -105,6 +173,7 @@ impl Disk for FakeDisk {
     }
 
     fn create(&mut self, name: &str) -> io::Result<()> {
+        self.change(Some(Fault::Create))?;
         let mut state = self.0.lock().unwrap();
         if state.names.contains_key(name) {
             return Err(ErrorKind::AlreadyExists.into());
@@ -116,6 +185,7 @@ impl Disk for FakeDisk {
     }
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.change(None)?;
         let full = self.0.lock().unwrap().full.unwrap_or(ErrorKind::StorageFull);
         self.on(name, |file, room| {
             let fits = room.map_or(bytes.len(), |room| room.min(bytes.len()));
@@ -131,6 +201,13 @@ impl Disk for FakeDisk {
         if let Some(kind) = self.0.lock().unwrap().fail_reads.filter(|_| name.ends_with(".seg")) {
             return Err(kind.into());
         }
+        let to = offset.saturating_add(buffer.len() as u64);
+        let state = self.0.lock().unwrap();
+        let index = state.names.get(name);
+        if state.bad.iter().any(|(n, bad)| Some(n) == index && bad.start < to && offset < bad.end) {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        drop(state);
         self.on(name, |file, _| {
             let rest = file.bytes.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
             let len = rest.len().min(buffer.len());
@@ -140,6 +217,7 @@ impl Disk for FakeDisk {
     }
 
     fn truncate(&mut self, name: &str, len: u64) -> io::Result<()> {
+        self.change(Some(Fault::Truncate))?;
         self.on(name, |file, room| {
             let len = usize::try_from(len).unwrap();
             if let Some(room) = room {
@@ -151,6 +229,7 @@ impl Disk for FakeDisk {
     }
 
     fn sync(&mut self, name: &str) -> io::Result<()> {
+        self.change(None)?;
         if self.0.lock().unwrap().fail_sync {
             return Err(io::Error::other("the device is gone"));
         }
@@ -161,6 +240,7 @@ impl Disk for FakeDisk {
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.change(Some(Fault::Rename))?;
         let mut state = self.0.lock().unwrap();
         let index = state.names.remove(from).ok_or(ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), index);
@@ -168,6 +248,7 @@ impl Disk for FakeDisk {
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.change(Some(Fault::Remove))?;
         let mut state = self.0.lock().unwrap();
         let index = state.names.remove(name).ok_or(ErrorKind::NotFound)?;
         let freed = state.files[index].bytes.len();
@@ -178,6 +259,7 @@ impl Disk for FakeDisk {
     }
 
     fn sync_dir(&mut self) -> io::Result<()> {
+        self.change(None)?;
         let mut state = self.0.lock().unwrap();
         if state.fail_sync {
             return Err(io::Error::other("the device is gone"));

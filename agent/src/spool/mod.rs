@@ -36,12 +36,14 @@
 //! - **S2** Reading yields what was appended, in order, byte for byte; after damage it resumes at the next keyframe
 //!   (the next segment's, where a frame's header is damaged, for nothing then says where the next frame begins). Never
 //!   an entry that was not appended, never one whose base is missing, never a panic. A disk that cannot be read just
-//!   now (no open file left, no memory) is no damage: nothing is given up, the reader tries again.
+//!   now (no open file left, no memory) is no damage: nothing is given up, the reader tries again. Bytes that the device
+//!   refuses at the third try (EIO) are damage, and only those.
 //! - **S3** A torn tail is cut off at opening. The entries before it are all there.
 //! - **S4** Segments together never exceed the limit; what goes is whole oldest segments, and the reader is told
 //!   ([`Hole::Overflow`]), also where the end of an epoch went and the next one is whole.
-//! - **S5** What [`Synced`] names survives a crash of the machine. With [`FsyncPolicy::Every`] that is every entry on
-//!   disk.
+//! - **S5** What [`Synced`] names survives a crash of the machine, but for a segment that the device failed to force
+//!   ([`Spool::trouble`] said so): what the kernel did not write it may have forgotten. With [`FsyncPolicy::Every`] that
+//!   is every entry on disk. What a killed process had not forced is forced at opening.
 //! - **S6** A segment is unlinked for an ack only after a cursor saying so is durable. (On a disk too full for a new
 //!   cursor the oldest acked segment goes first: the collector's welcome repeats what the cursor would have said.)
 //! - **S7** When the disk refuses, entries stay in memory in order, up to 4 MiB; beyond that all of those are dropped
@@ -54,14 +56,18 @@
 
 mod crc;
 pub mod cursor;
+#[cfg(test)]
+mod damage_tests;
 pub mod disk;
 pub mod epoch;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 pub mod frame;
 mod memory;
 mod outcome;
 mod policy;
+#[cfg(test)]
+mod random_tests;
 mod reader;
 #[cfg(test)]
 mod reader_tests;

@@ -1,14 +1,12 @@
 //! Reads the spool in order, from wherever a collector left off.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 
 use super::frame::{Entry, Position};
 use super::outcome::{Hole, KeyframeDue, Lost, Read};
+use super::recover::TRIES;
 use super::segment::Walker;
 use super::store::Spool;
-
-/// A device that so often in a row cannot give a segment's bytes never will.
-const TRIES: u32 = 3;
 
 /// Where a reader is. It stays valid while entries are appended, dropped and acknowledged.
 #[derive(Debug)]
@@ -33,14 +31,13 @@ impl Reader {
 
 impl Spool {
     /// The next entry at or after the reader's position, `None` at the end, or where it cannot be read just now
-    /// ([`Spool::is_unreadable`]): the same reader may try again. A segment whose file is gone, or whose bytes the device
-    /// did not give at the third try, counts as damaged.
+    /// ([`Spool::is_unreadable`]): the same reader may try again. A segment whose file is gone counts as damaged, and so
+    /// do bytes that the device did not give at the third try.
     pub fn read(&mut self, reader: &mut Reader) -> Option<Read> {
         self.unreadable = false;
         while let Some(index) = self.segment_of(reader) {
             let segment = self.segments.get(index)?;
-            let fresh = || Walker::new(segment.number, segment.label.epoch_no);
-            let walker = reader.walker.get_or_insert_with(fresh);
+            let walker = reader.walker.get_or_insert_with(|| Walker::of(segment));
             let read = walker.next(&mut *self.disk, segment.bytes);
             if read.is_ok() {
                 reader.failures = 0;
@@ -57,24 +54,33 @@ impl Spool {
                     if segment.end() > reader.next.max(self.acked) {
                         self.lost = Some(Lost::of(segment, Hole::Damaged));
                     }
-                    reader.walker = self.segments.get(index + 1).map(|s| Walker::new(s.number, s.label.epoch_no));
+                    reader.walker = self.segments.get(index + 1).map(Walker::of);
                 }
                 Ok(Err(_)) => break,
                 Err(e) => {
                     reader.failures += 1;
-                    let for_ever = is_for_ever(&e, reader.failures);
-                    self.trouble = Some(e);
-                    if !for_ever {
-                        self.unreadable = true;
-                        return None;
+                    match e.kind() {
+                        ErrorKind::NotFound => {
+                            self.lose(index);
+                            reader.walker = None;
+                        }
+                        ErrorKind::InvalidData if reader.failures >= TRIES => {
+                            walker.give_up();
+                            self.give_up(index);
+                        }
+                        // A shortage of the host (open files, memory) or a permission passes.
+                        _ => {
+                            (self.trouble, self.unreadable) = (Some(e), true);
+                            return None;
+                        }
                     }
-                    self.lose(index);
-                    (reader.walker, reader.failures) = (None, 0);
+                    (self.trouble, reader.failures) = (Some(e), 0);
                 }
             }
         }
+        let damaged = self.segments.back().is_some_and(|s| s.end() > reader.next);
         let entry = self.memory.after(reader.next)?.clone();
-        let hole = self.hole(reader.next, &entry, Hole::Overflow);
+        let hole = self.hole(reader.next, &entry, if damaged { Hole::Damaged } else { Hole::Overflow });
         reader.next = entry.end();
         Some(Read { entry, hole })
     }
@@ -102,7 +108,18 @@ impl Spool {
         self.segments.iter().position(|s| s.end() > reader.next)
     }
 
-    /// A segment that can never be read goes.
+    /// The device will not give all of a segment's bytes: what it gives is read, and the segment stays until it is
+    /// acknowledged.
+    fn give_up(&mut self, index: usize) {
+        if index + 1 == self.segments.len() {
+            self.seal(KeyframeDue::Segment);
+        }
+        if let Some(segment) = self.segments.get_mut(index) {
+            segment.given_up = true;
+        }
+    }
+
+    /// A segment whose file is gone goes.
     fn lose(&mut self, index: usize) {
         if index == 0 {
             self.front = Hole::Damaged;
@@ -116,15 +133,5 @@ impl Spool {
         if segment.end() > self.acked {
             self.lost = Some(Lost::of(&segment, Hole::Damaged));
         }
-    }
-}
-
-/// Whether a segment will not be read later either. Anything else is a shortage of the host (open files, memory) or a
-/// permission, and passes.
-fn is_for_ever(error: &io::Error, failures: u32) -> bool {
-    match error.kind() {
-        ErrorKind::NotFound => true,
-        ErrorKind::InvalidData => failures >= TRIES,
-        _ => false,
     }
 }

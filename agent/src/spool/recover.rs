@@ -1,6 +1,6 @@
 //! What is in a spool's directory: reads every segment once, in bounded chunks, and changes nothing.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use super::disk::Disk;
 use super::frame::{Entry, Position};
@@ -35,7 +35,10 @@ impl Found {
     }
 }
 
-/// Reads a spool.
+/// A device that so often in a row cannot give bytes never will.
+pub(super) const TRIES: u32 = 3;
+
+/// Reads a spool. What the device refuses ([`ErrorKind::InvalidData`]) at each of three tries counts as damaged.
 pub fn scan(disk: &mut dyn Disk) -> io::Result<Found> {
     let mut found = Found { acked: cursor::load(disk)?, ..Found::default() };
     let mut files = Vec::new();
@@ -68,7 +71,7 @@ pub fn scan(disk: &mut dyn Disk) -> io::Result<Found> {
 
 /// The first readable entry of a segment.
 pub fn first_entry(disk: &mut dyn Disk, segment: &Segment) -> io::Result<Option<Entry>> {
-    Ok(Walker::new(segment.number, segment.label.epoch_no).next(disk, segment.bytes)?.ok())
+    Ok(Walker::of(segment).next(disk, segment.bytes)?.ok())
 }
 
 /// The last readable entry of a segment.
@@ -79,13 +82,22 @@ pub fn last_entry(disk: &mut dyn Disk, segment: &Segment) -> io::Result<Option<E
 /// `None` = nothing in it can be read.
 fn scan_segment(disk: &mut dyn Disk, number: u64, len: u64, found: &mut Found) -> io::Result<Option<Segment>> {
     let mut header = [0; segment::HEADER];
-    let read = disk.read_at(&segment::name(number), 0, &mut header)?;
+    let mut read = disk.read_at(&segment::name(number), 0, &mut header);
+    for _ in 1..TRIES {
+        if read.as_ref().is_err_and(|e| e.kind() == ErrorKind::InvalidData) {
+            read = disk.read_at(&segment::name(number), 0, &mut header);
+        }
+    }
+    let read = match read {
+        Err(e) if e.kind() == ErrorKind::InvalidData => 0,
+        read => read?,
+    };
     let Some(label) = segment::decode_header(header.get(..read).unwrap_or_default(), number) else {
         // A file cut short before its first frame is a crash while it was made; anything else is damage.
         found.damaged += u32::from(len > (segment::HEADER + frame::HEADER) as u64);
         return Ok(None);
     };
-    let mut walker = Walker::new(number, label.epoch_no);
+    let mut walker = Walker::new(number, label.epoch_no, Some(TRIES));
     let mut segment: Option<Segment> = None;
     let end = loop {
         let entry = match walker.next(disk, len)? {
@@ -102,10 +114,11 @@ fn scan_segment(disk: &mut dyn Disk, number: u64, len: u64, found: &mut Found) -
             bytes: 0,
             last_offset: 0,
             target: segment::target(entry.framed_len()),
+            given_up: false,
         });
         known.next_seq = entry.last_seq.saturating_add(1);
         known.last_offset = offset;
     };
     found.damaged += walker.damaged + u32::from(end == End::Lost);
-    Ok(segment.map(|s| Segment { bytes: walker.offset, ..s }))
+    Ok(segment.map(|s| Segment { bytes: walker.offset, given_up: walker.refused, ..s }))
 }

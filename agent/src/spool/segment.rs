@@ -1,6 +1,6 @@
 //! A segment file: its header, and a reader that walks its frames in bounded chunks. The layout is in [`super`].
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use super::crc::crc32c;
 use super::disk::Disk;
@@ -40,6 +40,8 @@ pub struct Segment {
     pub(super) last_offset: u64,
     /// Length at which it asks for a keyframe.
     pub(super) target: u64,
+    /// The device refused some of its bytes so often that they count as damaged.
+    pub(super) given_up: bool,
 }
 
 impl Segment {
@@ -102,10 +104,18 @@ pub(super) struct Walker {
     epoch_no: u64,
     /// Where the next frame begins.
     pub(super) offset: u64,
-    /// The seq that must follow; `None` = only a keyframe will do.
-    expected: Option<u64>,
+    /// The seq that must follow; nothing before it is taken.
+    expected: u64,
+    /// Whether what came before `expected` was read; without it only a keyframe will do.
+    based: bool,
     /// Places where something was damaged.
     pub(super) damaged: u32,
+    /// How often the device is asked for bytes before they count as damaged; `None` = its refusal ends the walk.
+    tries: Option<u32>,
+    /// Whether the device refused bytes to the end.
+    pub(super) refused: bool,
+    /// Bytes read at once, if the frame is not larger.
+    chunk: usize,
     buffer: Vec<u8>,
     buffer_at: u64,
 }
@@ -125,14 +135,36 @@ pub(super) enum End {
 }
 
 impl Walker {
-    pub(super) fn new(number: u64, epoch_no: u64) -> Self {
-        let buffer = Vec::new();
-        Self { number, epoch_no, offset: HEADER as u64, expected: None, damaged: 0, buffer, buffer_at: 0 }
+    /// `tries`: how often the device is asked for bytes before they count as damaged; `None` = its refusal ends the walk.
+    pub(super) fn new(number: u64, epoch_no: u64, tries: Option<u32>) -> Self {
+        Self {
+            number,
+            epoch_no,
+            offset: HEADER as u64,
+            expected: 0,
+            based: false,
+            damaged: 0,
+            tries,
+            refused: false,
+            chunk: CHUNK,
+            buffer: Vec::new(),
+            buffer_at: 0,
+        }
+    }
+
+    /// Starts at a segment's first frame; what the device refused before is asked for once more.
+    pub(super) fn of(segment: &Segment) -> Self {
+        Self::new(segment.number, segment.label.epoch_no, segment.given_up.then_some(1))
     }
 
     /// Starts at a frame known to be whole, keyframe or not.
     pub(super) fn at(segment: &Segment, offset: u64) -> Self {
-        Self { offset, ..Self::new(segment.number, segment.label.epoch_no) }
+        Self { offset, ..Self::of(segment) }
+    }
+
+    /// What the device refuses from here on counts as damaged.
+    pub(super) fn give_up(&mut self) {
+        self.tries = Some(1);
     }
 
     /// The next entry before `end`, or how the walk ended there.
@@ -144,18 +176,20 @@ impl Walker {
             };
             let Some(payload) = payload else {
                 self.damaged = self.damaged.saturating_add(1);
-                self.expected = None;
+                self.based = false;
                 continue;
             };
-            let follows = match self.expected {
-                Some(expected) => header.first_seq == expected || (header.keyframe && header.first_seq > expected),
-                None => header.keyframe,
-            };
-            if follows {
-                self.expected = Some(header.last_seq.saturating_add(1));
+            if header.last_seq < self.expected {
+                // A block of this file that was written to a second place.
+                self.damaged = self.damaged.saturating_add(1);
+                continue;
+            }
+            let next = header.first_seq == self.expected && self.based;
+            if next || (header.keyframe && header.first_seq >= self.expected) {
+                (self.expected, self.based) = (header.last_seq.saturating_add(1), true);
                 return Ok(Ok(self.entry(&header, payload)));
             }
-            self.expected = None;
+            self.based = false;
         }
     }
 
@@ -179,15 +213,16 @@ impl Walker {
         if left < frame::HEADER as u64 {
             return Ok(Err(End::Torn));
         }
-        let Some(header) = frame::decode_header(self.fill(disk, frame::HEADER, end)?, number) else {
+        let header = self.fill(disk, frame::HEADER, end)?;
+        let Some(header) = header.and_then(|bytes| frame::decode_header(bytes, number)) else {
             return Ok(Err(End::Lost));
         };
         let len = frame::HEADER + header.len;
         if left < len as u64 {
             return Ok(Err(End::Torn));
         }
-        let payload = self.fill(disk, len, end)?.get(frame::HEADER..len).unwrap_or_default();
-        let payload = header.fits(payload).then(|| payload.to_vec());
+        let payload = self.fill(disk, len, end)?.and_then(|bytes| bytes.get(frame::HEADER..len));
+        let payload = payload.filter(|payload| header.fits(payload)).map(<[u8]>::to_vec);
         self.offset += len as u64;
         if self.buffer.capacity() > 2 * CHUNK {
             self.buffer = Vec::new();
@@ -195,20 +230,41 @@ impl Walker {
         Ok(Ok((header, payload)))
     }
 
-    /// The `need` bytes from `offset` on; fewer only if the file is shorter than it should be.
-    fn fill(&mut self, disk: &mut dyn Disk, need: usize, end: u64) -> io::Result<&[u8]> {
+    /// The `need` bytes from `offset` on; fewer only if the file is shorter than it should be. `None`: the device refuses
+    /// them, and that counts as damage.
+    fn fill(&mut self, disk: &mut dyn Disk, need: usize, end: u64) -> io::Result<Option<&[u8]>> {
         let buffered = self.buffer_at..self.buffer_at + self.buffer.len() as u64;
         if !(buffered.contains(&self.offset) && self.offset + need as u64 <= buffered.end) {
-            let left = usize::try_from(end - self.offset).unwrap_or(usize::MAX);
-            self.buffer.resize(need.max(CHUNK).min(left), 0);
-            self.buffer_at = self.offset;
-            let read = disk.read_at(&name(self.number), self.offset, &mut self.buffer);
-            self.buffer.truncate(*read.as_ref().unwrap_or(&0));
+            let mut read = self.read(disk, need.max(self.chunk), end);
+            let mut tries = 1;
+            while let (Err(e), Some(most)) = (&read, self.tries) {
+                if e.kind() != ErrorKind::InvalidData {
+                    break;
+                }
+                if self.chunk == 0 && tries >= most {
+                    self.refused = true;
+                    return Ok(None);
+                }
+                // Perhaps only bytes behind this frame are refused.
+                tries = if self.chunk == 0 { tries + 1 } else { 1 };
+                self.chunk = 0;
+                read = self.read(disk, need, end);
+            }
             read?;
         }
         let from = usize::try_from(self.offset - self.buffer_at).unwrap_or(usize::MAX);
         let bytes = self.buffer.get(from..).unwrap_or_default();
-        Ok(bytes.get(..need).unwrap_or(bytes))
+        Ok(Some(bytes.get(..need).unwrap_or(bytes)))
+    }
+
+    /// Reads bytes from `offset` on into the buffer, which is empty if that fails.
+    fn read(&mut self, disk: &mut dyn Disk, bytes: usize, end: u64) -> io::Result<()> {
+        let left = usize::try_from(end - self.offset).unwrap_or(usize::MAX);
+        self.buffer.resize(bytes.min(left), 0);
+        self.buffer_at = self.offset;
+        let read = disk.read_at(&name(self.number), self.offset, &mut self.buffer);
+        self.buffer.truncate(*read.as_ref().unwrap_or(&0));
+        read.map(|_| ())
     }
 }
 

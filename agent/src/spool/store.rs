@@ -39,19 +39,12 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the spool in a directory: cuts torn tails, removes what nothing can be read of, and says what it found.
+    /// Opens the spool in a directory: cuts torn tails, removes what nothing can be read of, and says what it found. What
+    /// the device refuses is damage; a directory that cannot be listed, or files that are shortly not to be had, are
+    /// an error. Where it cannot be tidied up ([`Spool::trouble`] says why) the next opening finds the same again.
     pub fn open(mut disk: Box<dyn Disk>, limits: Limits) -> Result<(Self, Found), SpoolError> {
         let found = recover::scan(&mut *disk)?;
-        for (number, _) in &found.torn {
-            let keep = found.segments.iter().find(|s| s.number == *number).map_or(0, |s| s.bytes);
-            let name = segment::name(*number);
-            disk.truncate(&name, keep)?;
-            disk.sync(&name)?;
-        }
-        for name in &found.useless {
-            disk.remove(name)?;
-        }
-        disk.sync_dir()?;
+        let mut trouble = tidy(&mut *disk, &found).err();
         let acked = found.acked.unwrap_or_default();
         let next = found.segments.last().map_or(acked, |s| s.end().max(acked));
         let mut spool = Self {
@@ -73,7 +66,8 @@ impl Spool {
             trouble: None,
         };
         // The limit may have been lowered.
-        spool.make_room(0, true, &mut None)?;
+        trouble = trouble.or(spool.make_room(0, true, &mut None).err());
+        spool.trouble = trouble;
         Ok((spool, found))
     }
 
@@ -133,7 +127,7 @@ impl Spool {
             self.due = None;
         }
         if self.flush(&mut dropped) {
-            if let Err(entry) = self.write(entry, &mut dropped) {
+            if let Err(entry) = self.write(self.label, entry, &mut dropped) {
                 kept = self.keep_in_memory(entry, &mut dropped);
             }
         } else {
@@ -164,7 +158,7 @@ impl Spool {
     pub fn epochs(&self) -> Vec<Spooled> {
         let mut epochs: Vec<Spooled> = Vec::new();
         let on_disk = self.segments.iter().map(|s| (s.label, s.first_seq, s.next_seq));
-        let in_memory = self.memory.iter().map(|e| (self.label, e.first_seq, e.last_seq.saturating_add(1)));
+        let in_memory = self.memory.iter().map(|(label, e)| (*label, e.first_seq, e.last_seq.saturating_add(1)));
         for (label, first_seq, next_seq) in on_disk.chain(in_memory) {
             match epochs.last_mut().filter(|last| last.label.epoch_no == label.epoch_no) {
                 Some(last) => last.next_seq = next_seq,
@@ -184,7 +178,7 @@ impl Spool {
 
     /// The last entry of that epoch, `None` if none is held or it can no longer be read.
     pub fn last_entry(&mut self, epoch_no: u64) -> Result<Option<Entry>, SpoolError> {
-        if let Some(entry) = self.memory.last().filter(|e| e.epoch_no == epoch_no) {
+        if let Some(entry) = self.memory.last_of(epoch_no) {
             return Ok(Some(entry.clone()));
         }
         let Some(segment) = self.segments.iter().rev().find(|s| s.label.epoch_no == epoch_no) else { return Ok(None) };
@@ -240,9 +234,9 @@ impl Spool {
 
     /// Writes out what waits in memory; whether nothing waits any more.
     fn flush(&mut self, dropped: &mut Option<Dropped>) -> bool {
-        while let Some(entry) = self.memory.pop() {
-            if let Err(entry) = self.write(entry, dropped) {
-                self.memory.unpop(entry);
+        while let Some((label, entry)) = self.memory.pop() {
+            if let Err(entry) = self.write(label, entry, dropped) {
+                self.memory.unpop(label, entry);
                 return false;
             }
         }
@@ -250,7 +244,7 @@ impl Spool {
     }
 
     /// Appends to the last segment or begins one; gives the entry back if the disk refuses.
-    fn write(&mut self, entry: Entry, dropped: &mut Option<Dropped>) -> Result<(), Entry> {
+    fn write(&mut self, label: Label, entry: Entry, dropped: &mut Option<Dropped>) -> Result<(), Entry> {
         let follows = self.segments.back().is_some_and(|s| self.open && s.end() == entry.start());
         let full = self.segments.back().is_some_and(|s| s.bytes + entry.framed_len() > s.target);
         let begin = entry.keyframe && (!follows || full);
@@ -260,7 +254,7 @@ impl Spool {
         let mut bytes = Vec::with_capacity(segment::HEADER + frame::HEADER + entry.bytes.len());
         let number = if begin { self.last_number.saturating_add(1) } else { self.last_number };
         if begin {
-            bytes.extend_from_slice(&segment::encode_header(number, &self.label));
+            bytes.extend_from_slice(&segment::encode_header(number, &label));
         }
         let offset = bytes.len() as u64;
         frame::encode(&entry, number, &mut bytes);
@@ -277,12 +271,13 @@ impl Spool {
         if begin {
             self.segments.push_back(Segment {
                 number,
-                label: self.label,
+                label,
                 first_seq: entry.first_seq,
                 next_seq: entry.last_seq.saturating_add(1),
                 bytes: bytes.len() as u64,
                 last_offset: offset,
                 target: segment::target(entry.framed_len()).min(self.limits.bytes / 2),
+                given_up: false,
             });
             (self.last_number, self.open) = (number, true);
         } else if let Some(last) = self.segments.back_mut() {
@@ -362,7 +357,7 @@ impl Spool {
     fn keep_in_memory(&mut self, entry: Entry, dropped: &mut Option<Dropped>) -> Kept {
         let follows = self.memory.last().is_none_or(|last| last.end() == entry.start() || entry.keyframe);
         if follows && self.due != Some(KeyframeDue::Overflow) && self.memory.fits(&entry) {
-            self.memory.push(entry);
+            self.memory.push(self.label, entry);
             return Kept::Memory;
         }
         let (to, mut bytes) = (entry.end(), entry.framed_len());
@@ -417,8 +412,28 @@ impl Spool {
             _ => {}
         }
         self.segments.pop_front();
+        if self.segments.is_empty() {
+            (self.open, self.unsynced) = (false, false);
+        }
         Ok(())
     }
+}
+
+/// Cuts torn tails off, removes what nothing can be read of, and forces what a killed process had not.
+fn tidy(disk: &mut dyn Disk, found: &Found) -> io::Result<()> {
+    for (number, _) in &found.torn {
+        let keep = found.segments.iter().find(|s| s.number == *number).map_or(0, |s| s.bytes);
+        let name = segment::name(*number);
+        disk.truncate(&name, keep)?;
+        disk.sync(&name)?;
+    }
+    if let Some(last) = found.segments.last() {
+        disk.sync(&last.name())?;
+    }
+    for name in &found.useless {
+        disk.remove(name)?;
+    }
+    disk.sync_dir()
 }
 
 impl std::fmt::Debug for Spool {

@@ -12,7 +12,7 @@ use super::*;
 pub(super) const LIMITS: Limits = Limits { bytes: 8 << 10, fsync: FsyncPolicy::Every };
 pub(super) const ROOMY: Limits = Limits { bytes: 64 << 20, fsync: FsyncPolicy::Every };
 
-fn label(epoch_no: u64) -> Label {
+pub(super) fn label(epoch_no: u64) -> Label {
     Label { epoch_no, tag: [7; 24] }
 }
 
