@@ -279,76 +279,85 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// Does the damage; from which byte on each file is touched goes to `touched`.
-fn harm(files: &mut Files, damage: Damage, touched: &mut BTreeMap<String, usize>) {
-    let names: Vec<String> = files.keys().cloned().collect();
-    if names.is_empty() {
-        return;
+/// Files, and from which byte on each of them is touched.
+struct Harmed {
+    files: Files,
+    touched: BTreeMap<String, usize>,
+}
+
+impl Harmed {
+    fn name(&self, index: &Index) -> String {
+        index.get(&self.files.keys().cloned().collect::<Vec<_>>()).clone()
     }
-    let name = |index: &Index| index.get(&names).clone();
-    let mut touch = |name: &str, at: usize| {
-        let first = touched.entry(name.to_owned()).or_insert(at);
+
+    fn touch(&mut self, name: &str, at: usize) {
+        let first = self.touched.entry(name.to_owned()).or_insert(at);
         *first = at.min(*first);
-    };
-    let mut put = |files: &mut Files, name: String, at: usize, bytes: &[u8]| {
-        touch(&name, at);
-        let file = files.entry(name).or_default();
+    }
+
+    /// Puts bytes over others and behind them.
+    fn overwrite(&mut self, name: String, at: usize, bytes: &[u8]) {
+        self.touch(&name, at);
+        let file = self.files.entry(name).or_default();
         let to = file.len().min(at + bytes.len());
         file.splice(at.min(to)..to, bytes.iter().copied());
-    };
-    match damage {
-        Damage::Noise { file, at, noise } => {
-            let name = name(&file);
-            let at = at.index(files[&name].len().max(1));
-            put(files, name, at, &noise);
-        }
-        Damage::Zeros { file, at, len } => {
-            let name = name(&file);
-            let at = at.index(files[&name].len().max(1));
-            put(files, name, at, &vec![0; len]);
-        }
-        Damage::Copy { from, start, len, to, at } => {
-            let (from, to) = (files[&name(&from)].clone(), name(&to));
-            let start = start.index(from.len().max(1)).min(from.len());
-            let at = at.index(files[&to].len() + 1);
-            put(files, to, at, &from[start..from.len().min(start + len)]);
-        }
-        Damage::Longer { file, noise } => {
-            let name = name(&file);
-            let at = files[&name].len();
-            put(files, name, at, &noise);
-        }
-        Damage::Swapped { one, other } => {
-            let (one, other) = (name(&one), name(&other));
-            let (a, b) = (files[&one].clone(), files[&other].clone());
-            if one != other {
-                touch(&one, 0);
-                touch(&other, 0);
-                files.extend([(one, b), (other, a)]);
+    }
+
+    /// Puts a file where there is none, or another.
+    fn put(&mut self, name: String, bytes: Vec<u8>) {
+        self.touch(&name, 0);
+        self.files.insert(name, bytes);
+    }
+
+    fn harm(&mut self, damage: Damage) {
+        match damage {
+            Damage::Foreign { name, noise } => self.put(name, noise),
+            _ if self.files.is_empty() => {}
+            Damage::Noise { file, at, noise } => {
+                let name = self.name(&file);
+                self.overwrite(name.clone(), at.index(self.files[&name].len() + 1), &noise);
             }
-        }
-        Damage::Duplicated { file, number } => {
-            let bytes = files[&name(&file)].clone();
-            if name(&file) != segment::name(number) {
-                touch(&segment::name(number), 0);
-                files.insert(segment::name(number), bytes);
+            Damage::Zeros { file, at, len } => {
+                let name = self.name(&file);
+                self.overwrite(name.clone(), at.index(self.files[&name].len() + 1), &vec![0; len]);
             }
-        }
-        Damage::Renamed { file, number } => {
-            if name(&file) != segment::name(number) {
-                touch(&name(&file), 0);
-                touch(&segment::name(number), 0);
-                let bytes = files.remove(&name(&file)).unwrap();
-                files.insert(segment::name(number), bytes);
+            Damage::Copy { from, start, len, to, at } => {
+                let (from, to) = (self.files[&self.name(&from)].clone(), self.name(&to));
+                let start = start.index(from.len() + 1);
+                let at = at.index(self.files[&to].len() + 1);
+                self.overwrite(to, at, &from[start..from.len().min(start + len)]);
             }
-        }
-        Damage::Removed { file } => {
-            touch(&name(&file), 0);
-            files.remove(&name(&file));
-        }
-        Damage::Foreign { name, noise } => {
-            touch(&name, 0);
-            files.insert(name, noise);
+            Damage::Longer { file, noise } => {
+                let name = self.name(&file);
+                self.overwrite(name.clone(), self.files[&name].len(), &noise);
+            }
+            Damage::Swapped { one, other } => {
+                let (one, other) = (self.name(&one), self.name(&other));
+                let (a, b) = (self.files[&one].clone(), self.files[&other].clone());
+                if one != other {
+                    self.put(one, b);
+                    self.put(other, a);
+                }
+            }
+            Damage::Duplicated { file, number } => {
+                let (name, bytes) = (self.name(&file), self.files[&self.name(&file)].clone());
+                if name != segment::name(number) {
+                    self.put(segment::name(number), bytes);
+                }
+            }
+            Damage::Renamed { file, number } => {
+                let name = self.name(&file);
+                if name != segment::name(number) {
+                    self.touch(&name, 0);
+                    let bytes = self.files.remove(&name).unwrap();
+                    self.put(segment::name(number), bytes);
+                }
+            }
+            Damage::Removed { file } => {
+                let name = self.name(&file);
+                self.touch(&name, 0);
+                self.files.remove(&name);
+            }
         }
     }
 }
@@ -360,11 +369,10 @@ proptest! {
     fn s2_damage_of_any_kind_leaves_what_came_before_it_in_memory_and_in_a_directory(
         damages in proptest::collection::vec(damage(), 1..5)
     ) {
-        let (mut files, written) = small_spool();
-        let mut touched = BTreeMap::new();
-        for one in damages {
-            harm(&mut files, one, &mut touched);
-        }
+        let (files, written) = small_spool();
+        let mut harmed = Harmed { files, touched: BTreeMap::new() };
+        damages.into_iter().for_each(|one| harmed.harm(one));
+        let Harmed { files, touched } = harmed;
         let kept = |w: &Written| touched.get(&w.name).is_none_or(|at| w.end <= *at);
         let foreign = |files: &Files| files.keys().filter(|n| !n.ends_with(".seg") && !n.ends_with(".new")).count();
         let memory = FakeDisk::with(&files);

@@ -101,6 +101,7 @@ struct World {
     acked: Position,
     /// A disk too full for a cursor has let an acked segment go without one.
     full_ack: bool,
+    full: bool,
     sync_fails: bool,
     reader: Reader,
     at: Position,
@@ -119,6 +120,7 @@ impl World {
             list: Vec::new(),
             acked: Position::default(),
             full_ack: false,
+            full: false,
             sync_fails: false,
             reader,
             at: Position::default(),
@@ -170,6 +172,10 @@ impl World {
             let within = |k: &&mut Known| k.entry.start() < dropped.to && k.entry.end() > dropped.from;
             self.list.iter_mut().filter(within).for_each(|k| k.gone = true);
         }
+        // Acknowledged segments may make room without a cursor.
+        let oldest = self.oldest();
+        let acked = self.acked;
+        self.list.iter_mut().filter(|k| k.entry.end() <= acked.min(oldest)).for_each(|k| k.gone = true);
         assert!(answer.kept != Kept::Nowhere || self.list.last().unwrap().gone, "gone without a word");
         self.list.last_mut().unwrap().in_memory = answer.kept == Kept::Memory;
         self.doubt();
@@ -180,8 +186,20 @@ impl World {
         }
     }
 
+    /// Whether the files keep the limit: one that was to be removed and was not may stand beside the segments until the
+    /// next opening.
+    fn fits(&self, disk: &FakeDisk) -> bool {
+        let files = disk.contents();
+        files.iter().filter(|(n, _)| n.ends_with(".seg")).map(|(_, b)| b.len() as u64).sum::<u64>() <= self.limits.bytes
+    }
+
+    fn oldest(&self) -> Position {
+        let first = self.spool.epochs().first().map(|e| Position { epoch_no: e.label.epoch_no, seq: e.first_seq });
+        first.unwrap_or(self.at)
+    }
+
     fn reopen(&mut self) {
-        (self.sync_fails, self.full_ack) = (false, false);
+        (self.sync_fails, self.full, self.full_ack) = (false, false, false);
         self.disk.fail_sync(false);
         self.disk.set_room(None);
         for fault in [Fault::Create, Fault::Truncate, Fault::Rename, Fault::Remove] {
@@ -192,11 +210,32 @@ impl World {
         // Acknowledged segments may be freed, and a process forgets acks that no cursor holds.
         let acked = self.acked;
         self.list.iter_mut().filter(|k| k.entry.end() <= acked).for_each(|k| k.gone = true);
+        let fits = self.fits(&self.disk);
         self.spool = Spool::open(Box::new(self.disk.clone()), self.limits).unwrap().0;
+        if !fits {
+            let oldest = self.oldest();
+            self.list.iter_mut().filter(|k| k.entry.end() <= oldest).for_each(|k| k.gone = true);
+        }
         assert!(self.spool.acknowledged() <= self.acked, "the cursor is ahead of the acks");
         self.acked = self.spool.acknowledged();
         self.reader = Reader::new(self.acked);
         self.next_epoch();
+    }
+
+    fn ack(&mut self, part: usize) {
+        let Some(known) = self.list.get(self.list.len() * part / 1000) else { return };
+        let at = known.entry.end();
+        let segments = |disk: &FakeDisk| disk.contents().keys().filter(|n| n.ends_with(".seg")).count();
+        let before = segments(&self.disk);
+        // Where the cursor is refused the ack counts in memory alone.
+        let _ = self.spool.acked(at);
+        self.full_ack |= self.full && segments(&self.disk) < before;
+        self.acked = self.acked.max(at);
+        // What is acknowledged from memory need not be written.
+        self.list.iter_mut().for_each(|k| k.gone |= k.in_memory && k.entry.end() <= at);
+        assert_eq!(self.spool.acknowledged(), self.acked);
+        self.doubt();
+        self.flushed();
     }
 
     fn apply(&mut self, op: Op) {
@@ -205,17 +244,7 @@ impl World {
                 self.now_us += after_us;
                 self.append(keyframe, skip, span, len);
             }
-            Op::Ack { part } => {
-                let Some(known) = self.list.get(self.list.len() * part / 1000) else { return };
-                self.full_ack = true;
-                let at = known.entry.end();
-                // Where the cursor is refused the ack counts in memory alone.
-                let _ = self.spool.acked(at);
-                self.acked = self.acked.max(at);
-                assert_eq!(self.spool.acknowledged(), self.acked);
-                self.doubt();
-                self.flushed();
-            }
+            Op::Ack { part } => self.ack(part),
             Op::Read { many } => {
                 let fresh = read_all(&mut self.spool, self.reader.position());
                 let read: Vec<Read> = (0..many).map_while(|_| self.spool.read(&mut self.reader)).collect();
@@ -231,6 +260,9 @@ impl World {
             Op::Reopen { close } => {
                 if close {
                     let synced = self.spool.close(self.now_us);
+                    // What waited in memory may have made room for itself; the next opening tells of it.
+                    let oldest = self.oldest();
+                    self.list.iter_mut().filter(|k| k.entry.end() <= oldest).for_each(|k| k.gone = true);
                     self.doubt();
                     self.flushed();
                     self.synced(synced);
@@ -242,7 +274,10 @@ impl World {
                 self.list.iter_mut().for_each(|k| k.gone |= !k.durable);
                 self.reopen();
             }
-            Op::Room { bytes } => self.disk.set_room(bytes),
+            Op::Room { bytes } => {
+                self.full = bytes.is_some();
+                self.disk.set_room(bytes);
+            }
             Op::SyncFails { fails } => {
                 self.sync_fails = fails;
                 self.disk.fail_sync(fails);
@@ -284,12 +319,13 @@ impl World {
         self.assert_read(self.acked, &read, |k| !k.gone);
         // What the machine would find without power.
         let crashed = self.disk.crashed(torn, names);
+        let fits = self.fits(&crashed);
         let (mut spool, found) = Spool::open(Box::new(crashed.clone()), self.limits).unwrap();
         let from = found.acked.unwrap_or_default();
         let read = read_all(&mut spool, Position::default());
         self.assert_read(Position::default(), &read, |k| {
             let needed = k.entry.start() >= if self.full_ack { self.acked } else { from };
-            k.durable && !k.gone && needed
+            fits && k.durable && !k.gone && needed
         });
         assert!(from <= self.acked, "S6: the cursor is ahead of the acks");
         // Opened again it has no torn tail, nothing useless, and each segment begins with a keyframe.

@@ -22,6 +22,8 @@ pub struct Spool {
     /// Whether the last segment takes more.
     open: bool,
     last_number: u64,
+    /// A file that was begun in vain and could not be removed.
+    leftover: Option<String>,
     label: Label,
     /// Where the next entry must not lie before.
     next: Position,
@@ -53,6 +55,7 @@ impl Spool {
             segments: found.segments.iter().cloned().collect(),
             open: false,
             last_number: found.last_number,
+            leftover: None,
             label: Label::default(),
             next,
             acked,
@@ -294,6 +297,11 @@ impl Spool {
         if let Some(last) = self.segments.back().filter(|_| self.open && self.unsynced) {
             self.disk.sync(&last.name())?;
         }
+        if let Some(name) = &self.leftover {
+            // Otherwise a device that neither forces nor removes would be filled with them.
+            self.disk.remove(name)?;
+            self.leftover = None;
+        }
         let name = segment::name(number);
         let made = self
             .disk
@@ -303,7 +311,8 @@ impl Spool {
             .and_then(|()| self.disk.sync_dir());
         if made.is_err() {
             // Whether it can be removed or not: nothing refers to it, and its number is not used again.
-            let _ = self.disk.remove(&name);
+            let removed = self.disk.remove(&name);
+            self.leftover = removed.is_err_and(|e| e.kind() != ErrorKind::NotFound).then_some(name);
             self.last_number = number;
         }
         made
