@@ -39,6 +39,10 @@ impl Proxy {
             for agent in listener.incoming().map_while(Result::ok) {
                 // Without a collector the agent finds its connection closed.
                 let Ok(collector) = TcpStream::connect(collector) else { continue };
+                if collector.local_addr().ok() == collector.peer_addr().ok() {
+                    // Nobody listens, and the kernel chose that very port for this end: connected to itself.
+                    continue;
+                }
                 counts.fetch_add(1, Ordering::SeqCst);
                 serve(agent, collector, &passes);
             }
