@@ -59,9 +59,7 @@ impl Quarantine {
                 "a later boot of this host has written already, so this is a copy of it or was set back"
             }
             Self::OtherIsLive => "another agent with this host's certificate is connected and answers",
-            Self::OtherMachine => {
-                "its machine-id and its boot are others than those of the host that wrote with this certificate before"
-            }
+            Self::OtherMachine => "machine-id and boot are not those of the host that wrote with this certificate",
         }
     }
 
@@ -75,8 +73,8 @@ impl Quarantine {
                 "enrol this copy with a token of its own (`highwater token create`), and give it its own state directory"
             }
             Self::OtherMachine => {
-                "a copy is enrolled with a token of its own (`highwater token create`) and a state directory of its \
-                 own, a machine that takes this host's place with `highwater token create --host HOST`"
+                "enrol a copy with a token of its own (`highwater token create`), the host's replacement with \
+                 `highwater token create --host HOST`"
             }
         }
     }
@@ -91,6 +89,9 @@ mod tests {
         for quarantine in Quarantine::ALL {
             assert!(quarantine.to_string().contains("highwater token create"), "{quarantine}");
             assert_eq!(Quarantine::from_name(quarantine.name()), Some(quarantine));
+            // What is logged begins with the host, and what is longer than a text of the wire is cut.
+            let logged = format!("host {}: {quarantine}", HostId(i64::MAX));
+            assert!(logged.len() <= highwater_ipc::text::HostText::MAX, "{} bytes: {logged}", logged.len());
         }
         assert_eq!(Quarantine::from_name("no such word"), None);
     }

@@ -6,6 +6,7 @@
 mod apache;
 mod api;
 mod cli;
+mod clone;
 mod harness;
 mod history;
 mod ingest;

@@ -79,6 +79,23 @@ impl Agent {
         self.process = Some(Process::spawn("highwater-agent", command, &self.state.path().join("agent.log")));
     }
 
+    /// An agent on a copy of the state directory, as it is at this moment, whether this one runs or not.
+    #[track_caller]
+    pub fn copy(&self) -> Self {
+        let state = tempfile::Builder::new().prefix("highwater-copy-").tempdir().expect("a temporary directory");
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(self.state_dir()).arg(state.path());
+        run(copy);
+        Self { state, process: None, wrapper: Vec::new(), variables: Vec::new() }
+    }
+
+    /// Runs it as [`Agent::start`] does, but at another collector than the one of its enrolment.
+    #[track_caller]
+    pub fn start_at(&mut self, namespace: &IpcNamespace, collector: &str) {
+        let command = self.command(namespace, &["run", "--interval", "100ms", "--collector", collector]);
+        self.process = Some(Process::spawn("highwater-agent", command, &self.state.path().join("agent.log")));
+    }
+
     /// `--state-dir`. What lies beside it is the test's.
     pub fn state_dir(&self) -> PathBuf {
         self.state.path().join("state")

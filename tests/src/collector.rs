@@ -1,6 +1,6 @@
 //! `highwater up`, started and stopped as a person would.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::binaries;
 use crate::cli::Cli;
 use crate::ipc_namespace::IpcNamespace;
 use crate::postgres::Database;
-use crate::process::{Process, await_file, signal};
+use crate::process::{Process, await_file, run, signal};
 use crate::wait::found_within;
 
 /// What to start.
@@ -49,13 +49,30 @@ impl Up {
     /// If it ends before, or never gets ready, with what it printed.
     #[track_caller]
     pub fn start(options: &Options<'_>) -> Self {
+        let mut up = Self::nowhere();
+        up.start_again(options);
+        up
+    }
+
+    /// Starts a second one that hosts trust as they trust this one: with the same CA. The same database is the caller's.
+    #[track_caller]
+    pub fn beside(&self, options: &Options<'_>) -> Self {
+        let mut up = Self::nowhere();
+        std::fs::DirBuilder::new().mode(0o711).create(up.data()).expect("a data directory");
+        let mut copy = Command::new("cp");
+        // With the lock file, by which a data directory is known.
+        copy.arg("-a").args([self.data().join("ca"), self.data().join("up.lock")]).arg(up.data());
+        run(copy);
+        up.start_again(options);
+        up
+    }
+
+    fn nowhere() -> Self {
         let directory = tempfile::Builder::new().prefix("highwater-up-").tempdir().expect("a temporary directory");
         // The private PostgreSQL's user has to pass through.
         let open = std::fs::Permissions::from_mode(0o711);
         std::fs::set_permissions(directory.path(), open).expect("chmod");
-        let mut up = Self { directory, process: None, ready: Value::Null };
-        up.start_again(options);
-        up
+        Self { directory, process: None, ready: Value::Null }
     }
 
     /// Starts it on the same data directory and the same addresses, after it was stopped or killed.

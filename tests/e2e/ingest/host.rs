@@ -80,6 +80,8 @@ pub(crate) struct Host {
     pub(crate) chain: Chain,
     /// What it calls itself.
     pub(crate) name: &'static str,
+    /// Its machine-id; empty = none.
+    pub(crate) machine_id: &'static str,
 }
 
 /// A record and its body, with its epoch.
@@ -90,7 +92,8 @@ impl Host {
         let clock = At { wall_ms: now_ms(), boot_us: 60_000_000 };
         let boot_id = BootId([1; 16]);
         let (next, chain) = (Seq(0), Chain::default());
-        let mut this = Self { id: HostId(id), epochs: Vec::new(), boot_id, clock, next, chain, name: "web-1" };
+        let mut this =
+            Self { id: HostId(id), epochs: Vec::new(), boot_id, clock, next, chain, name: "web-1", machine_id: "" };
         this.begin_epoch(1, boot_id);
         this
     }
@@ -166,6 +169,17 @@ impl Host {
         Now { backlog_from_ms, at: self.clock, state: state(self.boot_id) }
     }
 
+    pub(crate) fn hello(&self) -> Hello {
+        let facts = HostFacts {
+            agent_version: HostText::from("0.1.0"),
+            machine_id: HostText::from(self.machine_id),
+            boot_id: self.boot_id,
+            hostname: HostText::from(self.name),
+            ..HostFacts::default()
+        };
+        Hello { facts, now: self.clock, epochs: self.epochs.clone() }
+    }
+
     pub(crate) async fn open(&self, writer: &Writer) -> Result<Session, OpenError> {
         self.opening(writer).await
     }
@@ -180,13 +194,7 @@ impl Host {
         writer: &Writer,
         read_ms: i64,
     ) -> impl Future<Output = Result<Session, OpenError>> + use<> {
-        let facts = HostFacts {
-            agent_version: HostText::from("0.1.0"),
-            boot_id: self.boot_id,
-            hostname: HostText::from(self.name),
-            ..HostFacts::default()
-        };
-        let hello = Hello { facts, now: self.clock, epochs: self.epochs.clone() };
+        let hello = self.hello();
         let (host, handle, outbox) = (self.id, writer.handle(), Arc::new(Outbox::default()));
         async move {
             let opening = OpenRequest { host, enrolled_ms: 0, hello, read_ms, outbox: Arc::clone(&outbox) };

@@ -11,9 +11,9 @@ pub(crate) struct Gate {
     inside: Arc<Mutex<Inside>>,
 }
 
-#[derive(Default)]
 struct Inside {
     open: bool,
+    collector: SocketAddr,
     last: u64,
     connections: BTreeMap<u64, [TcpStream; 2]>,
 }
@@ -21,15 +21,17 @@ struct Inside {
 impl Gate {
     /// An open one to a collector, `https://IP:PORT`.
     pub(crate) fn to(collector: &str) -> Self {
-        let collector: SocketAddr = collector.rsplit('/').next().unwrap().parse().unwrap();
+        let collector = address_of(collector);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let inside = Arc::new(Mutex::new(Inside { open: true, ..Inside::default() }));
+        let inside = Arc::new(Mutex::new(Inside { open: true, collector, last: 0, connections: BTreeMap::new() }));
         let shared = Arc::clone(&inside);
         thread::spawn(move || {
             for agent in listener.incoming().map_while(Result::ok) {
                 let mut inside = shared.lock().unwrap();
-                let Some(server) = inside.open.then(|| TcpStream::connect(collector).ok()).flatten() else { continue };
+                let Some(server) = inside.open.then(|| TcpStream::connect(inside.collector).ok()).flatten() else {
+                    continue;
+                };
                 inside.last += 1;
                 let number = inside.last;
                 let ends = [agent.try_clone().unwrap(), server.try_clone().unwrap()];
@@ -58,6 +60,14 @@ impl Gate {
         self.inside.lock().unwrap().open = true;
     }
 
+    /// Leads to another collector from now on; cuts what is connected.
+    pub(crate) fn turn_to(&self, collector: &str) {
+        self.close();
+        let mut inside = self.inside.lock().unwrap();
+        inside.collector = address_of(collector);
+        inside.open = true;
+    }
+
     pub(crate) fn close(&self) {
         let mut inside = self.inside.lock().unwrap();
         inside.open = false;
@@ -65,4 +75,8 @@ impl Gate {
             let _ = end.shutdown(Shutdown::Both);
         }
     }
+}
+
+fn address_of(collector: &str) -> SocketAddr {
+    collector.rsplit('/').next().unwrap().parse().unwrap()
 }
