@@ -6,6 +6,7 @@
 mod as_of;
 mod away;
 mod clocks;
+mod collectors_clock;
 mod commits;
 mod fake_host;
 pub(crate) mod gate;

@@ -9,7 +9,7 @@ use super::fold::{FoldError, fold};
 use super::gap::{Gap, grace_ms};
 use super::walk::Position;
 use crate::host::HostId;
-use crate::store::fleet::{Status, in_sight_ms};
+use crate::store::fleet::{Status, in_sight, in_sight_ms};
 use crate::store::history::{Reading, Stretch, Until};
 
 /// Which instant, by the host's wall clock.
@@ -118,7 +118,7 @@ fn is_present(newest: &Stretch, status: Option<&Status>, now_ms: i64) -> bool {
     let host_now_ms = now_ms.saturating_add(status.skew_ms).max(status.sampled_wall_ms);
     newest.end_reason.is_none()
         && status.backlog_from_ms.is_none()
-        && now_ms.saturating_sub(status.last_seen_ms) <= in_sight_ms
+        && in_sight(now_ms, status.last_seen_ms, newest.interval_ms)
         && host_now_ms.saturating_sub(newest.end_wall_ms) <= in_sight_ms
 }
 

@@ -6,7 +6,7 @@ use highwater_ipc::snapshot::State;
 
 use super::AskError;
 use super::as_of::{Answer, Instant, as_of};
-use crate::store::fleet::{HostFilter, HostName, HostRow, TurnedAway, in_sight_ms};
+use crate::store::fleet::{HostFilter, HostName, HostRow, TurnedAway, in_sight};
 use crate::store::history::Reading;
 
 /// What is asked.
@@ -177,7 +177,7 @@ fn lifecycle(now_ms: i64, last_seen_ms: Option<i64>, interval_ms: i64, ephemeral
     let Some(last_seen_ms) = last_seen_ms else { return Lifecycle::Silent };
     let silent_ms = now_ms.saturating_sub(last_seen_ms);
     let gone_ms = if ephemeral { EPHEMERAL_GONE_AFTER_MS } else { GONE_AFTER_MS };
-    if silent_ms <= in_sight_ms(interval_ms) {
+    if in_sight(now_ms, last_seen_ms, interval_ms) {
         Lifecycle::Live
     } else if silent_ms > gone_ms {
         Lifecycle::Gone
@@ -217,6 +217,9 @@ mod tests {
         assert_eq!(lifecycle(7 * day + 1, Some(0), 10_000, false), Lifecycle::Gone);
         assert_eq!(lifecycle(3_600_001, Some(0), 10_000, true), Lifecycle::Gone);
         assert_eq!(lifecycle(0, None, 0, false), Lifecycle::Silent);
+        // Seen by a clock that was set back since.
+        assert_eq!(lifecycle(0, Some(30_000), 10_000, false), Lifecycle::Live);
+        assert_eq!(lifecycle(0, Some(9 * day), 10_000, false), Lifecycle::Silent);
     }
 
     #[test]

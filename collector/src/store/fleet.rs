@@ -110,6 +110,12 @@ pub struct HostFilter {
     pub after: Option<HostName>,
 }
 
+/// Whether a host with this interval that was last seen then is in sight now, both by the collector's clock. One that was
+/// seen later than now was seen by a clock that has been set back since, which says nothing of now.
+pub fn in_sight(now_ms: i64, last_seen_ms: i64, interval_ms: i64) -> bool {
+    now_ms.abs_diff(last_seen_ms) <= in_sight_ms(interval_ms).unsigned_abs()
+}
+
 /// Milliseconds after its last sign of life for which a host with this interval is in sight: three intervals, or the two
 /// seconds for which an agent may hold records back and one to commit them.
 pub fn in_sight_ms(interval_ms: i64) -> i64 {
@@ -133,7 +139,7 @@ const HOSTS_SQL: &str = "SELECT h.host_id, h.name, h.labels::text AS labels, \
        AND ($5::bigint IS NULL OR s.last_seen_ms >= $5 OR h.labels ->> 'ephemeral' IS DISTINCT FROM '1' \
             OR s.quarantined_ms >= $11) \
        AND ($6::bigint IS NULL OR s.host_id = $6) \
-       AND ($7::bigint IS NULL OR s.last_seen_ms < $7 - GREATEST(3 * s.interval_ms::bigint, 3000)) \
+       AND ($7::bigint IS NULL OR abs($7 - s.last_seen_ms) > GREATEST(3 * s.interval_ms::bigint, 3000)) \
        AND ($8::text IS NULL OR (h.name, h.host_id) > ($8, $9)) \
      ORDER BY h.name, h.host_id LIMIT $10";
 const NEVER_SEEN_SQL: &str = "SELECT h.host_id, h.name, h.labels::text AS labels FROM host h \
@@ -163,7 +169,7 @@ const HOSTS_NAMED_AT_SQL: &str = "SELECT h.host_id, h.name FROM host_status s \
 const HOSTS_BY_PREFIX_SQL: &str = "SELECT host_id, name FROM host \
      WHERE starts_with(name, $1) OR starts_with(lpad(to_hex(host_id), 16, '0'), $1) ORDER BY name, host_id LIMIT $2";
 const LIVE_SQL: &str = "SELECT host_id FROM host_status WHERE host_id = ANY ($1) \
-     AND last_seen_ms >= $2 - GREATEST(3 * interval_ms::bigint, 3000)";
+     AND abs($2 - last_seen_ms) <= GREATEST(3 * interval_ms::bigint, 3000)";
 
 impl Reading {
     /// A page of hosts in order of name and id, at most `most`.
