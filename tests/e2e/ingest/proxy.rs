@@ -26,6 +26,8 @@ pub(crate) enum Fate {
     CutBefore,
     /// The server gets and answers them; the connection ends where its answer begins.
     LoseAnswer,
+    /// The server gets and answers them; the connection stays, and nothing comes over it any more.
+    NeverAnswer,
 }
 
 impl Proxy {
@@ -80,15 +82,16 @@ fn socket_in(directory: &Path) -> PathBuf {
 }
 
 fn serve(client: UnixStream, server: UnixStream, watch: impl Fn(&[u8]) -> Fate + Send + 'static) {
-    let losing = Arc::new(AtomicBool::new(false));
+    let (losing, silent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let loses = Arc::clone(&losing);
+    let (loses, silences) = (Arc::clone(&losing), Arc::clone(&silent));
     thread::spawn(move || {
         let cut = pump(&mut from_client, |bytes| {
             match watch(bytes) {
                 Fate::Pass => {}
                 Fate::CutBefore => return Err(ErrorKind::ConnectionAborted.into()),
                 Fate::LoseAnswer => loses.store(true, Ordering::SeqCst),
+                Fate::NeverAnswer => silences.store(true, Ordering::SeqCst),
             }
             to_server.write_all(bytes)
         });
@@ -101,6 +104,9 @@ fn serve(client: UnixStream, server: UnixStream, watch: impl Fn(&[u8]) -> Fate +
             if losing.load(Ordering::SeqCst) {
                 // The server has answered; its words end here.
                 return Err(ErrorKind::BrokenPipe.into());
+            }
+            if silent.load(Ordering::SeqCst) {
+                return Ok(());
             }
             to_client.write_all(bytes)
         });

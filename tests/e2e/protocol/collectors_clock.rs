@@ -152,3 +152,31 @@ fn a_host_that_is_gone_is_not_live_again_when_the_collectors_clock_is_set_back()
     // It was last seen days from now, and says nothing any more.
     rig.is_out_of_sight("the clock is right again");
 }
+
+#[test]
+fn a_record_sent_again_after_the_collectors_clock_was_set_right_lies_in_one_day() {
+    let rig = Rig::new();
+    let mut host = rig.collector.host(41);
+    // Days behind, it believes no host's clock and puts its records into the fallback day.
+    rig.clock.0.store(-3 * DAY_MS, Ordering::SeqCst);
+    let records = [host.keyframe(None), host.delta(1), host.delta(2)];
+    let send = |session: &mut Session, host: &Host| {
+        rig.collector.runtime.block_on(async {
+            for record in records.clone() {
+                session.send(record).await;
+            }
+            if session.opened.epochs[0].next < host.next {
+                acked(&session.outbox, 1, host.next).await;
+            }
+        });
+    };
+    let mut session = rig.open(&host);
+    send(&mut session, &host);
+    rig.clock.0.store(0, Ordering::SeqCst);
+    let mut again = rig.open(&host);
+    send(&mut again, &host);
+    rig.send(&mut host, &mut again, &[3]);
+    let days = rig.collector.database.sql("SELECT seq, day = DATE '1970-01-01' FROM frame ORDER BY seq");
+    assert_eq!(days, "0|t\n1|t\n2|t\n3|f\n");
+    assert_eq!(arrays(&rig.collector.held(41, host.clock.wall_ms)), 3);
+}

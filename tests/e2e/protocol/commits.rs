@@ -1,14 +1,23 @@
 //! The guarded commit: stored once, acked once, whole, durably, whatever happens to its connection and its rows.
 
+use std::time::Duration;
+
 use highwater::query::Reading;
 use highwater::query::as_of::{Answer, Instant, as_of};
 use highwater::store::Db;
 use highwater::writer::Config;
+use highwater::writer::ack::Ended;
 use highwater_ipc::record::{GapReason, Seq};
+use highwater_tests::agent::{Agent, host_name};
+use highwater_tests::answers::held_now;
+use highwater_tests::collector::Up;
+use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::postgres::Postgres;
-use highwater_tests::wait::now_ms;
+use highwater_tests::wait::{PATIENCE, now_ms, until};
 
-use crate::ingest::host::{self, Host, Session, acked, connect};
+use super::fake_host::FakeHost;
+use super::log::{Log, Reader, Told, at, reasons, stored_once};
+use crate::ingest::host::{self, Host, Session, acked, connect, ended};
 use crate::ingest::proxy::{Fate, Proxy};
 use crate::ingest::{Collector, full_at, start};
 
@@ -86,11 +95,123 @@ fn a_connection_that_is_cut_at_commit_before_or_after_the_server_had_it_costs_no
     assert_eq!((collector.count("gap"), collector.count("frame")), (1, 0));
 }
 
+#[test]
+fn the_programs_store_each_record_once_while_commits_are_cut_before_and_after_the_server_had_them() {
+    let database = Postgres::shared().database();
+    let proxy = Proxy::start(&Postgres::shared().socket());
+    let mut through = database.clone();
+    through.url = proxy.url(&database);
+    let up = Up::collector(&through);
+    let namespace = IpcNamespace::named("cut-commits");
+    let mut agent = Agent::running(&up, &namespace);
+    let host = host_name(&namespace);
+    let mut log = Log::new();
+    for n in 1..=8 {
+        proxy.arm(if n % 2 == 0 { Fate::CutBefore } else { Fate::LoseAnswer });
+        log.change(n, || _ = namespace.create("create-sem private 1"));
+        until("a commit is cut", PATIENCE, || proxy.lost_one());
+    }
+    until("now is right", PATIENCE, || held_now(&up.cli(), &host).is_some_and(|h| h.len() == 8));
+    log.end();
+    let gaps = log.check(|asked| at(&up.cli(), &host, asked));
+    assert!(reasons(&gaps).is_empty(), "{gaps:?}");
+    assert!(stored_once(&database) >= 8);
+    // No session of the agent's was ended by it.
+    assert_eq!(agent.output().matches("connected collector").count(), 1, "{}", agent.output());
+    agent.must_run();
+}
+
+#[test]
+fn a_commit_that_the_server_never_answers_is_given_up_at_its_deadline_and_goes_again() {
+    let collector = Collector::shared();
+    let proxy = Proxy::start(&Postgres::shared().socket());
+    let mut host = collector.host(18);
+    collector.runtime.block_on(async {
+        let db = connect(&proxy.url(&collector.database)).await;
+        let writer = start(&db, Config { workers: 1, ..Config::default() }).await;
+        let mut session = host.open(&writer).await.unwrap();
+        session.send(host.keyframe(None)).await;
+        acked(&session.outbox, 1, Seq(1)).await;
+        proxy.arm(Fate::NeverAnswer);
+        session.send(host.delta(1)).await;
+        // A little more than the 30 s of a transaction.
+        assert_eq!(acks_within(&session, Seq(2), 2 * PATIENCE).await, [2]);
+        writer.shutdown().await;
+        db.close().await;
+    });
+    assert_eq!(collector.database.sql("SELECT seq FROM frame ORDER BY seq"), "0\n1\n");
+}
+
+#[test]
+fn a_session_fences_every_epoch_of_its_host_and_not_the_latest_alone() {
+    let collector = Collector::shared();
+    let mut host = collector.host(19);
+    let other = collector.runtime.block_on(start(&collector.db, Config::default()));
+    collector.runtime.block_on(async {
+        let mut first = host.open(collector.writer()).await.unwrap();
+        first.send(host.keyframe(None)).await;
+        acked(&first.outbox, 1, Seq(1)).await;
+        let queued = [host.delta(1), host.delta(2)];
+        host.begin_epoch(2, host.boot_id);
+        // Both epochs may be written; then somebody else takes the host.
+        let mut first = host.open(collector.writer()).await.unwrap();
+        let mut second = host.open(&other).await.unwrap();
+        assert_eq!(second.opened.epochs[0].next, Seq(1));
+        first.send(queued[0].clone()).await;
+        assert_eq!(ended(&first.outbox).await, Ended::Replaced);
+        for record in queued {
+            second.send(record).await;
+        }
+        acked(&second.outbox, 1, Seq(3)).await;
+        other.shutdown().await;
+    });
+    let sessions = collector.database.sql("SELECT count(DISTINCT session), count(*) FROM stream");
+    assert_eq!(sessions, "1|2\n");
+    assert_eq!(collector.database.sql("SELECT seq FROM frame ORDER BY seq"), "0\n1\n2\n");
+}
+
+#[test]
+fn what_was_queued_is_stored_whatever_becomes_of_its_stream() {
+    let collector = Collector::new(Postgres::shared().database(), full_at(3));
+    let mut host = collector.host(20);
+    collector.runtime.block_on(async {
+        let (session, ()) = tokio::join!(host.open(collector.writer()), host::fill(collector.writer(), 2));
+        let mut session = session.unwrap();
+        session.send(host.keyframe(None)).await;
+        session.send(host.delta(1)).await;
+        drop(session);
+        host::fill(collector.writer(), 1).await;
+    });
+    let stored = || collector.count("frame") == 2;
+    until("both are stored", PATIENCE, stored);
+}
+
+#[test]
+fn a_keyframe_of_several_parts_is_one_record_in_one_row_and_reads_back_whole() {
+    const ARRAYS: usize = 25_000;
+    let database = Postgres::shared().database();
+    let up = Up::collector(&database);
+    let mut host = FakeHost::enrol(&up, up.grpc(), "large");
+    host.hold(ARRAYS);
+    host.start();
+    let large = "SELECT count(*) FROM frame WHERE seq = 0 AND kind = 1 AND octet_length(body) > 192 * 1024";
+    until("its first keyframe is stored", PATIENCE, || database.sql(large) == "1\n");
+    host.stop();
+    let reader = Reader::of(&database, host.id());
+    let Told::Held { arrays, .. } = reader.told(Instant::Last, now_ms()) else { panic!("a gap") };
+    assert_eq!(arrays, ARRAYS);
+    stored_once(&database);
+}
+
 /// Every position that is acked, in order, until all before `next` is.
 async fn acks_until(session: &Session, next: Seq) -> Vec<u64> {
+    acks_within(session, next, PATIENCE).await
+}
+
+async fn acks_within(session: &Session, next: Seq, patience: Duration) -> Vec<u64> {
     let mut seen = Vec::new();
     while seen.last().is_none_or(|last| *last < next.0) {
-        let news = tokio::time::timeout(highwater_tests::wait::PATIENCE, session.outbox.take()).await.expect("news");
+        let news = tokio::time::timeout(patience, session.outbox.take()).await.expect("news");
         assert_eq!(news.ended, None);
         seen.extend(news.acks.into_values().map(|durable| durable.into_inner().next.0));
     }
@@ -243,7 +364,7 @@ fn a_day_without_a_partition_is_made_while_a_long_query_reads_and_nobody_waits()
     second.set_clock(now_ms() - 40 * DAY_MS);
     let mut long = collector.runtime.block_on(hold_frame(&collector.db, &first));
     // A lock that waits for the query would keep this waiting for 20 s.
-    let patience = std::time::Duration::from_secs(10);
+    let patience = Duration::from_secs(10);
     collector.runtime.block_on(async {
         let work = async {
             let mut behind = second.open(collector.writer()).await.unwrap();
