@@ -188,7 +188,7 @@ fn what_was_queued_is_stored_whatever_becomes_of_its_stream() {
 
 #[test]
 fn a_keyframe_of_several_parts_is_one_record_in_one_row_and_reads_back_whole() {
-    const ARRAYS: usize = 25_000;
+    const ARRAYS: usize = 40_000;
     let database = Postgres::shared().database();
     let up = Up::collector(&database);
     let mut host = FakeHost::enrol(&up, up.grpc(), "large");

@@ -1,6 +1,7 @@
 //! A host whose kernel and clocks are the test's; its agent is the real one, in this process, over the real wire.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use highwater_agent::agent::{AgentHandle, SPOOL_DIR, spawn_sampling};
@@ -28,6 +29,7 @@ pub(crate) const INTERVAL_MS: i64 = 100;
 pub(crate) struct FakeHost {
     pub(crate) clock: Arc<SetClock>,
     kernel: Arc<Mutex<FakeKernel>>,
+    busy: Arc<AtomicBool>,
     state: TempDir,
     collector: String,
     /// `spool_bytes` from the next start on.
@@ -59,6 +61,7 @@ impl FakeHost {
         Self {
             clock: Arc::default(),
             kernel: Arc::new(Mutex::new(kernel)),
+            busy: Arc::default(),
             state,
             collector: collector.to_owned(),
             spool_bytes: Config::default().spool_bytes,
@@ -93,7 +96,7 @@ impl FakeHost {
             spool_bytes: self.spool_bytes,
             ..Config::default()
         };
-        let kernel = Box::new(Shared(Arc::clone(&self.kernel)));
+        let kernel = Box::new(Shared { kernel: Arc::clone(&self.kernel), busy: Arc::clone(&self.busy) });
         self.agent = Some(spawn_sampling(config, kernel, Arc::clone(&self.clock) as Arc<dyn HostClock>).unwrap());
     }
 
@@ -102,8 +105,13 @@ impl FakeHost {
         self.agent.take().unwrap().stop().unwrap();
     }
 
-    /// From the next sample on it holds so many arrays. Each of more than a thousand is used before every sample, so
-    /// that a spool fills up in seconds.
+    /// Whether every array is used before each sample, so that a record says all of it and a small spool fills up in
+    /// seconds.
+    pub(crate) fn busy(&self, is_busy: bool) {
+        self.busy.store(is_busy, Ordering::SeqCst);
+    }
+
+    /// From the next sample on it holds so many arrays.
     pub(crate) fn hold(&self, arrays: usize) {
         let array = |i: i32| SemArray {
             key: Key(scattered(i)),
@@ -168,11 +176,14 @@ impl HostClock for SetClock {
 }
 
 /// A kernel that the test changes between two samples.
-struct Shared(Arc<Mutex<FakeKernel>>);
+struct Shared {
+    kernel: Arc<Mutex<FakeKernel>>,
+    busy: Arc<AtomicBool>,
+}
 
 impl Shared {
     fn inner(&self) -> MutexGuard<'_, FakeKernel> {
-        self.0.lock().unwrap()
+        self.kernel.lock().unwrap()
     }
 }
 
@@ -221,7 +232,7 @@ impl Kernel for Shared {
     }
     fn refresh_names(&mut self, boot_us: u64) {
         let mut kernel = self.inner();
-        if kernel.sem.len() > 1000 {
+        if self.busy.load(Ordering::SeqCst) {
             let now = i32::try_from(boot_us / 1000 % 1_000_003).unwrap();
             kernel.sem.iter_mut().for_each(|array| array.otime = i64::from(scattered(array.semid.wrapping_add(now))));
         }

@@ -50,8 +50,8 @@ fn a_database_restored_from_an_older_dump_is_filled_up_by_what_the_agent_still_h
     assert_eq!(database.sql("SELECT count(*) FROM stream"), "1\n", "the epoch goes on");
 }
 
-/// Arrays enough for some records to fill a segment of the spool.
-const MANY: usize = 8_000;
+/// Arrays enough for some twenty records to fill a segment of a small spool.
+const MANY: usize = 1_000;
 
 #[test]
 fn acked_records_that_are_gone_when_an_older_dump_returns_are_a_gap_history_restored() {
@@ -60,6 +60,9 @@ fn acked_records_that_are_gone_when_an_older_dump_returns_are_a_gap_history_rest
     let mut up = Up::start(&options);
     let gate = Gate::to(up.grpc());
     let mut host = FakeHost::enrol(&up, &gate.url(), "restored-far");
+    host.spool_bytes = 256 << 10;
+    host.hold(MANY);
+    host.busy(true);
     host.start();
     let mut log = Log::of(&host);
     let step = |log: &mut Log<'_>, n: usize| log.change(MANY + n, || host.hold(MANY + n));
@@ -74,6 +77,7 @@ fn acked_records_that_are_gone_when_an_older_dump_returns_are_a_gap_history_rest
         step(&mut log, n);
         assert!(n < 60, "no segment was freed");
     }
+    host.busy(false);
     for _ in 0..2 {
         n += 1;
         step(&mut log, n);
