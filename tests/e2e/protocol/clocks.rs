@@ -14,7 +14,7 @@ use super::log::{Hole, Log, Told, at, ms, reasons, stored_once};
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 /// Within which two readings of two clocks are the same.
-const CLOSE_MS: i64 = 1_000;
+const CLOSE_MS: i64 = 2_000;
 
 struct Rig {
     database: Database,
@@ -108,23 +108,33 @@ fn in_a_time_that_came_twice_the_last_stretch_answers_and_the_other_is_listed() 
     let rig = Rig::new();
     let host = rig.host("twice");
     let mut first = Log::of(&host);
-    steps(&mut first, &host, 1..=5);
+    steps(&mut first, &host, 1..=6);
     first.end();
     let set_at = host.clock.wall_ms();
-    host.clock.step(-1_500);
+    host.clock.step(-2_500);
     let mut second = Log::of(&host);
-    steps(&mut second, &host, 6..=9);
+    steps(&mut second, &host, 7..=9);
     second.end();
     rig.current("twice", 9);
     let gaps = second.check(|asked| at(&rig.cli, "twice", asked));
     assert!(reasons(&gaps).is_empty(), "{gaps:?}");
     let both = second.spans[1];
     assert!(both.from + 400 < set_at, "{both:?} came twice, before {set_at}");
-    let Told::Held { arrays, also, .. } = at(&rig.cli, "twice", both.from + 350) else { panic!("a gap") };
-    assert_eq!((arrays, also), (7, 1));
+    assert_eq!(held_within(&rig.cli, "twice", both.from + 305, both.to.min(set_at)), (8, 1));
     let once = first.spans[0];
-    let Told::Held { arrays, also, .. } = at(&rig.cli, "twice", once.from + 350) else { panic!("a gap") };
-    assert_eq!((arrays, also), (1, 0));
+    assert_eq!(held_within(&rig.cli, "twice", once.from + 305, once.to), (1, 0));
+}
+
+/// The arrays, and the number of other stretches, that the first answer between two instants tells: a busy machine's
+/// agent stalls now and then.
+#[track_caller]
+fn held_within(cli: &Cli, name: &str, from: i64, to: i64) -> (usize, usize) {
+    let mut instants = (from..to).step_by(50);
+    let held = instants.find_map(|asked| match at(cli, name, asked) {
+        Told::Held { arrays, also, .. } => Some((arrays, also)),
+        Told::Gap(_) => None,
+    });
+    held.expect("an instant without a gap")
 }
 
 #[test]
