@@ -1,7 +1,9 @@
 //! Where wire and domain meet, both ways; hostile input is refused here with an error that names the field.
 
 use highwater_ipc::codec::{self, CodecError};
-use highwater_ipc::record::{Body, Chain, Content, Epoch, EpochId, EpochNo, Keyframe, Record, RecordKind, Seq};
+use highwater_ipc::record::{
+    Body, Chain, Content, Epoch, EpochId, EpochNo, GapReason, Keyframe, Record, RecordKind, Seq,
+};
 use highwater_ipc::session::{Hello, HostFacts, Now, SpooledEpoch, StoredEpoch, Verdict, Welcome};
 use highwater_ipc::snapshot::{BootId, State};
 use highwater_ipc::text::HostText;
@@ -202,6 +204,7 @@ pub fn record_to_wire(record: &Record) -> Vec<v1::Record> {
                 body: record.body[from..to].to_vec(),
                 part,
                 more_parts,
+                missing: record.missing.filter(|_| part == 0).map_or(0, |reason| reason.code().into()),
             }
         })
         .collect()
@@ -260,11 +263,17 @@ fn first_part(part: v1::Record) -> Result<Record, WireError> {
     }
     let first = seq.checked_sub(part.merged);
     let first = first.ok_or(WireError::Contradiction { what: "Record.merged exceeds Record.seq" })?;
+    if part.missing > 0 && kind != RecordKind::Keyframe {
+        return Err(WireError::Contradiction { what: "Record.missing is set on a record that is no keyframe" });
+    }
+    let reason = |code| u8::try_from(code).ok().and_then(GapReason::from_code);
+    let unknown = WireError::UnknownCode { field: "Record.missing", value: part.missing.into() };
     Ok(Record {
         kind,
         first_seq: Seq(first),
         seq: Seq(seq),
         chain: chain("Record.chain", &part.chain)?,
+        missing: if part.missing == 0 { None } else { Some(reason(part.missing).ok_or(unknown)?) },
         body: part.body,
     })
 }
@@ -332,7 +341,7 @@ mod tests {
     use super::*;
 
     fn record(kind: RecordKind, first: u64, last: u64, body: Vec<u8>) -> Record {
-        Record { kind, first_seq: Seq(first), seq: Seq(last), chain: Chain([1; 8]), body }
+        Record { kind, first_seq: Seq(first), seq: Seq(last), chain: Chain([1; 8]), missing: None, body }
     }
 
     #[test]
@@ -354,6 +363,21 @@ mod tests {
         let beats = record(RecordKind::Heartbeat, 3, 9, vec![1]);
         let mut parts = record_to_wire(&beats);
         assert_eq!(Assembler::default().push(parts.remove(0)).unwrap(), Some(beats));
+    }
+
+    #[test]
+    fn why_records_are_missing_travels_with_a_keyframe_alone_and_is_a_known_reason() {
+        let body = vec![7; bounds::PART + 1];
+        let keyframe = Record { missing: Some(GapReason::SpoolDamaged), ..record(RecordKind::Keyframe, 3, 3, body) };
+        let mut assembler = Assembler::default();
+        let whole = record_to_wire(&keyframe).into_iter().filter_map(|part| assembler.push(part).unwrap()).last();
+        assert_eq!(whole, Some(keyframe.clone()));
+        let mut part = record_to_wire(&Record { body: vec![1], ..keyframe }).remove(0);
+        part.missing = 200;
+        let unknown = WireError::UnknownCode { field: "Record.missing", value: 200 };
+        assert_eq!(Assembler::default().push(part.clone()), Err(unknown));
+        (part.missing, part.kind) = (1, RecordKind::Delta.code().into());
+        assert!(matches!(Assembler::default().push(part), Err(WireError::Contradiction { .. })));
     }
 
     #[test]

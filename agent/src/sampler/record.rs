@@ -157,7 +157,7 @@ impl Recorder {
     }
 
     fn record(&self, kind: RecordKind, body: Vec<u8>) -> Record {
-        Record { kind, first_seq: self.next, seq: self.next, chain: self.chain, body }
+        Record { kind, first_seq: self.next, seq: self.next, chain: self.chain, missing: None, body }
     }
 
     fn account_for(&mut self, record: &Record, at: &At) {

@@ -1,9 +1,10 @@
 //! One connection's state machine: what the welcome means, what is sent next, what an ack frees. Pure.
 //!
 //! Records go strictly in order of (epoch, seq). Consecutive heartbeats merge into one. Where the spool lacks records,
-//! a gap reason takes the place of the first missing one and the next keyframe jumps: the collector finds the gap, the
-//! agent says why. Where one record alone is missing nothing takes its place: the keyframe must jump, for behind a
-//! stored gap reason it would carry another chain than the collector expects, which is a fork after a reconnect.
+//! the next keyframe jumps: the collector finds the gap, the agent says why, beside the keyframe's body. (A record in
+//! the place of the first missing one would be chained to: where one alone is missing, the keyframe right behind it
+//! carries another chain, which is a fork after a reconnect.) Where the end of an epoch is gone no keyframe of it
+//! follows: a gap reason takes the place of the first missing record.
 
 use std::collections::VecDeque;
 
@@ -70,10 +71,17 @@ struct Place {
 }
 
 impl Place {
-    /// What takes the place of the record that is missing here.
+    /// What takes the place of the record that is missing here, after which none of this epoch follows.
     fn gap_reason(&self, reason: GapReason, at: At) -> Record {
         let body = encode_body(&Body { at, content: Content::GapReason(reason) });
-        Record { kind: RecordKind::GapReason, first_seq: self.next, seq: self.next, chain: self.chain, body }
+        Record {
+            kind: RecordKind::GapReason,
+            first_seq: self.next,
+            seq: self.next,
+            chain: self.chain,
+            missing: None,
+            body,
+        }
     }
 }
 
@@ -133,9 +141,14 @@ impl Session {
     }
 
     /// Puts a record that was read at [`Session::place`] in line. `hole` says why records are missing before it, if
-    /// some are. Returns what to send for it, in order: nothing if its epoch is not to be sent, else the record, before
-    /// it a gap reason where records are missing: in its own epoch, or at the end of the one before.
-    pub fn line_up(&mut self, no: EpochNo, record: Record, hole: Option<(GapReason, At)>) -> Vec<(EpochNo, Record)> {
+    /// some are. Returns what to send for it, in order: nothing if its epoch is not to be sent, else the record, which
+    /// says why if it jumps; before it a gap reason where the end of an earlier epoch is missing.
+    pub fn line_up(
+        &mut self,
+        no: EpochNo,
+        mut record: Record,
+        hole: Option<(GapReason, At)>,
+    ) -> Vec<(EpochNo, Record)> {
         let mut left = None;
         while self.epochs.len() > 1 && self.epochs.front().is_some_and(|p| p.no < no) {
             let place = self.epochs.pop_front();
@@ -147,9 +160,11 @@ impl Session {
         }
         let mut out = Vec::with_capacity(2);
         if let Some((reason, at)) = hole {
-            let jumps = record.first_seq > place.next.next();
-            let stands_in = if jumps { Some(*place) } else { left.filter(|_| record.first_seq == place.next) };
-            out.extend(stands_in.map(|place| (place.no, place.gap_reason(reason, at))));
+            if record.first_seq > place.next {
+                record.missing = Some(reason).filter(|_| record.kind == RecordKind::Keyframe);
+            } else {
+                out.extend(left.map(|left| (left.no, left.gap_reason(reason, at))));
+            }
         }
         place.next = record.seq.next();
         place.chain = chain::after(record.chain, record.kind, &record.body);

@@ -43,7 +43,7 @@ fn go(hello: &[SpooledEpoch], stored: Vec<StoredEpoch>) -> Session {
 }
 
 fn record(kind: RecordKind, seq: u64) -> Record {
-    Record { kind, first_seq: Seq(seq), seq: Seq(seq), chain: link(seq), body: vec![1; 10] }
+    Record { kind, first_seq: Seq(seq), seq: Seq(seq), chain: link(seq), missing: None, body: vec![1; 10] }
 }
 
 fn at(wall_ms: i64) -> At {
@@ -178,16 +178,18 @@ fn a_welcome_about_other_epochs_is_refused() {
 }
 
 #[test]
-fn a_hole_is_filled_by_its_reason_at_the_place_of_the_first_missing_record() {
+fn a_keyframe_that_jumps_over_one_record_or_many_says_why_beside_its_body() {
     let mut session = go(&[ours(1, 40, 70)], vec![theirs(1, 5, link(5), Verdict::Continue)]);
     let hole = Some((GapReason::SpoolOverflow, at(77)));
     let out = session.line_up(EpochNo(1), record(RecordKind::Keyframe, 40), hole);
-    let [(_, reason), (_, keyframe)] = &out[..] else { panic!("{out:?}") };
-    assert_eq!((reason.kind, reason.seq, reason.chain), (RecordKind::GapReason, Seq(5), link(5)));
-    assert_eq!(keyframe.seq, Seq(40));
+    let keyframe = record(RecordKind::Keyframe, 40);
+    assert_eq!(out, [(EpochNo(1), Record { missing: Some(GapReason::SpoolOverflow), ..keyframe })]);
+    let hole = Some((GapReason::SpoolDamaged, at(78)));
+    let out = session.line_up(EpochNo(1), record(RecordKind::Keyframe, 42), hole);
+    assert_eq!((out.len(), out[0].1.missing), (1, Some(GapReason::SpoolDamaged)));
     // A jump without a reason from the spool: the keyframe itself says why.
     assert_eq!(session.line_up(EpochNo(1), record(RecordKind::Keyframe, 50), None).len(), 1);
-    assert_eq!(session.ack(EpochNo(1), Seq(6)), Ok((EpochNo(1), Seq(6))));
+    assert_eq!(session.ack(EpochNo(1), Seq(51)), Ok((EpochNo(1), Seq(51))));
 }
 
 #[test]

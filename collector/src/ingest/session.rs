@@ -165,12 +165,12 @@ mod tests {
 
     fn heartbeat(first: u64, seq: u64, chain: Chain) -> Record {
         let body = body(Content::Heartbeat, seq);
-        Record { kind: RecordKind::Heartbeat, first_seq: Seq(first), seq: Seq(seq), chain, body }
+        Record { kind: RecordKind::Heartbeat, first_seq: Seq(first), seq: Seq(seq), chain, missing: None, body }
     }
 
     fn word(seq: u64, chain: Chain) -> Record {
         let body = body(Content::GapReason(GapReason::AgentStopped), seq);
-        Record { kind: RecordKind::GapReason, first_seq: Seq(seq), seq: Seq(seq), chain, body }
+        Record { kind: RecordKind::GapReason, first_seq: Seq(seq), seq: Seq(seq), chain, missing: None, body }
     }
 
     fn going_on_at(next: u64) -> Session {

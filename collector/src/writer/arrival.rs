@@ -58,13 +58,15 @@ pub struct NamespaceUse {
 impl Arrival {
     /// Of a record and its unpacked body.
     pub fn new(record: Record, body: &Body) -> Self {
+        let mut says = Says::of(&body.content);
+        says.gap = says.gap.or(record.missing);
         Self {
             kind: record.kind,
             first: record.first_seq,
             seq: record.seq,
             next_chain: chain::after(record.chain, record.kind, &record.body),
             at: body.at,
-            says: Says::of(&body.content),
+            says,
             body: record.body.into(),
         }
     }

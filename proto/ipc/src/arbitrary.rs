@@ -381,6 +381,13 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
     let place = (select(RecordKind::ALL.to_vec()), word(), word());
     (place, any::<[u8; 8]>(), list(any::<u8>(), 0..40)).prop_map(|((kind, seq, merged), chain, body)| {
         let merged = if kind == RecordKind::Heartbeat { merged } else { 0 };
-        Record { kind, first_seq: Seq(seq.saturating_sub(merged)), seq: Seq(seq), chain: Chain(chain), body }
+        Record {
+            kind,
+            first_seq: Seq(seq.saturating_sub(merged)),
+            seq: Seq(seq),
+            chain: Chain(chain),
+            missing: None,
+            body,
+        }
     })
 }

@@ -93,6 +93,9 @@ pub struct Record {
     pub seq: Seq,
     /// What came before.
     pub chain: Chain,
+    /// Why the sender no longer has the records just before it, where a keyframe jumps over them: known only when it is
+    /// sent, so it is no part of the body, and the chain does not cover it. `None` for any other record.
+    pub missing: Option<GapReason>,
     /// [`Body`], packed by [`crate::codec`]; at most [`Record::MAX_BODY`] bytes.
     pub body: Vec<u8>,
 }

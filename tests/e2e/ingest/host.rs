@@ -210,7 +210,7 @@ impl Host {
         let body = Body { at: self.clock, content };
         let (first_seq, seq) = (self.next, Seq(self.next.0 + count - 1));
         let kind = body.content.kind();
-        let record = Record { kind, first_seq, seq, chain: self.chain, body: codec::encode_body(&body) };
+        let record = Record { kind, first_seq, seq, chain: self.chain, missing: None, body: codec::encode_body(&body) };
         self.next = seq.next();
         self.chain = chain::after(record.chain, kind, &record.body);
         let spooled = self.epochs.last_mut().unwrap();

@@ -167,7 +167,8 @@ impl Stream {
         let at = At { wall_ms: SystemClock.now_ms(), boot_us: seconds * 1_000_000 };
         let body = Body { at, content };
         let (kind, seq) = (body.content.kind(), Seq(self.next));
-        let record = Record { kind, first_seq: seq, seq, chain: self.chain, body: codec::encode_body(&body) };
+        let record =
+            Record { kind, first_seq: seq, seq, chain: self.chain, missing: None, body: codec::encode_body(&body) };
         self.next += 1;
         self.chain = chain::after(record.chain, kind, &record.body);
         for part in convert::record_to_wire(&record) {

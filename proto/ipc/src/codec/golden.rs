@@ -247,6 +247,7 @@ fn c8_the_record_of_version_1() {
         first_seq: Seq(300),
         seq: Seq(449),
         chain: Chain([1, 2, 3, 4, 5, 6, 7, 255]),
+        missing: None,
         body: encode_body(&Body { at: AT, content: Content::Heartbeat }),
     };
     let golden = bytes(include_str!("../../testdata/v1/record.hex"));

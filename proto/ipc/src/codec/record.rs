@@ -7,7 +7,7 @@ use super::body::read_version;
 use super::varint::{Reader, Writer};
 use crate::record::{Chain, Record, RecordKind, Seq};
 
-/// Packs a whole record (place, chain, body) for the spool.
+/// Packs a whole record (place, chain, body) for the spool. What is missing before it is not known there.
 pub fn encode_record(record: &Record) -> Vec<u8> {
     let mut out = Writer::default();
     out.byte(VERSION);
@@ -34,7 +34,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<Record, CodecError> {
     let len = bytes.length("the body's length", Record::MAX_BODY)?;
     let body = bytes.bytes(len, "body")?.to_vec();
     bytes.finish()?;
-    Ok(Record { kind, first_seq: Seq(seq - merged), seq: Seq(seq), chain, body })
+    Ok(Record { kind, first_seq: Seq(seq - merged), seq: Seq(seq), chain, missing: None, body })
 }
 
 /// The one version there is.
