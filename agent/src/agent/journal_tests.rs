@@ -12,6 +12,7 @@ use crate::kernel::fake::FakeKernel;
 use crate::sampler::Assembler;
 use crate::spool::FsyncPolicy;
 use crate::spool::disk::PrivateDir;
+use crate::spool::fake::{FakeDisk, Fault};
 use crate::transport::session::{Session, Start};
 
 const BOOT: BootId = BootId([3; 16]);
@@ -183,6 +184,76 @@ fn a_forked_epoch_is_given_up_whole() {
     let records = sent(&mut journal, &[]);
     assert_eq!(records.iter().map(|(no, r)| (no.0, r.seq.0)).collect::<Vec<_>>(), [(2, 0), (2, 1)]);
     assert_eq!(said(&records[0].1), Some(GapReason::Forked));
+}
+
+/// The agent on a disk that can fail.
+fn open_on(state: &FakeDisk, spool: &FakeDisk) -> Journal {
+    let limits = Limits { bytes: 64 << 20, fsync: FsyncPolicy::Every };
+    Journal::open(Box::new(state.clone()), Box::new(spool.clone()), limits, 1, BOOT, 42).unwrap()
+}
+
+#[test]
+fn a_device_that_refuses_a_part_of_the_spool_at_the_start_costs_that_part_and_says_spool_damaged() {
+    let (state, spool) = (FakeDisk::default(), FakeDisk::default());
+    let mut journal = open_on(&state, &spool);
+    sample(&mut journal, 1, 10);
+    journal.request_keyframe();
+    sample(&mut journal, 11, 10);
+    let clean = sent(&mut journal, &[]);
+    drop(journal);
+    let (name, bytes) = spool.contents().into_iter().find(|(name, _)| name.ends_with(".seg")).unwrap();
+    let body = &clean[5].1.body;
+    let at = bytes.windows(body.len()).position(|w| w == body).unwrap() as u64;
+    spool.spoil(&name, at..at + 1);
+
+    let mut journal = open_on(&state, &spool);
+    sample(&mut journal, 100, 3);
+    let records = sent(&mut journal, &[]);
+    assert_chained(&records, (1, 0, Chain::default()));
+    assert_eq!(records[..5], clean[..5]);
+    assert_eq!((said(&records[5].1), records[5].1.seq), (Some(GapReason::SpoolDamaged), Seq(10)));
+    assert_eq!(as_made(&records[5..15]), clean[10..20]);
+    assert_eq!((records[15].0, said(&records[15].1)), (EpochNo(2), Some(GapReason::AgentKilled)));
+}
+
+#[test]
+fn a_device_that_refuses_all_of_the_spool_at_the_start_does_not_keep_the_agent_from_sampling() {
+    let (state, spool) = (FakeDisk::default(), FakeDisk::default());
+    let mut journal = open_on(&state, &spool);
+    sample(&mut journal, 1, 10);
+    drop(journal);
+    for (name, bytes) in spool.contents() {
+        spool.spoil(&name, 0..bytes.len() as u64);
+    }
+    spool.fail(Fault::Remove, true);
+    spool.fail(Fault::Create, true);
+    let mut journal = open_on(&state, &spool);
+    sample(&mut journal, 100, 3);
+    let records = sent(&mut journal, &[]);
+    let told: Vec<_> = records.iter().map(|(no, r)| (no.0, r.seq.0, said(r))).collect();
+    assert_eq!(told, [(2, 0, Some(GapReason::AgentKilled)), (2, 1, None), (2, 2, None)]);
+}
+
+#[test]
+fn no_epoch_begins_where_the_counter_is_damaged_though_the_spool_is_whole() {
+    let (state, spool) = (FakeDisk::default(), FakeDisk::default());
+    let mut journal = open_on(&state, &spool);
+    sample(&mut journal, 1, 3);
+    drop(journal);
+    let before = spool.contents();
+    state.damage("epoch", |bytes| bytes.truncate(20));
+    let limits = Limits { bytes: 64 << 20, fsync: FsyncPolicy::Every };
+    let again = Journal::open(Box::new(state.clone()), Box::new(spool.clone()), limits, 1, BOOT, 43);
+    assert!(matches!(again.err(), Some(StartError::Epoch(EpochError::Damaged))));
+    assert_eq!(spool.contents(), before);
+    // Enrolled again, it goes on behind whatever was stored, and behind what is spooled.
+    let mut gone = state.clone();
+    gone.remove("epoch").unwrap();
+    let mut journal = Journal::open(Box::new(state), Box::new(spool), limits, 7, BOOT, 44).unwrap();
+    sample(&mut journal, 10, 1);
+    let records = sent(&mut journal, &[]);
+    let last = records.last().unwrap();
+    assert_eq!((last.0, said(&last.1), records.len()), (EpochNo(7), Some(GapReason::StateLost), 4));
 }
 
 /// Where a collector stands that has stored these records.

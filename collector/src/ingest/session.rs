@@ -146,7 +146,9 @@ fn check(epoch: EpochNo, record: &Record, expected: Expected) -> Result<(), Sess
 
 #[cfg(test)]
 mod tests {
-    use highwater_ipc::record::{Body, Content, GapReason};
+    use highwater_ipc::availability::{Availability, SysvipcState};
+    use highwater_ipc::record::{Body, Content, GapReason, Keyframe};
+    use highwater_ipc::snapshot::{BootId, State};
     use highwater_ipc::time::At;
     use highwater_proto::chain;
     use proptest::prelude::*;
@@ -209,6 +211,27 @@ mod tests {
         assert!(session.take(EpochNo(4), word(1, Chain([7; 8]))).is_ok());
         let back = SessionError::EpochBack { epoch: 3, current: 4 };
         assert_eq!(session.take(EPOCH, word(1, Chain([7; 8]))), Err(back));
+    }
+
+    #[test]
+    fn a_keyframe_that_jumps_over_one_record_says_why_and_needs_no_chain() {
+        let state = State {
+            boot_id: BootId([1; 16]),
+            interval_ms: 1000,
+            page_size: 4096,
+            zone: Default::default(),
+            availability: Availability { state: SysvipcState::Available, evidence: vec![], remedy: Default::default() },
+            users: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            namespaces: vec![],
+        };
+        let keyframe = Keyframe { gap: None, took_us: 1, state };
+        let mut record = Record { kind: RecordKind::Keyframe, ..word(11, Chain([1; 8])) };
+        (record.body, record.missing) = (body(Content::Keyframe(keyframe), 5), Some(GapReason::SpoolDamaged));
+        let arrival = going_on_at(10).take(EPOCH, record.clone()).unwrap().unwrap();
+        assert_eq!((arrival.first, arrival.says.gap), (Seq(11), Some(GapReason::SpoolDamaged)));
+        // Right behind what is stored the chain must fit, whatever it says.
+        assert_eq!(going_on_at(11).take(EPOCH, record), Err(SessionError::Chain { epoch: 3, seq: 11 }));
     }
 
     #[test]
