@@ -1,5 +1,6 @@
 //! A state directory copied while its agent runs, and both run on: real agents, each in namespaces of its own.
 
+use highwater_ipc::record::GapReason;
 use highwater_tests::agent::{Agent, host_name};
 use highwater_tests::answers::{held_now, host, semids, text};
 use highwater_tests::collector::{Options, Up};
@@ -48,7 +49,10 @@ impl Pair {
         self.agent.must_run();
         self.copy.must_run();
         assert_eq!(database.sql("SELECT count(*) FROM stream"), "1\n", "the copy has no epoch here");
-        assert_eq!(database.sql("SELECT count(*) FROM gap WHERE from_wall_ms IS NOT NULL"), "0\n");
+        // On a machine that is busy enough an agent stalls, and says so.
+        let stalled = GapReason::Stalled.code();
+        let gaps = format!("SELECT * FROM gap WHERE from_wall_ms IS NOT NULL AND reason <> {stalled}");
+        assert_eq!(database.sql(&gaps), "");
         let events = cli.json(&["timeline", &name]);
         let events = events["events"].as_array().unwrap();
         let keys: Vec<&str> = events.iter().filter_map(|e| e["subject"]["key"].as_str()).collect();
