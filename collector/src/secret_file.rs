@@ -36,7 +36,7 @@ pub enum SecretFileError {
         own: u32,
     },
     /// Others may read or write it.
-    #[error("{} has mode {mode:04o}, others could read its secret: chmod 600 it, and replace the secret", path.display())]
+    #[error("{} has mode {mode:04o}, others could use it: chmod 600 it, and replace any secret in it", path.display())]
     Mode {
         /// The file.
         path: PathBuf,
@@ -86,12 +86,32 @@ pub fn replace(path: &Path, secret: &[u8]) -> Result<(), SecretFileError> {
 
 /// Reads at most `most` bytes of a file that is regular, this user's own and closed to others.
 pub fn read(path: &Path, most: usize) -> Result<Vec<u8>, SecretFileError> {
+    let file = open_own(path, OpenOptions::new().read(true))?;
+    let mut secret = Vec::new();
+    file.take(most as u64 + 1).read_to_end(&mut secret).map_err(failed("reading", path))?;
+    if secret.len() > most {
+        return Err(SecretFileError::TooLong { path: path.to_owned(), most });
+    }
+    Ok(secret)
+}
+
+/// Opens a file that is written in place (a lock, a log) as `options` say: created 0600, or there already and as
+/// [`read`] wants it.
+pub fn open(path: &Path, options: &OpenOptions) -> Result<File, SecretFileError> {
+    match options.clone().create_new(true).mode(0o600).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => open_own(path, options),
+        other => other.map_err(failed("creating", path)),
+    }
+}
+
+/// Opens a file that is regular, this user's own, closed to others, and the very one that was looked at.
+fn open_own(path: &Path, options: &OpenOptions) -> Result<File, SecretFileError> {
     let reading = failed("reading", path);
     let named = fs::symlink_metadata(path).map_err(&reading)?;
     if !named.is_file() {
         return Err(SecretFileError::NotRegular { path: path.to_owned() });
     }
-    let file = File::open(path).map_err(&reading)?;
+    let file = options.open(path).map_err(&reading)?;
     let opened = file.metadata().map_err(&reading)?;
     // The file that was looked at is the one that was opened: nobody put a link in between.
     if (opened.dev(), opened.ino()) != (named.dev(), named.ino()) {
@@ -105,12 +125,7 @@ pub fn read(path: &Path, most: usize) -> Result<Vec<u8>, SecretFileError> {
     if mode & 0o077 != 0 {
         return Err(SecretFileError::Mode { path: path.to_owned(), mode });
     }
-    let mut secret = Vec::new();
-    file.take(most as u64 + 1).read_to_end(&mut secret).map_err(&reading)?;
-    if secret.len() > most {
-        return Err(SecretFileError::TooLong { path: path.to_owned(), most });
-    }
-    Ok(secret)
+    Ok(file)
 }
 
 /// The effective user of this process: the owner of its directory in /proc.
@@ -150,7 +165,7 @@ fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> SecretFileE
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
     use super::*;
 
@@ -193,5 +208,29 @@ mod tests {
         assert!(matches!(read(&link, 10), Err(SecretFileError::NotRegular { .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(read(&path, 10), Err(SecretFileError::Mode { mode: 0o640, .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&path, Some(12_345), None).expect("root, which may give files away");
+        let refused = read(&path, 10).unwrap_err();
+        assert!(matches!(refused, SecretFileError::Owner { owner: 12_345, own: 0, .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_file_that_is_written_in_place_is_made_private_and_never_reached_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut appending = OpenOptions::new();
+        appending.append(true);
+        open(&path, &appending).unwrap().write_all(b"one").unwrap();
+        open(&path, &appending).unwrap().write_all(b"two").unwrap();
+        assert_eq!((read(&path, 10).unwrap(), mode(&path)), (b"onetwo".to_vec(), 0o600));
+        for target in [path.clone(), dir.path().join("elsewhere")] {
+            let link = dir.path().join("link");
+            symlink(&target, &link).unwrap();
+            assert!(matches!(open(&link, &appending), Err(SecretFileError::NotRegular { .. })));
+            fs::remove_file(link).unwrap();
+        }
+        assert!(!dir.path().join("elsewhere").exists());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(open(&path, &appending), Err(SecretFileError::Mode { mode: 0o644, .. })));
     }
 }

@@ -216,8 +216,8 @@ pub fn explain(error: &(dyn StdError + 'static), clocks: Clocks) -> Option<Strin
         rustls::Error::InvalidCertificate(other) => write!(out, "the collector's certificate was refused: {other}"),
         rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => write!(
             out,
-            "the collector says this host's certificate expired: it is valid until {} and this host's clock says {ours}; \
-             enrol again with a token from `highwater token create --host HOST`, or set the clock that is wrong",
+            "the collector says this host's certificate expired, or is not valid yet by its clock: it is valid until {} \
+             and this host's clock says {ours}; enrol again with a token from `highwater token create --host HOST`, or set the clock that is wrong",
             clocks.not_after_ms.map_or_else(|| "an unknown time".to_owned(), format_rfc3339_ms)
         ),
         rustls::Error::AlertReceived(AlertDescription::CertificateRevoked) => {

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::account::Account;
 use super::binaries::Binaries;
 use super::error::{EmbeddedError, failed};
+use crate::secret_file;
 
 /// A log beyond this is put aside before the next start, bytes.
 const LOG_BYTES: u64 = 4 << 20;
@@ -170,7 +170,7 @@ pub fn rotate_log(log: &Path) -> Result<(), EmbeddedError> {
 }
 
 fn open_log(log: &Path) -> Result<File, EmbeddedError> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(log).map_err(failed("opening", log))
+    Ok(secret_file::open(log, OpenOptions::new().append(true))?)
 }
 
 /// The line in which PostgreSQL says that the kernel has no System V shared memory: shmget gave ENOSYS.

@@ -21,6 +21,7 @@ mod registry;
 pub mod server;
 pub mod service;
 pub mod session;
+mod strangers;
 pub mod tls;
 
 pub use server::{Config, Server, Services};

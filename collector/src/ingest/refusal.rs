@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use highwater_ipc::text::HostText;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::session::SessionError;
 use crate::writer::ack::Ended;
@@ -68,55 +71,132 @@ const EVERY_MS: u64 = 10_000;
 /// Pairs of address and reason that are counted apart; beyond that only the total is.
 const MOST_PAIRS: usize = 4096;
 
-/// Logs refused peers: one line per address and reason in 10 s, with how many it stands for.
-#[derive(Debug, Default)]
+/// How often counts that wait for their line are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Logs refused peers: at once, then one line per address and reason in 10 s, with how many it stands for.
+#[derive(Debug)]
 pub(super) struct RefusalLog {
+    started: Instant,
     seen: Mutex<Seen>,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
     pairs: HashMap<(IpAddr, &'static str), Count>,
+    /// All that are not counted apart.
     beyond: Count,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Count {
     logged_ms: Option<u64>,
     since: u64,
+    /// Of the newest that waits for its line.
+    why: String,
+}
+
+/// What a line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    /// `None`: at more addresses than are counted apart.
+    pair: Option<(IpAddr, &'static str)>,
+    count: u64,
+    why: String,
 }
 
 impl Count {
-    /// How many refusals a line written now stands for; `None` = no line now.
-    fn note(&mut self, now_ms: u64) -> Option<u64> {
+    /// Counts a refusal; how many a line written now stands for, `None` = no line now.
+    fn note(&mut self, now_ms: u64, why: &str) -> Option<u64> {
         self.since = self.since.saturating_add(1);
-        if self.logged_ms.is_some_and(|at| now_ms.saturating_sub(at) < EVERY_MS) {
+        if !self.is_over(now_ms) {
+            why.clone_into(&mut self.why);
             return None;
         }
         self.logged_ms = Some(now_ms);
+        self.why.clear();
         Some(std::mem::take(&mut self.since))
+    }
+
+    /// What was counted since the last line, once that is long enough ago.
+    fn due(&mut self, now_ms: u64) -> Option<(u64, String)> {
+        if self.since == 0 || !self.is_over(now_ms) {
+            return None;
+        }
+        self.logged_ms = Some(now_ms);
+        Some((std::mem::take(&mut self.since), std::mem::take(&mut self.why)))
+    }
+
+    fn is_over(&self, now_ms: u64) -> bool {
+        self.logged_ms.is_none_or(|at| now_ms.saturating_sub(at) >= EVERY_MS)
+    }
+}
+
+impl Seen {
+    fn note(&mut self, now_ms: u64, peer: IpAddr, reason: &'static str, why: &str) -> Option<Line> {
+        let key = (peer, reason);
+        if self.pairs.len() >= MOST_PAIRS && !self.pairs.contains_key(&key) {
+            let count = self.beyond.note(now_ms, why)?;
+            return Some(Line { pair: None, count, why: why.to_owned() });
+        }
+        let count = self.pairs.entry(key).or_default().note(now_ms, why)?;
+        Some(Line { pair: Some(key), count, why: why.to_owned() })
+    }
+
+    /// The lines that are due; forgets who has been quiet since its last one.
+    fn due(&mut self, now_ms: u64) -> Vec<Line> {
+        let mut lines = Vec::new();
+        self.pairs.retain(|key, seen| {
+            let over = seen.is_over(now_ms);
+            let due = seen.due(now_ms).map(|(count, why)| Line { pair: Some(*key), count, why });
+            let stays = due.is_some() || !over;
+            lines.extend(due);
+            stays
+        });
+        lines.extend(self.beyond.due(now_ms).map(|(count, why)| Line { pair: None, count, why }));
+        lines
+    }
+}
+
+impl Line {
+    fn write(&self) {
+        let (count, why) = (self.count, HostText::from(self.why.as_str()).escaped());
+        match self.pair {
+            Some((peer, reason)) => tracing::warn!(%peer, reason, count, why, "refused"),
+            None => tracing::warn!(count, why, "refused, at more addresses than are counted apart"),
+        }
     }
 }
 
 impl RefusalLog {
-    /// Notes a refusal at a monotonic time.
-    pub(super) fn note(&self, now_ms: u64, peer: IpAddr, reason: &'static str, why: &str) {
-        if let Some(count) = self.count(now_ms, peer, reason) {
-            let why = HostText::from(why).escaped();
-            tracing::warn!(%peer, reason, count, why, "refused");
+    /// Nobody was refused yet.
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), seen: Mutex::default() }
+    }
+
+    /// Notes a refusal.
+    pub(super) fn note(&self, peer: IpAddr, reason: &'static str, why: &str) {
+        let line = self.seen().note(self.now_ms(), peer.to_canonical(), reason, why);
+        if let Some(line) = line {
+            line.write();
         }
     }
 
-    fn count(&self, now_ms: u64, peer: IpAddr, reason: &'static str) -> Option<u64> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (peer, reason);
-        if seen.pairs.len() >= MOST_PAIRS && !seen.pairs.contains_key(&key) {
-            seen.pairs.retain(|_, c| c.logged_ms.is_some_and(|at| now_ms.saturating_sub(at) < EVERY_MS) || c.since > 0);
+    /// Writes the lines of those that were counted and did not come again, until `stop`; then all that wait.
+    pub(super) async fn tell_counts(&self, stop: CancellationToken) {
+        while tokio::time::timeout(LOOK, stop.cancelled()).await.is_err() {
+            let due = self.seen().due(self.now_ms());
+            due.iter().for_each(Line::write);
         }
-        if seen.pairs.len() >= MOST_PAIRS && !seen.pairs.contains_key(&key) {
-            return seen.beyond.note(now_ms);
-        }
-        seen.pairs.entry(key).or_default().note(now_ms)
+        self.seen().due(u64::MAX).iter().for_each(Line::write);
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -130,20 +210,47 @@ mod tests {
         IpAddr::V4(Ipv4Addr::from(n))
     }
 
-    #[test]
-    fn a_flood_of_refusals_is_a_line_in_ten_seconds_with_their_count() {
-        let log = RefusalLog::default();
-        assert_eq!(log.count(0, ip(1), "tls"), Some(1));
-        assert!((1..500).all(|i| log.count(i, ip(1), "tls").is_none()));
-        assert_eq!(log.count(600, ip(2), "tls"), Some(1));
-        assert_eq!(log.count(10_000, ip(1), "tls"), Some(500));
+    fn count(line: Option<Line>) -> Option<u64> {
+        line.map(|line| line.count)
     }
 
     #[test]
-    fn addresses_without_end_take_no_memory_without_end() {
-        let log = RefusalLog::default();
-        let lines = (0..10_000).filter_map(|n| log.count(1, ip(n), "tls")).count();
+    fn a_flood_of_refusals_is_a_line_in_ten_seconds_with_their_count() {
+        let mut log = Seen::default();
+        assert_eq!(count(log.note(0, ip(1), "tls", "")), Some(1));
+        assert!((1..500).all(|i| log.note(i, ip(1), "tls", "").is_none()));
+        assert_eq!(count(log.note(600, ip(2), "tls", "")), Some(1));
+        assert_eq!(count(log.note(700, ip(1), "slow", "")), Some(1));
+        assert_eq!(count(log.note(10_000, ip(1), "tls", "")), Some(500));
+    }
+
+    /// The count of a flood was told only when its peer came again, so a flood that ended was one refusal in the log.
+    #[test]
+    fn a_flood_that_ends_is_told_with_its_count_by_itself() {
+        let mut log = Seen::default();
+        (0..100).for_each(|i| {
+            log.note(i, ip(1), "tls", &i.to_string());
+        });
+        assert_eq!(log.due(9_999), []);
+        assert_eq!(log.due(10_000), [Line { pair: Some((ip(1), "tls")), count: 99, why: "99".into() }]);
+        assert_eq!(log.due(19_999), []);
+        assert!(log.note(19_999, ip(1), "tls", "again").is_none(), "that line was one of these ten seconds");
+        assert_eq!(log.due(20_000).len(), 1);
+        assert_eq!(log.due(30_000), []);
+        assert!(log.pairs.is_empty());
+    }
+
+    /// Those refused twice stayed for ever, so that after 4,096 of them no other peer got a line of its own.
+    #[test]
+    fn addresses_without_end_take_no_memory_without_end_and_are_forgotten() {
+        let mut log = Seen::default();
+        let lines = (0..10_000).chain(0..10_000).filter_map(|n| log.note(1, ip(n), "tls", "")).count();
         assert_eq!(lines, MOST_PAIRS + 1);
-        assert_eq!(log.seen.lock().unwrap().pairs.len(), MOST_PAIRS);
+        assert_eq!(log.pairs.len(), MOST_PAIRS);
+        let due = log.due(10_001);
+        assert_eq!(due.len(), MOST_PAIRS + 1);
+        assert_eq!(due.iter().map(|line| line.count).sum::<u64>(), 20_000 - (MOST_PAIRS as u64 + 1));
+        assert_eq!(log.due(20_001), []);
+        assert!(log.note(20_002, ip(77_777), "tls", "").is_some_and(|line| line.pair == Some((ip(77_777), "tls"))));
     }
 }

@@ -65,14 +65,13 @@ impl Server {
         let Services { tls, writer, enrolment } = services;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let refused = Arc::new(RefusalLog::default());
+        let refused = Arc::new(RefusalLog::new());
         let streams = TaskTracker::new();
         let handlers = Handlers {
             shared: Shared { writer: writer.handle(), registry: Arc::default(), stop: stop.clone() },
             enrolment,
             refused: Arc::clone(&refused),
             streams: streams.clone(),
-            started: tokio::time::Instant::now(),
         };
         let (out, connections) = mpsc::channel(WAITING);
         let most = config.connections.max(1);

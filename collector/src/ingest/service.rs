@@ -1,7 +1,9 @@
 //! The two gRPC services, and the only file that knows gRPC: wire messages in and out, refusals to statuses.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use highwater_ipc::record::EpochNo;
@@ -14,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::codegen::http;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -54,8 +57,6 @@ pub(super) struct Handlers {
     pub(super) refused: Arc<RefusalLog>,
     /// The streams' tasks; they end by themselves when told to stop.
     pub(super) streams: TaskTracker,
-    /// When the server started: refusals are timed against it.
-    pub(super) started: tokio::time::Instant,
 }
 
 /// Serves connections until `stop`, then lets those that are open finish.
@@ -67,8 +68,10 @@ pub(super) async fn serve(
     let streams = AgentStreamServer::new(handlers.clone())
         .max_decoding_message_size(bounds::MESSAGE)
         .max_encoding_message_size(bounds::MESSAGE);
+    let refused = Arc::clone(&handlers.refused);
     let enrolment = EnrolmentServer::new(handlers).max_decoding_message_size(ENROL);
     Server::builder()
+        .layer(tower::layer::layer_fn(move |inner| Observed { inner, refused: Arc::clone(&refused) }))
         .max_concurrent_streams(REQUESTS_PER_CONNECTION)
         .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION as usize)
         .http2_max_pending_accept_reset_streams(Some(RESETS))
@@ -85,6 +88,44 @@ pub(super) async fn serve(
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop.cancelled_owned())
         .await
         .map_err(io::Error::other)
+}
+
+/// Logs the requests that the gRPC library refuses before a handler sees them: no such method, a message beyond its
+/// bound, a compression that is not spoken here.
+#[derive(Clone)]
+struct Observed<S> {
+    inner: S,
+    refused: Arc<RefusalLog>,
+}
+
+impl<S, B, R> tower::Service<http::Request<B>> for Observed<S>
+where
+    S: tower::Service<http::Request<B>, Response = http::Response<R>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let peer = request.extensions().get::<PeerInfo>().map(|peer| peer.address.ip());
+        let (answering, refused) = (self.inner.call(request), Arc::clone(&self.refused));
+        Box::pin(async move {
+            let answer = answering.await?;
+            // Handlers give other codes, and log those themselves.
+            let own = [Code::Unknown, Code::ResourceExhausted, Code::OutOfRange, Code::Unimplemented, Code::Internal];
+            if let (Some(peer), Some(status)) = (peer, Status::from_header_map(answer.headers()))
+                && own.contains(&status.code())
+            {
+                refused.note(peer, "request", &format!("{:?}: {}", status.code(), status.message()));
+            }
+            Ok(answer)
+        })
+    }
 }
 
 impl Connected for PeerIo {
@@ -172,8 +213,7 @@ impl Handlers {
     }
 
     fn note(&self, peer: &PeerInfo, reason: &'static str, why: &str) {
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.refused.note(now_ms, peer.address.ip(), reason, why);
+        self.refused.note(peer.address.ip(), reason, why);
     }
 }
 

@@ -7,10 +7,11 @@ use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use highwater_ipc::time::format_rfc3339_ms;
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{CertificateError, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -63,8 +64,9 @@ impl Tls {
 
     /// Shakes hands on a new connection; returns it with the client's certificate (DER), if it showed one: then that
     /// is signed by our CA and valid now.
-    pub(super) async fn shake_hands(&self, tcp: TcpStream) -> io::Result<(Secured, Option<Arc<[u8]>>)> {
-        let stream = TlsAcceptor::from(self.current.load_full()).accept(tcp).await?;
+    pub(super) async fn shake_hands(&self, tcp: TcpStream) -> Result<(Secured, Option<Arc<[u8]>>), Unshaken> {
+        let accepted = TlsAcceptor::from(self.current.load_full()).accept(tcp).into_fallible().await;
+        let stream = accepted.map_err(|(error, tcp)| Unshaken::new(&error, tcp))?;
         let certificates = stream.get_ref().1.peer_certificates();
         let certificate = certificates.and_then(|all| all.first()).map(|der| Arc::from(der.as_ref()));
         Ok((stream, certificate))
@@ -73,6 +75,61 @@ impl Tls {
 
 /// A connection after its handshake.
 pub(super) type Secured = TlsStream<TcpStream>;
+
+/// A handshake that failed. The peer was told by an alert, as far as it got.
+#[derive(Debug)]
+pub(super) struct Unshaken {
+    /// A word for the log.
+    pub(super) reason: &'static str,
+    /// What it did, and the remedy.
+    pub(super) why: String,
+    /// The connection.
+    pub(super) tcp: TcpStream,
+}
+
+impl Unshaken {
+    fn new(error: &io::Error, tcp: TcpStream) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        let (reason, why) = tls.map_or_else(|| ("tls", format!("in the TLS handshake: {error}")), explain);
+        Self { reason, why, tcp }
+    }
+}
+
+/// Why a client did not get in, with the remedy; what is about time says both clocks.
+fn explain(error: &rustls::Error) -> (&'static str, String) {
+    const AGAIN: &str = "enrol it again with a token from `highwater token create --host HOST`";
+    let why = match error {
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => format!(
+            "its certificate expired: it is valid until {} and this collector's clock says {}; {AGAIN}, or set the \
+             clock that is wrong",
+            instant(*not_after),
+            instant(*time)
+        ),
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => format!(
+            "its certificate is not yet valid: it is valid from {} and this collector's clock says {}; set the clock \
+             that is wrong",
+            instant(*not_before),
+            instant(*time)
+        ),
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            format!("its certificate is not from this collector's CA; {AGAIN}")
+        }
+        rustls::Error::InvalidCertificate(other) => format!("its certificate is refused: {other}; {AGAIN}"),
+        rustls::Error::PeerIncompatible(what) => format!("it does not speak TLS 1.3 as this port does: {what:?}"),
+        rustls::Error::NoApplicationProtocol => "it does not offer HTTP/2 (ALPN h2)".to_owned(),
+        rustls::Error::InvalidMessage(what) => format!("what it sent is no TLS: {what:?}"),
+        rustls::Error::AlertReceived(alert) => {
+            format!("it ended the handshake: {alert:?}; does it trust another CA, or is its clock wrong?")
+        }
+        other => other.to_string(),
+    };
+    let reason = if matches!(error, rustls::Error::InvalidCertificate(_)) { "certificate" } else { "tls" };
+    (reason, why)
+}
+
+fn instant(time: UnixTime) -> String {
+    format_rfc3339_ms(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000))
+}
 
 fn config(material: &Material) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());

@@ -2,10 +2,10 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::secret_file::effective_uid;
+use crate::secret_file::{self, SecretFileError, effective_uid};
 
 /// A data directory that this process holds until it ends or drops this.
 #[derive(Debug)]
@@ -27,6 +27,9 @@ pub enum DataDirError {
         /// What the system said.
         source: io::Error,
     },
+    /// Its lock file is not one of ours.
+    #[error(transparent)]
+    LockFile(#[from] SecretFileError),
     /// Another `up` is at work there.
     #[error("another `highwater up`{by} uses {}: stop it, or choose another --data-dir", path.display())]
     Taken {
@@ -91,9 +94,7 @@ impl DataDir {
 /// Locks the directory by a file in it that holds the pid. The lock ends with the process, however it ends.
 fn lock(path: &Path) -> Result<File, DataDirError> {
     let failed = |source| DataDirError::Io { doing: "locking", path: path.to_owned(), source };
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(path.join(LOCK_FILE)).map_err(failed)?;
+    let mut file = secret_file::open(&path.join(LOCK_FILE), OpenOptions::new().read(true).write(true))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -134,6 +135,21 @@ mod tests {
         assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
         drop(held);
         DataDir::open(&path).unwrap();
+    }
+
+    /// The lock was opened through the link, and what it led to was emptied and got the pid.
+    #[test]
+    fn a_link_in_the_place_of_the_lock_file_is_refused_and_what_it_leads_to_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        drop(DataDir::open(&path).unwrap());
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, "kept").unwrap();
+        fs::remove_file(path.join(LOCK_FILE)).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, path.join(LOCK_FILE)).unwrap();
+        let error = DataDir::open(&path).unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "kept");
     }
 
     #[test]

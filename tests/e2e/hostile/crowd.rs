@@ -1,0 +1,203 @@
+//! Connections in numbers, and slow ones: they end, their files and memory come back, and hosts get in meanwhile.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use highwater_tests::agent::{Agent, host_name};
+use highwater_tests::answers::held_now;
+use highwater_tests::collector::Up;
+use highwater_tests::ipc_namespace::IpcNamespace;
+use highwater_tests::postgres::Postgres;
+use highwater_tests::process::run;
+use highwater_tests::wait::{PATIENCE, now_ms, until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::peer::{Call, Client, Proof, STREAM, enrolled, framed, play};
+use super::refusals::of;
+
+/// How long a host may take to get in while a crowd is there. It takes 10 ms alone.
+const WITHIN_MS: i64 = 5_000;
+/// The collector gives a handshake 10 s.
+const ALL_GONE: Duration = Duration::from_secs(25);
+
+/// Open files of a process.
+fn files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("a running process").count()
+}
+
+/// Resident memory of a process, KiB.
+fn rss_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("VmRSS");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// CPU time of a process so far, ticks of 10 ms.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a running process");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    fields[11].parse::<u64>().expect("a number") + fields[12].parse::<u64>().expect("a number")
+}
+
+/// The first bytes of a ClientHello, and no more.
+fn half_a_hello(client: &Client) -> Vec<u8> {
+    let name = rustls::pki_types::ServerName::try_from("collector.highwater.internal").expect("a name");
+    let mut hello = Vec::new();
+    let mut tls = rustls::ClientConnection::new(client.config().into(), name).expect("a client");
+    tls.write_tls(&mut hello).expect("a ClientHello");
+    hello.truncate(hello.len() / 2);
+    hello
+}
+
+/// Connections that say nothing, or half of what they should.
+async fn half_open(client: &Client, count: usize) -> Vec<TcpStream> {
+    let half = half_a_hello(client);
+    let mut all = Vec::new();
+    for n in 0..count {
+        let mut tcp = client.tcp().await.expect("a connection");
+        if n % 2 == 1 {
+            tcp.write_all(&half).await.expect("sent");
+        }
+        all.push(tcp);
+    }
+    all
+}
+
+/// How long a host takes to get as far as its first message, milliseconds.
+async fn entry_ms(client: &Client) -> i64 {
+    let began = now_ms();
+    let mut http2 = client.http2().await;
+    let mut call = Call::begin(&mut http2, STREAM, &[]);
+    call.say(&framed(&[0x22, 0]), false);
+    let refusal = call.refusal().await;
+    assert!(refusal.words.contains("no hello"), "{refusal:?}");
+    now_ms() - began
+}
+
+fn must_be_current(up: &Up, agent: &mut Agent, namespace: &IpcNamespace) {
+    let made: i64 = namespace.create("create-sem private 2").into();
+    agent.must_run();
+    let (cli, host) = (up.cli(), host_name(namespace));
+    until(&format!("{host} is current"), PATIENCE, || held_now(&cli, &host).is_some_and(|ids| ids.contains(&made)));
+}
+
+/// More half-open handshakes than there are places kept every host out until they timed out, and again, and again.
+#[test]
+fn a_thousand_half_open_handshakes_and_three_thousand_keep_no_host_out_and_end_by_themselves() {
+    let database = Postgres::shared().database();
+    let up = Up::collector(&database);
+    let namespace = IpcNamespace::named("in-the-crowd");
+    let mut agent = Agent::running(&up, &namespace);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let proof = play(enrolled(&up, &directory.path().join("host"), "raw")).0;
+    let host = Client::new(&up, "127.0.0.40").with(&proof);
+    let (files_before, rss_before) = (files(up.pid()), rss_kib(up.pid()));
+    for (from, count) in [("127.0.0.41", 1000), ("127.0.0.42", 3000)] {
+        play(async {
+            let crowd = Client::new(&up, from);
+            let mut open = half_open(&crowd, count).await;
+            let peak = files(up.pid());
+            let took = entry_ms(&host).await;
+            assert!(took < WITHIN_MS, "a host took {took} ms to get in beside {count} half-open handshakes");
+            must_be_current(&up, &mut agent, &namespace);
+            let rss = rss_kib(up.pid());
+            // All of them are ended from the other side.
+            for tcp in &mut open {
+                let ended = tokio::time::timeout(ALL_GONE, tcp.read_to_end(&mut Vec::new())).await;
+                assert!(ended.is_ok(), "a half-open handshake stays open");
+            }
+            println!(
+                "{count} half-open: a host gets in after {took} ms; open files {files_before} -> {peak}, RSS {rss_before} \
+                 -> {rss} KiB"
+            );
+        });
+        until("the files come back", PATIENCE, || files(up.pid()) <= files_before + 4);
+        until("each is counted in the log", PATIENCE, || {
+            of(&up, from).iter().map(|line| line.count).sum::<u64>() == count as u64
+        });
+        let lines = of(&up, from);
+        // Two reasons at most, each one line in ten seconds.
+        assert!(lines.len() <= 8, "{lines:?}");
+        assert!(lines.iter().all(|l| ["slow", "crowd"].contains(&l.reason.as_str())), "{lines:?}");
+    }
+    let rss = rss_kib(up.pid());
+    println!("afterwards {rss} KiB");
+    assert!(rss < rss_before + 24 * 1024, "{rss_before} KiB before, {rss} KiB after");
+}
+
+#[test]
+fn whoever_sends_a_byte_a_second_is_cut_off_in_each_state_of_the_connection() {
+    let database = Postgres::shared().database();
+    let up = Up::collector(&database);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let proof: Proof = play(enrolled(&up, &directory.path().join("host"), "raw")).0;
+    play(async {
+        let handshake = async {
+            let client = Client::new(&up, "127.0.0.51");
+            let (mut read, mut write) = client.tcp().await.expect("a connection").into_split();
+            let drip = async {
+                for byte in half_a_hello(&client) {
+                    if write.write_all(&[byte]).await.is_err() {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            };
+            let end = async { read.read_to_end(&mut Vec::new()).await };
+            tokio::select! {
+                () = drip => panic!("the server took it all"),
+                ended = tokio::time::timeout(ALL_GONE, end) => assert!(ended.is_ok(), "still open"),
+            }
+        };
+        let message = async {
+            let client = Client::new(&up, "127.0.0.52").with(&proof);
+            let mut http2 = client.http2().await;
+            let mut call = Call::begin(&mut http2, STREAM, &[]);
+            call.say(&framed(&[0; 200])[..9], false);
+            let refusal = call.refusal().await;
+            assert_eq!((refusal.code, refusal.words.as_str()), (4, "no hello came within 10 s"));
+        };
+        tokio::join!(handshake, message);
+    });
+    until("both are in the log", PATIENCE, || {
+        of(&up, "127.0.0.51").len() == 1 && of(&up, "127.0.0.52").len() == 1
+    });
+    assert_eq!(of(&up, "127.0.0.51")[0].reason, "slow");
+    assert_eq!(of(&up, "127.0.0.52")[0].reason, "silent");
+}
+
+#[test]
+fn out_of_files_it_says_so_a_few_times_and_goes_on_when_there_are_some_again() {
+    let database = Postgres::shared().database();
+    let up = Up::collector(&database);
+    let namespace = IpcNamespace::named("few-files");
+    let mut agent = Agent::running(&up, &namespace);
+    let limit = |soft: usize| {
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &up.pid().to_string(), &format!("--nofile={soft}:20000")]);
+        run(command);
+    };
+    // Database connections come and go, so a few are left for those.
+    limit(files(up.pid()) + 20);
+    let complaints = || up.output().lines().filter(|l| l.contains("is the limit of open files too low?")).count();
+    play(async {
+        let open = half_open(&Client::new(&up, "127.0.0.61"), 100).await;
+        until("it says so", PATIENCE, || complaints() > 0);
+        let (began, cpu) = (now_ms(), cpu_ticks(up.pid()));
+        until("three seconds pass", PATIENCE, || now_ms() - began > 3000);
+        let spent_ms = (cpu_ticks(up.pid()) - cpu) * 10;
+        assert!(spent_ms < 1500, "{spent_ms} ms of CPU in 3 s: it spins");
+        println!("{} complaints and {spent_ms} ms of CPU in 3 s without files", complaints());
+        // 10 ms, doubled up to a second.
+        assert!(complaints() < 16, "{}", complaints());
+        must_be_current(&up, &mut agent, &namespace);
+        limit(20_000);
+        drop(open);
+    });
+    let other = IpcNamespace::named("more-files");
+    let mut second = Agent::running(&up, &other);
+    must_be_current(&up, &mut second, &other);
+    must_be_current(&up, &mut agent, &namespace);
+}
