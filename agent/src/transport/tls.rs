@@ -185,7 +185,7 @@ pub fn explain(error: &(dyn StdError + 'static), clocks: Clocks) -> Option<Strin
     let tls = sources(error).find_map(tls_error)?;
     let ours = format_rfc3339_ms(clocks.now_ms);
     let mut out = String::new();
-    let _ = match tls {
+    let _ = match &tls {
         rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => write!(
             out,
             "the collector's certificate expired: it is valid until {} and this host's clock says {ours}; set the clock \
@@ -227,6 +227,7 @@ pub fn explain(error: &(dyn StdError + 'static), clocks: Clocks) -> Option<Strin
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown
+            | AlertDescription::UnsupportedCertificate
             | AlertDescription::DecryptError
             | AlertDescription::AccessDenied,
         ) => write!(
@@ -245,9 +246,26 @@ pub(super) fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<
 }
 
 /// The TLS error itself, or inside an I/O error, whose `source` skips what it wraps.
-fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+fn tls_error(error: &(dyn StdError + 'static)) -> Option<rustls::Error> {
     let inner = error.downcast_ref::<io::Error>().and_then(|e| e.get_ref());
-    error.downcast_ref().or_else(|| inner.and_then(|e| e.downcast_ref()))
+    let tls = error.downcast_ref().or_else(|| inner.and_then(|e| e.downcast_ref()));
+    tls.cloned().or_else(|| alert_in(&error.to_string()))
+}
+
+/// The alert that a text quotes: in TLS 1.3 a server looks at the client's certificate after the client's handshake is
+/// done, so its refusal comes up through HTTP/2, which keeps an error's words alone.
+fn alert_in(text: &str) -> Option<rustls::Error> {
+    let alerts = [
+        AlertDescription::CertificateExpired,
+        AlertDescription::CertificateRevoked,
+        AlertDescription::UnknownCA,
+        AlertDescription::BadCertificate,
+        AlertDescription::CertificateUnknown,
+        AlertDescription::UnsupportedCertificate,
+        AlertDescription::DecryptError,
+        AlertDescription::AccessDenied,
+    ];
+    alerts.into_iter().map(rustls::Error::AlertReceived).find(|alert| text.ends_with(&alert.to_string()))
 }
 
 fn instant(time: UnixTime) -> String {
@@ -289,6 +307,9 @@ mod tests {
         assert!(text.contains("until 1970-01-01T00:16:40") && text.contains("says 1970-01-01T00:33:20.999Z"), "{text}");
         let text = explain(&rustls::Error::AlertReceived(AlertDescription::CertificateExpired), clocks).unwrap();
         assert!(text.contains("until 1970-01-01T00:00:00") && text.contains("enrol again"), "{text}");
+        // What HTTP/2 leaves of it.
+        let words = rustls::Error::AlertReceived(AlertDescription::CertificateExpired).to_string();
+        assert_eq!(explain(&io::Error::other(format!("connection error: {words}")), clocks), Some(text));
         assert_eq!(explain(&io::Error::from(io::ErrorKind::ConnectionRefused), clocks), None);
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn play<T>(story: impl Future<Output = T>) -> T {
 pub(super) struct Proof {
     pub(super) chain: Vec<Vec<u8>>,
     key: Vec<u8>,
+    not_after_ms: i64,
 }
 
 impl Proof {
@@ -56,13 +57,13 @@ impl Proof {
         let request = CertificateParams::default().serialize_request(&key).expect("a request");
         let request = read_request(request.der()).expect("a request of ours");
         let signed = ca.sign_host(&request, host, now_ms).expect("a certificate");
-        Self { chain: vec![signed.der], key: key.serialize_der() }
+        Self { chain: vec![signed.der], key: key.serialize_der(), not_after_ms: signed.validity.not_after_ms }
     }
 
     /// What the collector itself shows.
     pub(super) fn of_a_server(ca: &Authority) -> Self {
         let shown = ca.server_certificate(now_ms()).expect("a certificate");
-        Self { chain: shown.chain, key: shown.key }
+        Self { chain: shown.chain, key: shown.key, not_after_ms: 0 }
     }
 
     /// Signed by itself, with this subject.
@@ -71,7 +72,22 @@ impl Proof {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(rcgen::DnType::CommonName, subject);
         let signed = params.self_signed(&key).expect("a certificate");
-        Self { chain: vec![signed.der().to_vec()], key: key.serialize_der() }
+        Self { chain: vec![signed.der().to_vec()], key: key.serialize_der(), not_after_ms: 0 }
+    }
+
+    pub(super) fn key(&self) -> Vec<u8> {
+        self.key.clone()
+    }
+
+    /// Puts it in the place of what an enrolled agent's state directory holds.
+    pub(super) fn put_in(&self, state: &Path) {
+        let mut state = PrivateDir::open(state).expect("a state directory");
+        let mut enrolment = Enrolment::load(&mut state).expect("readable").expect("enrolled");
+        enrolment.certificate_pem = highwater_agent::transport::tls::certificate_pem(&self.chain[0]);
+        enrolment.not_after_ms = self.not_after_ms;
+        enrolment.store(&mut state).expect("stored");
+        let key = KeyPair::try_from(self.key.as_slice()).expect("a key");
+        state.replace(KEY_FILE, key.serialize_pem().as_bytes()).expect("stored");
     }
 
     /// What an enrolled agent's state directory holds.
@@ -81,7 +97,11 @@ impl Proof {
         let key = state.read_whole(KEY_FILE, 4096).expect("readable").expect("a key");
         let key = PrivateKeyDer::from_pem_slice(&key).expect("a key");
         let certificate = CertificateDer::from_pem_slice(enrolment.certificate_pem.as_bytes()).expect("PEM");
-        let proof = Self { chain: vec![certificate.to_vec()], key: key.secret_der().to_vec() };
+        let proof = Self {
+            chain: vec![certificate.to_vec()],
+            key: key.secret_der().to_vec(),
+            not_after_ms: enrolment.not_after_ms,
+        };
         (proof, HostId::parse(&enrolment.host_id).expect("an id"))
     }
 }
