@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::bounds;
+use crate::{bounds, v1};
 
 /// An enrolment token. The secret shows as `***` in `Debug`; [`Token::reveal`] is the only way to write it out.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +43,12 @@ impl fmt::Debug for Token {
     }
 }
 
+impl fmt::Debug for v1::EnrolRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnrolRequest").field("token_id", &self.token_id).field("secret", &"***").finish_non_exhaustive()
+    }
+}
+
 /// Why text is no token. It never quotes the text: that may hold the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
@@ -80,6 +86,13 @@ mod tests {
         let token = Token { id: "a1".into(), secret: "topsecret9".into(), pin: [0xab; 32] };
         assert_eq!(Token::parse(&format!(" {}\n", token.reveal())), Ok(token.clone()));
         assert!(!format!("{token:?}").contains("topsecret9"));
+    }
+
+    #[test]
+    fn a_request_to_enrol_hides_the_secret_in_debug() {
+        let request = v1::EnrolRequest { token_id: "a1".into(), secret: "topsecret9".into(), ..Default::default() };
+        let shown = format!("{request:?}");
+        assert!(shown.contains("a1") && !shown.contains("topsecret9"), "{shown}");
     }
 
     #[test]

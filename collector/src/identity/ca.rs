@@ -245,6 +245,22 @@ mod tests {
     }
 
     #[test]
+    fn debug_shows_no_byte_of_a_private_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca");
+        let ca = Authority::open(&path, NOW).unwrap();
+        let key = fs::read(path.join(KEY_FILE)).unwrap();
+        // The private scalar of a P-256 key in PKCS#8, as a list and as digits.
+        let at = key.windows(2).position(|w| w == [0x04, 0x20]).unwrap() + 2;
+        let scalar = &key[at..at + 32];
+        let list = format!("{:?}", &scalar[..8]);
+        let shown = format!("{ca:?}");
+        assert!(shown.contains("Authority"));
+        assert!(!shown.contains(list.trim_matches(['[', ']'])), "{shown}");
+        assert!(!shown.to_lowercase().contains(&highwater_proto::token::to_hex(&scalar[..8])), "{shown}");
+    }
+
+    #[test]
     fn the_servers_chain_ends_in_the_pinned_key() {
         let dir = tempfile::tempdir().unwrap();
         let ca = Authority::open(&dir.path().join("ca"), NOW).unwrap();

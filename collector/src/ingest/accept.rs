@@ -75,12 +75,8 @@ pub(super) async fn accept(
     refused: Arc<RefusalLog>,
     stop: CancellationToken,
 ) {
-    let gate = Gate {
-        tls,
-        out,
-        refused,
-        strangers: Strangers::new(MOST_STRANGERS.min(most_connections), STRANGER_STAYS),
-    };
+    let gate =
+        Gate { tls, out, refused, strangers: Strangers::new(MOST_STRANGERS.min(most_connections), STRANGER_STAYS) };
     let handshakes = TaskTracker::new();
     let (refused, told) = (Arc::clone(&gate.refused), stop.clone());
     handshakes.spawn(async move { refused.tell_counts(told).await });

@@ -161,9 +161,7 @@ fn whoever_sends_a_byte_a_second_is_cut_off_in_each_state_of_the_connection() {
         };
         tokio::join!(handshake, message);
     });
-    until("both are in the log", PATIENCE, || {
-        of(&up, "127.0.0.51").len() == 1 && of(&up, "127.0.0.52").len() == 1
-    });
+    until("both are in the log", PATIENCE, || of(&up, "127.0.0.51").len() == 1 && of(&up, "127.0.0.52").len() == 1);
     assert_eq!(of(&up, "127.0.0.51")[0].reason, "slow");
     assert_eq!(of(&up, "127.0.0.52")[0].reason, "silent");
 }

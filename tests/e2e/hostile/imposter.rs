@@ -136,7 +136,12 @@ fn the_pin_is_checked_before_the_secret_is_sent_whatever_chain_an_imposter_shows
     let cases = [
         ("another CA", vec![of_other.chain[0].clone(), of_other.chain[1].clone()], of_other.key.clone(), "pin"),
         // The pinned CA is public: showing it beside a leaf that it has not signed is no proof.
-        ("another's leaf before the pinned CA", vec![of_other.chain[0].clone(), genuine_ca.clone()], of_other.key, "CA"),
+        (
+            "another's leaf before the pinned CA",
+            vec![of_other.chain[0].clone(), genuine_ca.clone()],
+            of_other.key,
+            "CA",
+        ),
         ("a leaf of its own before the pinned CA", vec![own, genuine_ca.clone()], own_key, "CA"),
         ("an expired one", expired.chain, expired.key, "this host's clock says 20"),
         ("one that begins in two days", early.chain, early.key, "this host's clock says 20"),

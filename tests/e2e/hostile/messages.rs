@@ -26,7 +26,7 @@ fn said(message: Said) -> Vec<u8> {
 fn fields(file: &str, message: &str) -> Vec<String> {
     let text = fs::read_to_string(binaries::repository().join("proto/highwater/v1").join(file)).expect("a .proto file");
     let (_, rest) = text.split_once(&format!("\nmessage {message} {{")).expect("the message");
-    let body = rest.split("\n}").next().unwrap_or_default();
+    let body = rest.split('}').next().unwrap_or_default();
     let lines = body.lines().map(|line| line.split("//").next().unwrap_or_default().trim());
     lines.filter(|line| line.contains('=')).map(|line| line.trim_end_matches(';').to_owned()).collect()
 }
@@ -34,14 +34,16 @@ fn fields(file: &str, message: &str) -> Vec<String> {
 /// There is no command channel: whoever holds the collector cannot make an agent do anything else.
 #[test]
 fn a_collector_can_tell_an_agent_nothing_but_where_to_go_on_a_keyframe_an_interval_and_a_ping() {
-    let told = ["Welcome welcome = 1", "Ack ack = 2", "KeyframeRequest keyframe = 3", "Interval interval = 4", "Ping ping = 5"];
-    assert_eq!(fields("stream.proto", "FromCollector"), told);
-    let of_welcome = [
-        "uint64 session = 1",
-        "int64 server_wall_ms = 2",
-        "uint32 interval_ms = 3",
-        "repeated StoredEpoch epochs = 4",
+    let told = [
+        "Welcome welcome = 1",
+        "Ack ack = 2",
+        "KeyframeRequest keyframe = 3",
+        "Interval interval = 4",
+        "Ping ping = 5",
     ];
+    assert_eq!(fields("stream.proto", "FromCollector"), told);
+    let of_welcome =
+        ["uint64 session = 1", "int64 server_wall_ms = 2", "uint32 interval_ms = 3", "repeated StoredEpoch epochs = 4"];
     assert_eq!(fields("stream.proto", "Welcome"), of_welcome);
     assert_eq!(fields("stream.proto", "KeyframeRequest"), Vec::<String>::new());
     assert_eq!(fields("stream.proto", "Interval"), ["uint32 interval_ms = 1"]);
@@ -51,7 +53,8 @@ fn a_collector_can_tell_an_agent_nothing_but_where_to_go_on_a_keyframe_an_interv
 /// Nothing that an agent sends says who it is, but for its name, which is a fact like its kernel.
 #[test]
 fn no_message_of_an_agent_has_room_for_a_host_id() {
-    let text = fs::read_to_string(binaries::repository().join("proto/highwater/v1/stream.proto")).expect("a .proto file");
+    let text =
+        fs::read_to_string(binaries::repository().join("proto/highwater/v1/stream.proto")).expect("a .proto file");
     let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     let named: Vec<&str> = code.filter(|line| line.contains("host")).map(str::trim).collect();
     assert_eq!(named, ["bytes hostname = 4;"]);
@@ -127,11 +130,7 @@ pub(super) fn state() -> highwater_ipc::snapshot::State {
         interval_ms: 1000,
         page_size: 4096,
         zone: Default::default(),
-        availability: Availability {
-            state: SysvipcState::Available,
-            evidence: Vec::new(),
-            remedy: Default::default(),
-        },
+        availability: Availability { state: SysvipcState::Available, evidence: Vec::new(), remedy: Default::default() },
         users: Default::default(),
         groups: Default::default(),
         namespaces: Vec::new(),

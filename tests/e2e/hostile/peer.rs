@@ -38,7 +38,8 @@ pub(super) const ENROL: &str = "/highwater.v1.Enrolment/Enrol";
 
 /// Runs a story to its end.
 pub(super) fn play<T>(story: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(story)
 }
 
