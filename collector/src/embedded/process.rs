@@ -222,7 +222,7 @@ mod tests {
     fn the_log_is_read_from_where_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("postgres.log");
-        fs::write(&log, "old\n").unwrap();
+        writeln!(open_log(&log).unwrap(), "old").unwrap();
         let from = log_len(&log);
         writeln!(open_log(&log).unwrap(), "new").unwrap();
         assert_eq!(log_since(&log, from), "new\n");

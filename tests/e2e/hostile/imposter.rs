@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
-use super::peer::{DAY_MS, authority, enrolled, other_authority, play};
+use super::peer::{DAY_MS, authority, enrolled, for_another_name, other_authority, play};
 
 /// What an imposter has heard: what came over TCP, and what of it TLS let through.
 #[derive(Debug, Default)]
@@ -133,6 +133,7 @@ fn the_pin_is_checked_before_the_secret_is_sent_whatever_chain_an_imposter_shows
     let expired = ca.server_certificate(now_ms() - 500 * DAY_MS).expect("a certificate");
     let early = ca.server_certificate(now_ms() + 3 * DAY_MS).expect("a certificate");
     let host = super::peer::Proof::signed(&ca, highwater::host::HostId(7), now_ms());
+    let (named, named_key) = for_another_name(&directory.path().join("ca"), "127.0.0.1");
     let cases = [
         ("another CA", vec![of_other.chain[0].clone(), of_other.chain[1].clone()], of_other.key.clone(), "pin"),
         // The pinned CA is public: showing it beside a leaf that it has not signed is no proof.
@@ -145,6 +146,7 @@ fn the_pin_is_checked_before_the_secret_is_sent_whatever_chain_an_imposter_shows
         ("a leaf of its own before the pinned CA", vec![own, genuine_ca.clone()], own_key, "CA"),
         ("an expired one", expired.chain, expired.key, "this host's clock says 20"),
         ("one that begins in two days", early.chain, early.key, "this host's clock says 20"),
+        ("one of the pinned CA for the address", vec![named, genuine_ca.clone()], named_key, "for other names"),
         // A host that was enrolled by this CA plays collector to the next one.
         ("a host's own", [host.chain.clone(), vec![genuine_ca]].concat(), host.key(), "certificate"),
     ];
@@ -181,11 +183,13 @@ fn an_enrolled_agent_streams_to_no_one_but_its_own_ca_under_the_fixed_name() {
     let expired = ca.server_certificate(now_ms() - 500 * DAY_MS).expect("a certificate");
     let (own, own_key) = leaf_of_itself(&["127.0.0.1", "localhost"]);
     let host = super::peer::Proof::signed(&ca, highwater::host::HostId(7), now_ms());
+    let (named, named_key) = for_another_name(&up.data().join("ca"), "127.0.0.1");
     let cases = [
         (of_other.chain, of_other.key, "not from the CA of the enrolment"),
         (vec![own], own_key, "not from the CA of the enrolment"),
         (expired.chain, expired.key, "the collector's certificate expired: it is valid until 20"),
-        // Of the same CA, and not for the name that an agent asks for.
+        // Of the same CA, for the address that is dialled, but not for the name that an agent asks for.
+        (vec![named], named_key, "its certificate is for other names"),
         (host.chain.clone(), host.key(), "certificate"),
     ];
     for (chain, key, told) in cases {

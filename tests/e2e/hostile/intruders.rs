@@ -150,6 +150,10 @@ async fn handshakes(intruders: &mut Intruders<'_>, victim: HostId, others: &std:
     let early = Proof::signed(&ca, victim, now_ms() + 2 * DAY_MS);
     let not_yet = "not yet valid: it is valid from 20";
     intruders.ends("certificate", not_yet, "CertificateExpired", |c| c.with(&early)).await;
+    // A host whose clock, or a collector whose clock, is 23 h behind is no intruder: certificates are back-dated a day.
+    let nearly = Proof::signed(&ca, victim, now_ms() + 23 * 3_600_000);
+    let refusal = Client::new(intruders.up, "127.0.0.8").with(&nearly).call(STREAM, &[], &framed(&[0x22, 0])).await;
+    assert!(refusal.words.contains("no hello"), "{refusal:?}");
     let old = |c: Client| c.speaking(&rustls::version::TLS12);
     intruders.ends("tls", "does not speak TLS 1.3", "ProtocolVersion", old).await;
     let http1 = |c: Client| c.offering(&[b"http/1.1"]);

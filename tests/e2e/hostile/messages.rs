@@ -50,6 +50,14 @@ fn a_collector_can_tell_an_agent_nothing_but_where_to_go_on_a_keyframe_an_interv
     assert_eq!(fields("stream.proto", "Ping"), ["fixed64 nonce = 1"]);
 }
 
+/// The key stays where it is, and a host labels neither itself nor others.
+#[test]
+fn a_request_to_enrol_has_room_for_a_public_key_and_names_but_for_no_key_and_no_label() {
+    let asked =
+        ["string token_id = 1", "string secret = 2", "bytes csr = 3", "bytes hostname = 4", "bytes machine_id = 5"];
+    assert_eq!(fields("enrol.proto", "EnrolRequest"), asked);
+}
+
 /// Nothing that an agent sends says who it is, but for its name, which is a fact like its kernel.
 #[test]
 fn no_message_of_an_agent_has_room_for_a_host_id() {

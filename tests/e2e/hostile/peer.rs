@@ -126,6 +126,17 @@ pub(super) fn authority(up: &Up) -> Authority {
     Authority::open(&up.data().join("ca"), now_ms()).expect("the CA of `up`")
 }
 
+/// A server's certificate of a CA for a name that no agent asks for, and its key.
+pub(super) fn for_another_name(directory: &Path, name: &str) -> (Vec<u8>, Vec<u8>) {
+    let read = |file: &str| std::fs::read(directory.join(file)).expect("a file of the CA");
+    let ca_key = KeyPair::try_from(read("ca.key").as_slice()).expect("a key");
+    let issuer = rcgen::Issuer::from_ca_cert_der(&read("ca.der").as_slice().into(), ca_key).expect("a CA");
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    (params.signed_by(&key, &issuer).expect("a certificate").der().to_vec(), key.serialize_der())
+}
+
 /// Another CA, of the same name.
 pub(super) fn other_authority(directory: &Path) -> Authority {
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).expect("chmod");
