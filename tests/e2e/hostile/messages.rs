@@ -7,7 +7,7 @@ use highwater::host::HostId;
 use highwater_ipc::codec;
 use highwater_ipc::record::{Body, Content, Keyframe};
 use highwater_ipc::time::At;
-use highwater_proto::{convert, v1};
+use highwater_proto::v1;
 use highwater_tests::binaries;
 use highwater_tests::collector::Up;
 use highwater_tests::postgres::Postgres;
@@ -99,17 +99,13 @@ fn a_host_that_says_it_is_another_writes_as_itself() {
         let (thief, thief_id) = enrolled(&up, &directory.path().join("a"), "host-a").await;
         let (victim, victim_id) = enrolled(&up, &directory.path().join("b"), "host-b").await;
         let one_message = |name: &str, seq: u64| {
-            let state = super::messages::state();
+            let state = state();
             let content = Content::Keyframe(Keyframe { gap: None, took_us: 1, state });
             let at = At { wall_ms: now_ms(), boot_us: 1_000_000 * (seq + 1) };
-            let record = highwater_ipc::record::Record {
-                kind: content.kind(),
-                first_seq: highwater_ipc::record::Seq(seq),
-                seq: highwater_ipc::record::Seq(seq),
-                chain: highwater_ipc::record::Chain::default(),
-                body: codec::encode_body(&Body { at, content }),
-            };
-            let records = convert::record_to_wire(&record);
+            let kind = i32::from(content.kind().code());
+            let body = codec::encode_body(&Body { at, content });
+            let record = v1::Record { kind, seq, chain: vec![0; 8], body, ..v1::Record::default() };
+            let records = vec![record];
             (said(Said::Hello(hello(name))), said(Said::Records(v1::Records { epoch_no: 1, records })))
         };
         let stored = |host: HostId| database.sql(&format!("SELECT count(*) FROM frame WHERE host_id = {}", host.0));
@@ -131,7 +127,7 @@ fn a_host_that_says_it_is_another_writes_as_itself() {
 }
 
 /// A keyframe of a host that holds nothing.
-pub(super) fn state() -> highwater_ipc::snapshot::State {
+fn state() -> highwater_ipc::snapshot::State {
     use highwater_ipc::availability::{Availability, SysvipcState};
     highwater_ipc::snapshot::State {
         boot_id: highwater_ipc::snapshot::BootId([7; 16]),
