@@ -169,11 +169,11 @@ fn a_host_booted_in_1970_and_set_right_later_is_read_back_in_both_times_and_hold
     let rig = Rig::new();
     let other = rig.host("today");
     let gate = Gate::to(rig.up.grpc());
-    // One is connected all the while, one only once its clock is right.
+    // Two days after the epoch. One is connected all the while, one only once its clock is right.
     let mut early = FakeHost::enrol(&rig.up, rig.up.grpc(), "early");
     let mut late = FakeHost::enrol(&rig.up, &gate.url(), "late");
     gate.close();
-    let ago = now_ms() - 5_000_000;
+    let ago = now_ms() - 200_000_000;
     for host in [&mut early, &mut late] {
         host.clock.step(-ago);
         host.start();
