@@ -338,6 +338,8 @@ fn fixed<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], W
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
 
     fn record(kind: RecordKind, first: u64, last: u64, body: Vec<u8>) -> Record {
@@ -363,6 +365,28 @@ mod tests {
         let beats = record(RecordKind::Heartbeat, 3, 9, vec![1]);
         let mut parts = record_to_wire(&beats);
         assert_eq!(Assembler::default().push(parts.remove(0)).unwrap(), Some(beats));
+    }
+
+    #[test]
+    fn a_part_as_large_as_any_and_many_small_records_keep_within_a_message() {
+        let reason = Some(GapReason::SpoolDamaged);
+        let large = Record {
+            missing: reason,
+            ..record(RecordKind::Keyframe, bounds::NUMBER, bounds::NUMBER, vec![0; 16 << 20])
+        };
+        let message = |records| v1::FromAgent {
+            message: Some(v1::from_agent::Message::Records(v1::Records { epoch_no: bounds::NUMBER, records })),
+        };
+        let parts = record_to_wire(&large);
+        assert_eq!(parts.len(), (16 << 20_usize).div_ceil(bounds::PART));
+        for part in parts {
+            assert!(message(vec![part]).encoded_len() <= bounds::MESSAGE);
+        }
+        // What a record takes beside its body: an agent counts 64 bytes.
+        let beats = record(RecordKind::Heartbeat, 0, bounds::NUMBER, vec![0; 100]);
+        let part = record_to_wire(&beats).remove(0);
+        let most = message(vec![part; bounds::RECORDS]).encoded_len();
+        assert!(most < bounds::RECORDS * (100 + 64), "{most}");
     }
 
     #[test]

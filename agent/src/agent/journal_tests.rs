@@ -7,13 +7,14 @@ use highwater_ipc::time::Clock;
 
 use super::*;
 use crate::agent::SPOOL_DIR;
+use crate::agent::outbox::Outbox;
 use crate::clock::HostClock;
 use crate::kernel::fake::FakeKernel;
 use crate::sampler::Assembler;
 use crate::spool::FsyncPolicy;
 use crate::spool::disk::PrivateDir;
 use crate::spool::fake::{FakeDisk, Fault};
-use crate::transport::session::{Session, Start};
+use crate::transport::session::{Session, Start, ToCollector};
 
 const BOOT: BootId = BootId([3; 16]);
 
@@ -65,6 +66,38 @@ fn sent(journal: &mut Journal, stored: &[(u64, u64, Chain)]) -> Vec<(EpochNo, Re
         out.extend(session.line_up(next.epoch, next.record, hole));
     }
     out
+}
+
+#[test]
+fn a_steady_agent_groups_records_for_an_interval_and_at_most_two_seconds_and_a_keyframe_goes_at_once() {
+    let mut journal = open_on(&FakeDisk::default(), &FakeDisk::default());
+    let hello = journal.spooled();
+    let epochs =
+        vec![StoredEpoch { no: EpochNo(1), next: Seq(0), chain: Chain::default(), verdict: Verdict::Continue }];
+    let welcome = Welcome { session: 1, server_wall_ms: 0, interval_ms: None, epochs };
+    let Start::Go(mut session) = Session::start(&hello, &welcome, |_, _| None).unwrap() else { panic!() };
+    let mut outbox = Outbox::new(&session);
+    let mut assembler = Assembler::new(Box::new(FakeKernel::new()));
+    let mut take = |journal: &mut Journal, second| journal.take(assembler.sample(&TestClock(second), 1000));
+    let second = 1_000_000;
+    take(&mut journal, 1);
+    outbox.fill(&mut journal, &mut session, second);
+    assert!(outbox.is_ripe(second, 3_600_000), "a keyframe");
+    outbox.take().unwrap();
+    take(&mut journal, 2);
+    outbox.fill(&mut journal, &mut session, 2 * second);
+    assert!(!outbox.is_ripe(3 * second - 1, 1000) && outbox.is_ripe(3 * second, 1000));
+    assert!(!outbox.is_ripe(4 * second - 1, 3_600_000) && outbox.is_ripe(4 * second, 3_600_000));
+    // Those that come meanwhile do not make the first wait longer.
+    take(&mut journal, 3);
+    outbox.fill(&mut journal, &mut session, 3 * second - 1);
+    assert!(outbox.is_ripe(3 * second, 1000));
+    journal.request_keyframe();
+    take(&mut journal, 4);
+    outbox.fill(&mut journal, &mut session, 3 * second);
+    assert!(outbox.is_ripe(3 * second, 3_600_000));
+    let Some(ToCollector::Records(_, records)) = outbox.take() else { panic!() };
+    assert_eq!(records.iter().map(|r| (r.first_seq.0, r.seq.0)).collect::<Vec<_>>(), [(1, 2), (3, 3)]);
 }
 
 /// What the protocol asks of every stream.

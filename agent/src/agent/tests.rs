@@ -4,6 +4,7 @@ use highwater_ipc::codec::decode_body;
 use highwater_ipc::object::{Key, Owner, Perms, SemArray};
 use highwater_ipc::record::{Content, GapReason, Record, RecordKind};
 use highwater_ipc::session::Verdict;
+use highwater_ipc::time::At;
 use highwater_proto::v1::{self, from_collector};
 
 use super::*;
@@ -39,6 +40,22 @@ impl Rig {
 
     fn spawn_with(&self, kernel: FakeKernel) -> AgentHandle {
         spawn_sampling(self.config(), Box::new(kernel), Arc::new(SystemClock)).unwrap()
+    }
+}
+
+/// This host's clocks, but for a wall clock of a minute ago.
+struct MinuteAgo;
+
+impl highwater_ipc::time::Clock for MinuteAgo {
+    fn now(&self) -> At {
+        let now = SystemClock.now();
+        At { wall_ms: now.wall_ms - 60_000, ..now }
+    }
+}
+
+impl HostClock for MinuteAgo {
+    fn awake_us(&self) -> u64 {
+        SystemClock.awake_us()
     }
 }
 
@@ -192,7 +209,7 @@ async fn a_keyframe_of_many_parts_arrives_whole() {
 async fn what_was_recorded_without_a_collector_is_sent_when_there_is_one_with_the_present_beside_it() {
     let mut rig = Rig::new().await;
     let elsewhere = Config { collector: Some("127.0.0.1:1".into()), ..rig.config() };
-    let agent = spawn_sampling(elsewhere, Box::new(FakeKernel::new()), Arc::new(SystemClock)).unwrap();
+    let agent = spawn_sampling(elsewhere, Box::new(FakeKernel::new()), Arc::new(MinuteAgo)).unwrap();
     // Enough samples for the spool to hold some: its own record count is the event waited for.
     let spool = rig.dir.path().join("state").join(SPOOL_DIR);
     let recorded = async {
@@ -210,6 +227,9 @@ async fn what_was_recorded_without_a_collector_is_sent_when_there_is_one_with_th
     rig.collector.until("both epochs", |m| m.stored.len() == 2 && m.stored.iter().all(|s| s.next.0 > 0)).await;
     stop(agent).await;
     let records = rig.collector.records(1);
+    let oldest = decode_body(records[0].kind, &records[0].body).unwrap().at.wall_ms;
+    let told = rig.collector.memory().nows.iter().map(|now| now.backlog_from_ms).collect::<Vec<_>>();
+    assert_eq!(told, [oldest], "once after hello, then not for ten seconds");
     assert_eq!(records[0].first_seq.0, 0);
     assert_eq!(content(records.last().unwrap()), Content::GapReason(GapReason::AgentStopped));
 }

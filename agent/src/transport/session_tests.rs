@@ -222,6 +222,20 @@ fn consecutive_heartbeats_merge_and_others_do_not() {
 }
 
 #[test]
+fn only_heartbeats_and_deltas_may_wait_for_others_to_travel_with() {
+    for kind in RecordKind::ALL {
+        let mut batch = Batch::default();
+        batch.push(EpochNo(1), record(kind, 1)).unwrap();
+        let may_wait = matches!(kind, RecordKind::Heartbeat | RecordKind::Delta);
+        assert_eq!(batch.is_urgent(), !may_wait, "{kind:?}");
+        batch.push(EpochNo(1), record(RecordKind::Delta, 2)).unwrap();
+        assert_eq!(batch.is_urgent(), !may_wait, "{kind:?} and a delta");
+        batch.take();
+        assert!(!batch.is_urgent());
+    }
+}
+
+#[test]
 fn a_message_holds_one_epoch_and_a_large_record_is_alone() {
     let mut batch = Batch::default();
     batch.push(EpochNo(1), record(RecordKind::Delta, 1)).unwrap();
