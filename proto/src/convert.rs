@@ -372,13 +372,13 @@ mod tests {
         let reason = Some(GapReason::SpoolDamaged);
         let large = Record {
             missing: reason,
-            ..record(RecordKind::Keyframe, bounds::NUMBER, bounds::NUMBER, vec![0; 16 << 20])
+            ..record(RecordKind::Keyframe, bounds::NUMBER, bounds::NUMBER, vec![0; Record::MAX_BODY])
         };
         let message = |records| v1::FromAgent {
             message: Some(v1::from_agent::Message::Records(v1::Records { epoch_no: bounds::NUMBER, records })),
         };
         let parts = record_to_wire(&large);
-        assert_eq!(parts.len(), (16 << 20_usize).div_ceil(bounds::PART));
+        assert_eq!(parts.len(), Record::MAX_BODY.div_ceil(bounds::PART));
         for part in parts {
             assert!(message(vec![part]).encoded_len() <= bounds::MESSAGE);
         }

@@ -50,6 +50,10 @@ enum Op {
         torn: usize,
         names: u64,
     },
+    /// The power goes in the middle of what comes, and is back when the spool is opened again.
+    Power {
+        changes: usize,
+    },
     Room {
         bytes: Option<usize>,
     },
@@ -81,6 +85,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::NextEpoch),
         2 => any::<bool>().prop_map(|close| Op::Reopen { close }),
         2 => (0_usize..500, any::<u64>()).prop_map(|(torn, names)| Op::Crash { torn, names }),
+        1 => (0_usize..12).prop_map(|changes| Op::Power { changes }),
         3 => proptest::option::of(0_usize..4000).prop_map(|bytes| Op::Room { bytes }),
         2 => any::<bool>().prop_map(|fails| Op::SyncFails { fails }),
         2 => (fault, any::<bool>()).prop_map(|(fault, fails)| Op::Fails { fault, fails }),
@@ -103,6 +108,7 @@ struct World {
     full_ack: bool,
     full: bool,
     sync_fails: bool,
+    powerless: bool,
     reader: Reader,
     at: Position,
     now_us: u64,
@@ -122,6 +128,7 @@ impl World {
             full_ack: false,
             full: false,
             sync_fails: false,
+            powerless: false,
             reader,
             at: Position::default(),
             now_us: 0,
@@ -201,6 +208,8 @@ impl World {
     fn reopen(&mut self) {
         (self.sync_fails, self.full, self.full_ack) = (false, false, false);
         self.disk.fail_sync(false);
+        self.powerless = false;
+        self.disk.power_for(None);
         self.disk.set_room(None);
         for fault in [Fault::Create, Fault::Truncate, Fault::Rename, Fault::Remove] {
             self.disk.fail(fault, false);
@@ -278,8 +287,12 @@ impl World {
                 self.full = bytes.is_some();
                 self.disk.set_room(bytes);
             }
+            Op::Power { changes } => {
+                (self.sync_fails, self.powerless) = (true, true);
+                self.disk.power_for(Some(changes));
+            }
             Op::SyncFails { fails } => {
-                self.sync_fails = fails;
+                self.sync_fails = fails || self.powerless;
                 self.disk.fail_sync(fails);
             }
             Op::Fails { fault, fails } => self.disk.fail(fault, fails),

@@ -185,7 +185,7 @@ impl Walker {
                 continue;
             }
             let next = header.first_seq == self.expected && self.based;
-            if next || (header.keyframe && header.first_seq >= self.expected) {
+            if next || header.keyframe {
                 (self.expected, self.based) = (header.last_seq.saturating_add(1), true);
                 return Ok(Ok(self.entry(&header, payload)));
             }
