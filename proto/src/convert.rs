@@ -211,13 +211,20 @@ pub fn record_to_wire(record: &Record) -> Vec<v1::Record> {
 }
 
 /// Puts the parts of records together again; holds at most one record, at most [`Record::MAX_BODY`] bytes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Assembler {
     open: Option<Record>,
     next_part: u32,
+    /// Parts of the open record after its first.
+    more_parts: u32,
 }
 
 impl Assembler {
+    /// The most bytes that the body of the record under way can have; `None` between two records.
+    pub fn expects(&self) -> Option<usize> {
+        self.open.as_ref().map(|_| most_bytes(self.more_parts))
+    }
+
     /// Takes the next part of the stream. `Ok(None)`: more parts are to come.
     pub fn push(&mut self, part: v1::Record) -> Result<Option<Record>, WireError> {
         within("Record.body", part.body.len(), bounds::PART)?;
@@ -226,6 +233,10 @@ impl Assembler {
         if more > most {
             return Err(WireError::TooLarge { field: "Record.more_parts", value: more, bound: most });
         }
+        if self.open.is_some() && part.more_parts != self.more_parts {
+            return Err(WireError::Contradiction { what: "Record.more_parts differs between the parts of a record" });
+        }
+        self.more_parts = part.more_parts;
         if part.part != self.next_part || part.part > part.more_parts {
             return Err(WireError::Contradiction { what: "Record.part is not the next part of its record" });
         }
@@ -237,6 +248,10 @@ impl Assembler {
                     return Err(WireError::Contradiction { what: "the parts of a record differ in seq or kind" });
                 }
                 within("the parts' bodies together", open.body.len() + part.body.len(), Record::MAX_BODY)?;
+                if part.part == 1 {
+                    // Once and for all: growing as it fills would take up to twice as much.
+                    open.body.reserve_exact(most_bytes(part.more_parts).saturating_sub(open.body.len()));
+                }
                 open.body.extend_from_slice(&part.body);
                 open
             }
@@ -250,6 +265,10 @@ impl Assembler {
             Ok(None)
         }
     }
+}
+
+fn most_bytes(more_parts: u32) -> usize {
+    (more_parts as usize + 1).saturating_mul(bounds::PART).min(Record::MAX_BODY)
 }
 
 fn first_part(part: v1::Record) -> Result<Record, WireError> {
@@ -358,6 +377,32 @@ mod tests {
             out = assembler.push(part).unwrap();
         }
         assert_eq!(out, Some(whole));
+    }
+
+    #[test]
+    fn what_a_record_can_take_is_known_from_its_first_part_and_never_grows() {
+        let whole = record(RecordKind::Keyframe, 5, 5, vec![7; Record::MAX_BODY]);
+        let mut parts = record_to_wire(&whole).into_iter();
+        let mut assembler = Assembler::default();
+        assert_eq!(assembler.expects(), None);
+        assembler.push(parts.next().unwrap()).unwrap();
+        assert_eq!(assembler.expects(), Some(Record::MAX_BODY));
+        let mut more = parts.next().unwrap();
+        more.more_parts += 1;
+        let refused = assembler.clone().push(more.clone());
+        assert!(matches!(refused, Err(WireError::Contradiction { .. } | WireError::TooLarge { .. })), "{refused:?}");
+        more.more_parts -= 2;
+        assert!(matches!(assembler.clone().push(more), Err(WireError::Contradiction { .. })));
+        let second = record_to_wire(&whole).swap_remove(1);
+        assembler.push(second).unwrap();
+        let capacity = assembler.open.as_ref().unwrap().body.capacity();
+        assert_eq!(capacity, Record::MAX_BODY);
+        let out: Vec<_> = parts.filter_map(|part| assembler.push(part).unwrap()).collect();
+        assert_eq!(out, [whole]);
+        assert_eq!((out[0].body.capacity(), assembler.expects()), (capacity, None));
+        let small = record_to_wire(&record(RecordKind::Delta, 6, 6, vec![0; bounds::PART + 1])).remove(0);
+        assembler.push(small).unwrap();
+        assert_eq!(assembler.expects(), Some(2 * bounds::PART));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A batch is made exact, not timed: a commit waits until it holds as many commands as the test sends.
 
+mod fair;
 pub(crate) mod host;
 mod names;
 pub(crate) mod proxy;

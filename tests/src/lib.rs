@@ -14,6 +14,7 @@ pub mod answers;
 pub mod binaries;
 pub mod cli;
 pub mod collector;
+pub mod fleet;
 pub mod http;
 pub mod ipc_namespace;
 pub mod postgres;

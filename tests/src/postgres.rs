@@ -102,6 +102,26 @@ impl Postgres {
         self.launch();
     }
 
+    /// SIGSTOP to the postmaster and all its children: connections stay open and new ones are taken by the kernel, and
+    /// nothing is ever answered. What is sent meanwhile arrives when they go on.
+    pub fn pause(&self) {
+        self.signal_all("STOP");
+    }
+
+    /// Lets them go on.
+    pub fn resume(&self) {
+        self.signal_all("CONT");
+    }
+
+    fn signal_all(&self, name: &str) {
+        let postmaster = self.running.as_ref().expect("a running server").0.id();
+        // The postmaster first: then no child is born unseen.
+        signal(postmaster, name);
+        for child in children_of(postmaster) {
+            signal(child, name);
+        }
+    }
+
     /// Directory of the socket.
     pub fn socket(&self) -> PathBuf {
         self.root.join("socket")
@@ -148,6 +168,9 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        if self.running.is_some() {
+            self.resume();
+        }
         if let Some((mut postmaster, mut watchdog)) = self.running.take() {
             watchdog.disarm();
             signal(postmaster.id(), "INT");
@@ -253,6 +276,16 @@ impl Drop for Held {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let of = |entry: fs::DirEntry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        (line.trim().parse() == Ok(parent)).then_some(pid)
+    };
+    fs::read_dir("/proc").expect("/proc").filter_map(Result::ok).filter_map(of).collect()
 }
 
 fn psql(bin: &Path, socket: &Path, database: &str, text: &str) -> Command {

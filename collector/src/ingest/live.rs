@@ -6,6 +6,7 @@ use std::time::Duration;
 use highwater_ipc::record::{EpochNo, Record};
 use highwater_ipc::session::{Hello, Now, Welcome};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::refusal::Refusal;
@@ -14,7 +15,7 @@ use super::session::Session;
 use crate::clock;
 use crate::host::HostId;
 use crate::writer::ack::{Durable, News, Outbox, Position};
-use crate::writer::{Handle, OpenError, OpenRequest, Opened, Quarantine, Session as SessionNo, Stopped};
+use crate::writer::{Handle, OpenError, OpenRequest, Opened, Quarantine, Room, Session as SessionNo, Stopped};
 
 /// The hello must come within this.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -25,12 +26,17 @@ const OPEN_WITHIN: Duration = Duration::from_secs(30);
 const WATCH_WITHIN: Duration = Duration::from_secs(20);
 /// An agent that was told that its epoch is a fork must have gone within this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
+/// A record in parts must have come whole within this after its room was made: 16 MiB at 140 KB/s. Others may wait for
+/// that room.
+const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 
 /// What an agent says.
 #[derive(Debug)]
 pub(super) enum Said {
     Hello(Hello),
     Records(EpochNo, Vec<Record>),
+    /// A record of at most so many bytes has begun to come in parts; it is the next one.
+    Begins(usize),
     Now(Now),
     Pong(u64),
 }
@@ -99,8 +105,11 @@ pub(super) async fn drive(peer: &mut impl Peer, caller: Caller, shared: &Shared)
         outbox,
         membership,
         asked: None,
+        begun: None,
         shared: shared.clone(),
     };
+    // The longest hello is 1,024 epochs, the longest stream a day.
+    drop(hello);
     let ended = live.run(peer, opened, early).await;
     drop(live);
     // The writer may be stopping: then it ends the session itself.
@@ -222,6 +231,8 @@ struct Live {
     membership: Membership,
     /// A ping under way, and who waits for its answer.
     asked: Option<(u64, Vec<oneshot::Sender<()>>)>,
+    /// Room of a record that comes in parts, and when it must be whole.
+    begun: Option<(Room, Instant)>,
     shared: Shared,
 }
 
@@ -245,6 +256,9 @@ impl Live {
                 probe = self.membership.probes.recv() => Happened::Probed(probe),
                 () = self.membership.replaced.cancelled() => return Err(crate::writer::ack::Ended::Replaced.into()),
                 () = self.shared.stop.cancelled() => return Err(Stopped.into()),
+                () = overdue(self.begun.as_ref()) => {
+                    return Err(Refusal::OutOfPlace("a record in parts did not come whole within 120 s"));
+                }
             };
             match happened {
                 Happened::Said(None) => return Ok(()),
@@ -260,13 +274,23 @@ impl Live {
             Said::Hello(_) => Err(Refusal::OutOfPlace("a second hello on one stream")),
             Said::Records(epoch, records) => {
                 for record in records {
-                    if let Some(arrival) = self.order.take(epoch, record)? {
-                        self.wait(peer, self.shared.writer.record(self.host, self.session, epoch, arrival)).await?;
-                    }
+                    // The first one is the one that has begun, if one has.
+                    let begun = self.begun.take();
+                    let Some(arrival) = self.order.take(epoch, record)? else { continue };
+                    let room = match begun {
+                        Some((room, _)) => room,
+                        None => self.room(peer, arrival.weight()).await?,
+                    };
+                    self.shared.writer.record_in(room, self.host, self.session, epoch, arrival)?;
                 }
                 Ok(())
             }
-            Said::Now(now) => self.wait(peer, self.shared.writer.now(self.host, self.session, now)).await,
+            Said::Begins(bytes) => {
+                let room = self.room(peer, bytes).await?;
+                self.begun = Some((room, Instant::now() + WHOLE_WITHIN));
+                Ok(())
+            }
+            Said::Now(now) => Ok(self.shared.writer.now(self.host, self.session, now).await?),
             Said::Pong(nonce) => {
                 if let Some((_, waiting)) = self.asked.take_if(|(asked, _)| *asked == nonce) {
                     for asker in waiting {
@@ -280,15 +304,15 @@ impl Live {
     }
 
     /// Waits for room in the writer's queue, but not for an agent that is gone: it still holds the record.
-    async fn wait(&self, peer: &impl Peer, queued: impl Future<Output = Result<(), Stopped>>) -> Result<(), Refusal> {
+    async fn room(&self, peer: &impl Peer, bytes: usize) -> Result<Room, Refusal> {
         self.membership.busy.set(true);
-        let done = tokio::select! {
-            done = queued => done.map_err(Refusal::from),
+        let room = tokio::select! {
+            room = self.shared.writer.room(self.host, bytes) => room.map_err(Refusal::from),
             () = peer.gone() => Err(Refusal::OutOfPlace("the agent went away")),
             () = self.membership.replaced.cancelled() => Err(crate::writer::ack::Ended::Replaced.into()),
         };
         self.membership.busy.set(false);
-        done
+        room
     }
 
     async fn pass_on(&mut self, peer: &mut impl Peer, news: News) -> Result<(), Refusal> {
@@ -323,5 +347,12 @@ impl Live {
             () = self.membership.replaced.cancelled() => Err(crate::writer::ack::Ended::Replaced.into()),
             () = self.shared.stop.cancelled() => Err(Stopped.into()),
         }
+    }
+}
+
+async fn overdue(begun: Option<&(Room, Instant)>) {
+    match begun {
+        Some((_, until)) => tokio::time::sleep_until(*until).await,
+        None => std::future::pending().await,
     }
 }

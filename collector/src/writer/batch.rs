@@ -1,6 +1,7 @@
-//! What is queued -> commits: one bucket a commit, hosts ascending, one epoch of a host at a time. Pure.
+//! What is queued -> commits: one bucket a commit, hosts ascending, one epoch of a host at a time; and what becomes of
+//! one that is refused. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use highwater_ipc::record::EpochNo;
 
@@ -45,6 +46,71 @@ pub fn groups(items: Vec<Item>, bucket: impl Fn(HostId) -> u64) -> Vec<Group> {
         }
     }
     groups.into_values().collect()
+}
+
+/// A group, and how it fared so far.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    pub(super) runs: Group,
+    /// How often the guard refused it: what is stored is to be read first.
+    pub(super) reloads: u32,
+    /// The partitions were read again for it.
+    pub(super) partitions_read: bool,
+    /// It was tried before.
+    pub(super) again: bool,
+}
+
+impl Attempt {
+    /// Of runs that were not tried yet.
+    pub(super) fn fresh(runs: Group) -> Self {
+        Self { runs, ..Self::default() }
+    }
+
+    /// Bytes of its records.
+    pub(super) fn bytes(&self) -> usize {
+        self.runs.iter().flat_map(|run| &run.items).map(|item| item.arrival.weight()).sum()
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = HostId> + '_ {
+        self.runs.iter().map(|run| run.host)
+    }
+}
+
+/// What is tried again, or apart from others: it waits aside and takes turns with fresh commits, so that what the
+/// database refuses of one host never holds up the others. The hosts in it are held: their later records wait.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// Each holds hosts that no other one holds; its last attempt is the next.
+    stacks: VecDeque<Vec<Attempt>>,
+}
+
+impl Aside {
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.stacks.is_empty()
+    }
+
+    /// Takes the next attempt, and what must come after it.
+    pub(super) fn next(&mut self) -> Option<(Attempt, Vec<Attempt>)> {
+        let mut stack = self.stacks.pop_front()?;
+        stack.pop().map(|attempt| (attempt, stack))
+    }
+
+    /// Puts back what must come after an attempt, and before it what came of it, in order. Returns which of its hosts
+    /// are free again.
+    pub(super) fn put(&mut self, hosts: &[HostId], mut rest: Vec<Attempt>, follow: Vec<Attempt>) -> Vec<HostId> {
+        let kept: HashSet<HostId> = rest.iter().chain(&follow).flat_map(Attempt::hosts).collect();
+        if let [_] = hosts {
+            rest.extend(follow.into_iter().rev());
+        } else {
+            // Parts of a group of several share no host, so each takes its own turns.
+            self.stacks.extend(follow.into_iter().map(|attempt| vec![attempt]));
+        }
+        if !rest.is_empty() {
+            self.stacks.push_back(rest);
+        }
+        hosts.iter().copied().filter(|host| !kept.contains(host)).collect()
+    }
 }
 
 /// Halves what the database refused, to find the record it refused: first by host, then by record. `Err` holds the one
@@ -124,5 +190,48 @@ mod tests {
             let all: Vec<_> = (0..hosts).flat_map(|h| (0..each).map(move |s| (h, s))).collect();
             prop_assert_eq!(found, all);
         }
+    }
+
+    /// Tries what waits aside, one attempt after the other, as a database would that refuses these records; returns
+    /// what was stored and refused, in order.
+    fn all_tried(group: Group, is_refused: impl Fn(&Item) -> bool) -> Vec<Vec<(i64, u64)>> {
+        let mut aside = Aside::default();
+        assert_eq!(aside.put(&[], Vec::new(), vec![Attempt::fresh(group)]), []);
+        let (mut told, mut held) = (Vec::new(), HashSet::new());
+        while let Some((attempt, rest)) = aside.next() {
+            let hosts: Vec<HostId> = attempt.hosts().collect();
+            held.extend(hosts.iter().copied());
+            let names = |runs: &[Run]| -> Vec<_> {
+                runs.iter().flat_map(|run| run.items.iter().map(|i| (i.host.0, i.arrival.seq.0))).collect()
+            };
+            let all = names(&attempt.runs);
+            let follow = if attempt.runs.iter().flat_map(|run| &run.items).any(&is_refused) {
+                match halve(attempt.runs) {
+                    Ok((first, second)) => vec![Attempt::fresh(first), Attempt::fresh(second)],
+                    Err(_) => Vec::new(),
+                }
+            } else {
+                Vec::new()
+            };
+            if follow.is_empty() {
+                told.push(all);
+            }
+            for free in aside.put(&hosts, rest, follow) {
+                assert!(held.remove(&free));
+            }
+        }
+        assert!(held.is_empty() && aside.is_empty(), "{held:?}");
+        told
+    }
+
+    #[test]
+    fn what_is_tried_aside_keeps_its_hosts_order_and_each_host_takes_turns() {
+        let items = (1..=4).flat_map(|h| (0..64).map(move |s| item(h, 1, s))).collect();
+        let told = all_tried(groups(items, |_| 0).remove(0), |item| item.host == HostId(2));
+        let of = |host| told.iter().flatten().filter(move |(h, _)| *h == host).map(|(_, seq)| *seq);
+        assert!((1..=4).all(|host| of(host).eq(0..64)), "{told:?}");
+        let last = (1..=4).filter(|host| *host != 2).map(|host| told.iter().position(|t| t.contains(&(host, 63))));
+        // Those of whom nothing is refused are done before the second record of the other is found.
+        assert!(last.clone().all(|at| at < told.iter().position(|t| t.contains(&(2, 1)))), "{told:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! The only caller that adds frames: one group of hosts, one transaction, the guard first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_ipc::text::HostText;
@@ -9,7 +9,7 @@ use tracing::{error, warn};
 use super::ack::{Durable, Ended, Position};
 use super::arrival::Arrival;
 use super::backoff::Backoff;
-use super::batch::{self, Run};
+use super::batch::{self, Attempt, Run};
 use super::plan::{self, Context, Plan};
 use super::worker::Worker;
 use crate::host::HostId;
@@ -19,6 +19,9 @@ use crate::store::{StoreError, frame, gap, host_facts, host_status, stream, stre
 
 /// A host's records go back to planning this often when the guard refuses them; then its session ends.
 const MOST_RELOADS: u32 = 5;
+/// After a refused record a host shares no commit for this many of its own: one that is refused again and again costs
+/// others a commit to be halved this seldom.
+const APART: u32 = 64;
 
 /// What became of a transaction.
 enum Outcome {
@@ -36,47 +39,57 @@ enum Outcome {
 }
 
 impl Worker {
-    /// Commits runs of one bucket and acks them; retries, reloads and bisects until each record is stored, in a gap,
-    /// or its session is over.
-    pub(super) async fn commit(&mut self, runs: Vec<Run>) {
-        let mut todo = vec![runs];
-        let mut reloads: BTreeMap<HostId, u32> = BTreeMap::new();
-        let mut partitions_read = false;
-        while let Some(runs) = todo.pop() {
-            let (runs, plans) = self.plan(runs).await;
-            if plans.is_empty() {
-                continue;
-            }
-            match self.store(&plans).await {
-                Outcome::Stored { moved, proof } => {
-                    for (run, plan) in runs.into_iter().zip(Arc::unwrap_or_clone(plans)) {
-                        if moved.contains(&plan.host) {
-                            self.adopt(plan, &proof);
-                            continue;
-                        }
-                        let reloaded = reloads.entry(run.host).or_default();
-                        *reloaded += 1;
-                        if self.reload(&run, *reloaded).await {
-                            todo.push(vec![run]);
-                        }
+    /// Tries to commit runs of one bucket and acks them. What was refused comes back, in order, to be tried again in
+    /// smaller groups, until each record is stored, in a gap, or its session is over.
+    pub(super) async fn commit(&mut self, attempt: Attempt) -> Vec<Attempt> {
+        let Attempt { runs, reloads, partitions_read, again } = attempt;
+        if reloads > 0 && !self.reload(runs.first(), reloads).await {
+            return Vec::new();
+        }
+        let (runs, plans) = self.plan(runs).await;
+        if plans.is_empty() {
+            return Vec::new();
+        }
+        match self.store(&plans).await {
+            Outcome::Stored { moved, proof } => {
+                let mut refused = Vec::new();
+                for (run, plan) in runs.into_iter().zip(Arc::unwrap_or_clone(plans)) {
+                    if moved.contains(&plan.host) {
+                        self.adopt(plan, &proof, again);
+                    } else {
+                        let runs = vec![run];
+                        refused.push(Attempt { runs, reloads: reloads + 1, partitions_read, again: true });
                     }
                 }
-                // Dropped by somebody, or not in the backup that the database was restored from: no record's fault.
-                Outcome::Refused { lacks_partition: true, .. } if !partitions_read => {
-                    partitions_read = true;
-                    let (partitions, now_ms) = (Arc::clone(&self.partitions), self.clock.now_ms());
-                    partitions.read_again(&mut self.link, now_ms, &self.give_up).await;
-                    todo.push(runs);
+                refused
+            }
+            // Dropped by somebody, or not in the backup that the database was restored from: no record's fault.
+            Outcome::Refused { lacks_partition: true, .. } if !partitions_read => {
+                let (partitions, now_ms) = (Arc::clone(&self.partitions), self.clock.now_ms());
+                partitions.read_again(&mut self.link, now_ms, &self.give_up).await;
+                vec![Attempt { runs, reloads: 0, partitions_read: true, again: true }]
+            }
+            Outcome::Refused { detail, .. } => {
+                if let [run] = runs.as_slice()
+                    && let Some(entry) = self.entry(run.host, run.session)
+                {
+                    entry.apart = APART;
                 }
-                Outcome::Refused { detail, .. } => match batch::halve(runs) {
-                    Ok((first, second)) => todo.extend([second, first]),
+                match batch::halve(runs) {
+                    Ok((first, second)) => {
+                        [first, second].map(|runs| Attempt { runs, reloads: 0, partitions_read, again: true }).into()
+                    }
                     Err(single) => {
                         if let Some(run) = single {
                             self.refuse(&run, detail).await;
                         }
+                        Vec::new()
                     }
-                },
-                Outcome::GaveUp => return self.end_all(),
+                }
+            }
+            Outcome::GaveUp => {
+                self.end_all();
+                Vec::new()
             }
         }
     }
@@ -134,7 +147,7 @@ impl Worker {
     }
 
     /// After the commit: the host's new state, and its ack.
-    fn adopt(&mut self, plan: Plan, proof: &Committed) {
+    fn adopt(&mut self, plan: Plan, proof: &Committed, again: bool) {
         let stream = &plan.step.after;
         let position = Position { epoch: stream.epoch.no, next: stream.next };
         let Some(entry) = self.entry(plan.host, stream.session) else { return };
@@ -143,11 +156,15 @@ impl Worker {
         }
         entry.outbox.ack(Durable::witnessed(position, proof));
         entry.state = plan.after;
+        if !again {
+            entry.apart = entry.apart.saturating_sub(1);
+        }
     }
 
     /// The guard refused a host's records: somebody else moved its stream, or this very commit did before its answer
     /// was lost. Reads what is stored; `false` if the session is over.
-    async fn reload(&mut self, run: &Run, times: u32) -> bool {
+    async fn reload(&mut self, run: Option<&Run>, times: u32) -> bool {
+        let Some(run) = run else { return false };
         let (host, session) = (run.host, run.session);
         let mut backoff = Backoff::default();
         let read = loop {
@@ -196,7 +213,7 @@ impl Worker {
         };
         let Some(plan) = refused else { return };
         match self.store(&Arc::new(vec![plan.clone()])).await {
-            Outcome::Stored { moved, proof } if moved.contains(&run.host) => self.adopt(plan, &proof),
+            Outcome::Stored { moved, proof } if moved.contains(&run.host) => self.adopt(plan, &proof, true),
             // Moved by somebody else: this session is over, its agent comes back with what it holds.
             Outcome::Stored { .. } => self.end(run.host, Ended::Replaced),
             Outcome::Refused { detail, .. } => self.end(run.host, Ended::DoesNotFollow(detail)),

@@ -1,7 +1,7 @@
 //! Commits records durably, one writer per host, and acks what is durable.
 //!
-//! In path order: [`queue`] is the way in, a bounded queue for each of W workers (a host always has the same one);
-//! `worker` gathers what is queued, `batch` (pure) sorts it into commits, `plan` (pure) turns one host's records into
+//! In path order: [`queue`] is the way in, `room` bounds it, `lanes` (pure) hold what waits for each of W workers, one
+//! lane a host (which always has the same worker); `worker` commits what it gathers, `batch` (pure) sorts that, `plan` (pure) turns one host's records into
 //! rows, `commit` is the only caller that adds frames, [`ack`] is what comes back. `open` starts a session, whose
 //! verdicts `admit` (pure) finds; `watch` (pure) says whether a host that another collector holds lives. No caller can
 //! cancel any of it: work that is queued is done, whoever waits for it.
@@ -17,6 +17,8 @@
 //! - **W5** What the database refuses for its value costs that record (and its host the span up to the next
 //!   keyframe), never another host's.
 //! - **W6** A gap is what lies between two samples, found here; agents only name reasons.
+//! - **W7** What a host can have queued is bounded, and no host waits for another's: each has a share of the room and a
+//!   lane, commits take from the lanes in turn, what is refused is tried again aside, sessions are opened beside.
 
 pub mod ack;
 pub mod admit;
@@ -24,11 +26,13 @@ mod arrival;
 mod backoff;
 pub mod batch;
 mod commit;
+mod lanes;
 mod link;
 mod open;
 mod partitions;
 pub mod plan;
 mod queue;
+mod room;
 pub mod state;
 mod watch;
 mod worker;
@@ -38,3 +42,4 @@ pub use crate::store::stream::Session;
 pub use arrival::{Arrival, NamespaceUse, Says};
 pub use open::{OpenError, OpenRequest, Opened};
 pub use queue::{Config, Handle, Item, Stopped, Writer};
+pub use room::Room;

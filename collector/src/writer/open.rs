@@ -1,23 +1,27 @@
 //! Begins a session: one transaction that fences every older session of the host and says what is stored.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_ipc::session::{Hello, StoredEpoch, Verdict};
-use tracing::warn;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::{error, warn};
 
 use super::ack::{Ended, Outbox};
 use super::admit;
+use super::link::Link;
 use super::state::{HostState, Moment, Skew};
 use super::watch::{Holder, Sight, Watch};
-use super::worker::{Entry, Worker};
+use super::worker::{Command, Entry, Worker, moment};
 use crate::clock;
 use crate::host::{HostId, Quarantine};
 use crate::store::host_facts::Facts;
 use crate::store::host_status::Present;
 use crate::store::stream::{Session, Stream};
 use crate::store::tx::{Committed, Dedicated, Write};
-use crate::store::{StoreError, host_facts, host_name, host_status, stream};
+use crate::store::{Db, StoreError, host_facts, host_name, host_status, stream};
 
 /// The transaction is tried this often: a connection that broke while nobody used it, or another collector that opens
 /// the same host.
@@ -111,25 +115,148 @@ struct Taken {
     present: Option<Present>,
 }
 
+/// Openings that are handed over at once: their answers come together, after at most one commit more.
+const AT_ONCE: usize = 64;
+
+/// Where sessions are opened: one after the other, over a connection of its own, so that commits of hosts which have
+/// one do not wait for those who want one, nor these for a commit each.
+pub(super) struct Door {
+    db: Db,
+    /// Away while some are let in.
+    link: Option<Link>,
+    waiting: VecDeque<Knocking>,
+    running: Option<Running>,
+    /// Nobody else will come.
+    last: bool,
+}
+
+/// A host that wants a session, and who listens for the answer.
+type Knocking = (OpenRequest, oneshot::Sender<Result<Opened, OpenError>>);
+
+struct Running {
+    task: JoinHandle<(Link, Vec<Done>)>,
+    /// Held until then, whatever comes.
+    hosts: Vec<HostId>,
+}
+
+/// An opening that is over.
+struct Done {
+    knocking: Knocking,
+    opening: Opening,
+    found: Result<Found, OpenError>,
+}
+
+/// Openings that are over, and all hosts that waited for them.
+pub(super) struct LetIn {
+    done: Vec<Done>,
+    hosts: Vec<HostId>,
+}
+
+impl Door {
+    pub(super) fn new(db: Db) -> Self {
+        Self { link: Some(Link::new(db.clone())), db, waiting: VecDeque::new(), running: None, last: false }
+    }
+
+    /// The next openings that are over; for ever, if there are none under way. Cancelling the wait loses nothing.
+    pub(super) async fn opened(&mut self) -> LetIn {
+        let Some(Running { task, .. }) = &mut self.running else { return std::future::pending().await };
+        let ended = task.await;
+        let Some(Running { hosts, .. }) = self.running.take() else { return std::future::pending().await };
+        let (link, done) = ended.unwrap_or_else(|fault| {
+            error!(%fault, "opening sessions ended by a fault");
+            (Link::new(self.db.clone()), Vec::new())
+        });
+        self.link = Some(link);
+        LetIn { done, hosts }
+    }
+
+    /// Whether an opening is over that nobody has looked at.
+    pub(super) fn is_open(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.task.is_finished())
+    }
+
+    /// Takes nobody more; whether somebody is still to be let in.
+    pub(super) fn wait_for_last(&mut self) -> bool {
+        self.last = true;
+        self.running.is_some()
+    }
+
+    /// Whether only those who are at the door are waited for.
+    pub(super) fn is_last(&self) -> bool {
+        self.last && self.running.is_some()
+    }
+}
+
 impl Worker {
-    /// Opens a session. The stream that held the host before ends, unless this one is turned away.
-    pub(super) async fn open(&mut self, request: OpenRequest) -> Result<Opened, OpenError> {
+    /// Lets a host wait for a session; its other commands wait until it has one.
+    pub(super) fn knock(&mut self, request: OpenRequest, reply: oneshot::Sender<Result<Opened, OpenError>>) {
+        self.door.waiting.push_back((request, reply));
+        self.open_next();
+    }
+
+    fn open_next(&mut self) {
+        if self.door.running.is_some() || self.door.waiting.is_empty() {
+            return;
+        }
+        let Some(mut link) = self.door.link.take() else { return };
+        let mut openings = Vec::new();
+        let mut hosts = Vec::new();
+        while openings.len() < AT_ONCE
+            && let Some((request, reply)) = self.door.waiting.pop_front()
+        {
+            hosts.push(request.host);
+            openings.extend(self.opening(&request).map(|opening| ((request, reply), opening)));
+        }
+        let (clock, started) = (Arc::clone(&self.clock), self.started);
+        let task = tokio::spawn(async move {
+            let mut done = Vec::with_capacity(openings.len());
+            for (knocking, mut opening) in openings {
+                // Whoever asked may have given up long ago.
+                if !knocking.1.is_closed() {
+                    opening.now = moment(&*clock, started);
+                    let found = find(&mut link, &opening).await;
+                    done.push(Done { knocking, opening, found });
+                }
+            }
+            (link, done)
+        });
+        self.door.running = Some(Running { task, hosts });
+    }
+
+    fn opening(&self, request: &OpenRequest) -> Option<Opening> {
         let host = request.host;
-        let now = self.moment();
-        let (server_wall_ms, read_ms) = (now.wall_ms, request.read_ms);
-        let hello = Arc::new(request.hello);
-        let session = new_session().ok_or(OpenError::Unavailable)?;
-        let opening = Opening {
+        Some(Opening {
             host,
             enrolled_ms: request.enrolled_ms,
-            session,
-            now,
-            read_ms,
-            hello: Arc::clone(&hello),
+            session: new_session()?,
+            now: self.moment(),
+            read_ms: request.read_ms,
+            hello: Arc::new(request.hello.clone()),
             own: self.hosts.get(&host).map(|entry| entry.state.session),
             watch: self.watches.of(host),
-        };
-        let taken = match self.take(&opening).await? {
+        })
+    }
+
+    /// Goes on with hosts whose opening is over. The stream that held one before ends, unless the new one is turned
+    /// away.
+    pub(super) fn opened(&mut self, let_in: LetIn) {
+        for Done { knocking: (request, reply), opening, found } in let_in.done {
+            let (host, session) = (opening.host, opening.session);
+            let opened = found.and_then(|found| self.decide(opening, request.outbox, found));
+            let stays = opened.as_ref().is_ok_and(|opened| !opened.is_forked());
+            if reply.send(opened).is_err() && stays {
+                // Whoever asked is gone: nobody else will close it.
+                let _ = self.queue.0.push(Command::Close(host, session));
+            }
+        }
+        self.queue.0.release(let_in.hosts);
+        self.open_next();
+    }
+
+    fn decide(&mut self, opening: Opening, outbox: Arc<Outbox>, found: Found) -> Result<Opened, OpenError> {
+        let Opening { host, session, now, read_ms, hello, .. } = opening;
+        let server_wall_ms = now.wall_ms;
+        let taken = match found {
             Found::Taken(taken) => *taken,
             Found::Forked(epochs) => return Ok(Opened { session, server_wall_ms, epochs }),
             Found::Held(watch) => {
@@ -147,7 +274,7 @@ impl Worker {
             before.outbox.end(Ended::Replaced);
         }
         if admit::wants_keyframe(&taken.epochs, &taken.streams) {
-            request.outbox.want_keyframe();
+            outbox.want_keyframe();
         }
         let opened = Opened { session, server_wall_ms, epochs: taken.epochs.clone() };
         let state = HostState {
@@ -160,21 +287,21 @@ impl Worker {
             // A backlog outlives the session that announced it: the next may say so only seconds later.
             ahead: taken.present.and_then(|p| p.backlog_from_ms).map(|_| hello.now),
         };
-        self.hosts.insert(host, Entry { state, outbox: request.outbox });
+        self.hosts.insert(host, Entry { state, outbox, apart: 0 });
         Ok(opened)
     }
+}
 
-    async fn take(&mut self, opening: &Opening) -> Result<Found, OpenError> {
-        for _ in 0..MOST_TRIES {
-            let (host, opening) = (opening.host, opening.clone());
-            match self.link.run(move |connection| Box::pin(transaction(connection, opening))).await {
-                Ok(Found::Again) => {}
-                Ok(found) => return Ok(found),
-                Err(error) => warn!(%error, %host, "opening a session"),
-            }
+async fn find(link: &mut Link, opening: &Opening) -> Result<Found, OpenError> {
+    for _ in 0..MOST_TRIES {
+        let (host, opening) = (opening.host, opening.clone());
+        match link.run(move |connection| Box::pin(transaction(connection, opening))).await {
+            Ok(Found::Again) => {}
+            Ok(found) => return Ok(found),
+            Err(error) => warn!(%error, %host, "opening a session"),
         }
-        Err(OpenError::Unavailable)
     }
+    Err(OpenError::Unavailable)
 }
 
 /// What the opening transaction needs.

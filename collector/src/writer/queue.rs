@@ -1,21 +1,25 @@
-//! The way in: bounded queues, a worker behind each.
+//! The way in: room for each record, a queue of lanes for each worker.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use highwater_ipc::record::EpochNo;
 use highwater_ipc::session::Now;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::arrival::Arrival;
+use super::batch::Aside;
+use super::lanes::{Gathered, Lanes, Most};
 use super::link::Link;
-use super::open::{OpenError, OpenRequest, Opened};
+use super::open::{Door, OpenError, OpenRequest, Opened};
 use super::partitions::Partitions;
+use super::room::{Room, Rooms};
 use super::worker::{Command, Worker};
 use crate::clock::WallClock;
 use crate::host::{HostId, Quarantine};
@@ -23,22 +27,21 @@ use crate::store::host_status::TurnedAway;
 use crate::store::stream::Session;
 use crate::store::{Db, StoreError};
 
-const KIB: usize = 1024;
-
 /// How the writer works. The defaults serve one host as well as ten thousand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Workers, each with a connection of its own, 1 to 64. Default 4.
     pub workers: usize,
-    /// Commands that wait for one worker, at least 1; a full queue makes streams wait, and so their agents. Default
-    /// 4,096.
-    pub queue_length: usize,
-    /// Bytes of records queued or being committed by all workers, at least twice the largest record (16 MiB); beyond
-    /// it streams wait. Default 64 MiB.
+    /// Bytes of records queued or being committed by all workers, half of them for records that fit into one message,
+    /// half (and at least twice the largest record, 16 MiB) for those that travel in parts; beyond it streams wait.
+    /// A record counts as 1 KiB at least. Default 64 MiB.
     pub queue_bytes: usize,
+    /// Bytes of one host's records among them, or a single larger record; beyond it this host's stream waits, others do
+    /// not. Default 4 MiB.
+    pub host_bytes: usize,
     /// Records in one commit. Default 1,000.
     pub records_per_commit: usize,
-    /// Bytes of records in one commit, but at least one record. Default 8 MiB.
+    /// Bytes of records in one commit; a larger record is committed alone. Default 8 MiB.
     pub bytes_per_commit: usize,
     /// How long the first record of a commit waits for others, milliseconds. Default 3.
     pub linger_ms: u64,
@@ -50,8 +53,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             workers: 4,
-            queue_length: 4096,
             queue_bytes: 64 << 20,
+            host_bytes: 4 << 20,
             records_per_commit: 1000,
             bytes_per_commit: 8 << 20,
             linger_ms: 3,
@@ -71,8 +74,8 @@ pub struct Item {
     pub epoch: EpochNo,
     /// The record.
     pub arrival: Arrival,
-    /// Its share of the queues' memory, given back when it is dropped.
-    pub _share: Option<OwnedSemaphorePermit>,
+    /// Its room, given back when it is dropped.
+    pub _share: Option<Room>,
 }
 
 /// The workers. Dropping it leaves them running; [`Writer::shutdown`] ends them.
@@ -93,11 +96,41 @@ pub struct Stopped;
 #[derive(Clone)]
 pub struct Handle {
     clock: Arc<dyn WallClock>,
-    queues: Arc<[mpsc::Sender<Command>]>,
-    /// In KiB.
-    room: Arc<Semaphore>,
-    most_kib: u32,
+    queues: Arc<[Arc<Queue>]>,
+    rooms: Arc<Rooms>,
 }
+
+/// What waits for one worker. Never full: what is in it was counted, or there is one of it.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Something changed.
+    bell: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    lanes: Lanes,
+    /// When what may be taken began to wait.
+    since: Option<Instant>,
+    closed: bool,
+}
+
+/// What a worker finds.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// A commit's worth, or what has waited long enough for more.
+    Found(Gathered),
+    /// Something that waits for more until then.
+    Soon(Instant),
+    /// Nothing that may be taken.
+    Nothing,
+    /// Nothing, and nothing will come.
+    Over,
+}
+
+/// A worker's end of its queue: when it is dropped nobody waits for an answer any more.
+pub(super) struct Consumer(pub(super) Arc<Queue>);
 
 impl Writer {
     /// Checks that the server keeps what it commits, makes the coming days' partitions and starts the workers.
@@ -110,9 +143,13 @@ impl Writer {
         let mut tasks = Vec::new();
         let mut queues = Vec::new();
         for _ in 0..config.workers.clamp(1, 64) {
-            let (way_in, queue) = mpsc::channel(config.queue_length.max(1));
+            let queue = Arc::new(Queue::default());
+            queues.push(Arc::clone(&queue));
             let worker = Worker {
+                queue: Consumer(queue),
                 link: Link::new(db.clone()),
+                door: Door::new(db.clone()),
+                aside: Aside::default(),
                 hosts: Default::default(),
                 watches: Default::default(),
                 clock: Arc::clone(&clock),
@@ -121,18 +158,11 @@ impl Writer {
                 give_up: give_up.clone(),
                 config,
             };
-            queues.push(way_in);
-            tasks.push(tokio::spawn(worker.run(queue, drain.clone())));
+            tasks.push(tokio::spawn(worker.run()));
         }
         let (stop, own_clock) = (drain.clone(), Arc::clone(&clock));
         tasks.push(tokio::spawn(async move { partitions.look_after(link, &*own_clock, &stop).await }));
-        let most_kib = u32::try_from(config.queue_bytes / KIB).unwrap_or(u32::MAX).clamp(1, 1 << 28);
-        let handle = Handle {
-            clock,
-            queues: queues.into(),
-            room: Arc::new(Semaphore::new(usize::try_from(most_kib).unwrap_or(KIB))),
-            most_kib,
-        };
+        let handle = Handle { clock, queues: queues.into(), rooms: Arc::new(Rooms::new(&config)) };
         Ok(Self { handle, tasks, drain, give_up, drain_ms: config.drain_ms })
     }
 
@@ -145,6 +175,8 @@ impl Writer {
     /// `drain_ms` stays with the agents, unacked.
     pub async fn shutdown(self) {
         self.drain.cancel();
+        self.handle.rooms.close();
+        self.handle.queues.iter().for_each(|queue| queue.close());
         let give_up = self.give_up.clone();
         let grace = Duration::from_millis(self.drain_ms);
         let impatient = tokio::spawn(async move {
@@ -166,7 +198,7 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let host = request.host;
         let mut opening = Opening { handle: self.clone(), host, answer };
-        self.send(host, Command::Open(request, reply)).await.map_err(|Stopped| OpenError::Stopping)?;
+        self.send(Command::Open(request, reply)).map_err(|Stopped| OpenError::Stopping)?;
         (&mut opening.answer).await.unwrap_or(Err(OpenError::Stopping))
     }
 
@@ -175,7 +207,13 @@ impl Handle {
         self.clock.now_ms()
     }
 
-    /// Queues a record; waits while the queue is full. Its ack comes by the session's outbox.
+    /// Waits for the room of a record of this host: behind that host's own records, then until there is enough for one
+    /// of its size.
+    pub async fn room(&self, host: HostId, bytes: usize) -> Result<Room, Stopped> {
+        self.rooms.take(host, bytes).await
+    }
+
+    /// Queues a record; waits for its room. Its ack comes by the session's outbox.
     pub async fn record(
         &self,
         host: HostId,
@@ -183,35 +221,122 @@ impl Handle {
         epoch: EpochNo,
         arrival: Arrival,
     ) -> Result<(), Stopped> {
-        let kib = u32::try_from(arrival.weight().div_ceil(KIB)).unwrap_or(u32::MAX).min(self.most_kib);
-        let share = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Stopped)?;
-        let item = Item { host, session, epoch, arrival, _share: Some(share) };
-        self.send(host, Command::Record(item)).await
+        let room = self.room(host, arrival.weight()).await?;
+        self.record_in(room, host, session, epoch, arrival)
     }
 
-    /// Queues the present of a host that is behind.
+    /// Queues a record that has its room already.
+    pub fn record_in(
+        &self,
+        room: Room,
+        host: HostId,
+        session: Session,
+        epoch: EpochNo,
+        arrival: Arrival,
+    ) -> Result<(), Stopped> {
+        self.send(Command::Record(Item { host, session, epoch, arrival, _share: Some(room) }))
+    }
+
+    /// Notes the present of a host that is behind; it takes the place of an older one that still waits.
     pub async fn now(&self, host: HostId, session: Session, now: Now) -> Result<(), Stopped> {
-        self.send(host, Command::Now(host, session, Box::new(now))).await
+        self.send(Command::Now(host, session, Box::new(now)))
     }
 
     /// Says that a session's stream has ended; what it queued before is still committed.
     pub async fn close(&self, host: HostId, session: Session) -> Result<(), Stopped> {
-        self.send(host, Command::Close(host, session)).await
+        self.send(Command::Close(host, session))
     }
 
     /// Notes that a newcomer with this host's certificate was quarantined.
     pub async fn turned_away(&self, host: HostId, why: Quarantine, peer: IpAddr) -> Result<(), Stopped> {
-        self.send(host, Command::TurnedAway(TurnedAway { host, at_ms: self.now_ms(), why, peer })).await
+        self.send(Command::TurnedAway(TurnedAway { host, at_ms: self.now_ms(), why, peer }))
     }
 
     /// A host always has the same worker.
-    async fn send(&self, host: HostId, command: Command) -> Result<(), Stopped> {
+    fn send(&self, command: Command) -> Result<(), Stopped> {
         let mut hasher = DefaultHasher::new();
-        host.hash(&mut hasher);
+        command.host().hash(&mut hasher);
         let count = self.queues.len() as u64;
         let worker = usize::try_from(hasher.finish() % count.max(1)).unwrap_or(0);
-        let Some(queue) = self.queues.get(worker) else { return Err(Stopped) };
-        queue.send(command).await.map_err(|_| Stopped)
+        self.queues.get(worker).ok_or(Stopped)?.push(command)
+    }
+}
+
+impl Queue {
+    pub(super) fn push(&self, command: Command) -> Result<(), Stopped> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(Stopped);
+        }
+        let replaced = waiting.lanes.push(command);
+        drop(waiting);
+        self.bell.notify_one();
+        if let Some(Command::Open(_, reply)) = replaced {
+            // Its stream was there before, waits for the same, and its agent says hello elsewhere now.
+            let _ = reply.send(Err(OpenError::Unavailable));
+        }
+        Ok(())
+    }
+
+    /// Takes nothing more.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.bell.notify_one();
+    }
+
+    /// Lets a host's commands wait until what was taken of it is over.
+    pub(super) fn hold(&self, hosts: impl IntoIterator<Item = HostId>) {
+        let mut waiting = self.lock();
+        hosts.into_iter().for_each(|host| waiting.lanes.hold(host));
+    }
+
+    /// Lets hosts' commands be taken again.
+    pub(super) fn release(&self, hosts: impl IntoIterator<Item = HostId>) {
+        let mut waiting = self.lock();
+        hosts.into_iter().for_each(|host| waiting.lanes.release(host));
+    }
+
+    /// What there is to do now.
+    pub(super) fn look(&self, config: &Config) -> Look {
+        let most = Most { commands: config.records_per_commit, bytes: config.bytes_per_commit };
+        let mut waiting = self.lock();
+        if !waiting.lanes.is_ready() {
+            return if waiting.closed && waiting.lanes.is_empty() { Look::Over } else { Look::Nothing };
+        }
+        let now = Instant::now();
+        let until = *waiting.since.get_or_insert(now) + Duration::from_millis(config.linger_ms);
+        if now < until && !waiting.lanes.fill(most) && !waiting.closed {
+            return Look::Soon(until);
+        }
+        let gathered = waiting.lanes.gather(most);
+        // What is left has waited as long.
+        waiting.since = waiting.since.filter(|_| waiting.lanes.is_ready());
+        Look::Found(gathered)
+    }
+
+    /// Waits for what there is to do; `None` once the queue is closed and empty. Cancelling the wait loses nothing.
+    pub(super) async fn next(&self, config: &Config) -> Option<Gathered> {
+        loop {
+            let changed = self.bell.notified();
+            match self.look(config) {
+                Look::Found(gathered) => return Some(gathered),
+                Look::Over => return None,
+                Look::Nothing => changed.await,
+                // Either way there is another look.
+                Look::Soon(until) => drop(tokio::time::timeout_at(until, changed).await),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.lock().lanes = Lanes::default();
     }
 }
 
@@ -226,12 +351,9 @@ struct Opening {
 impl Drop for Opening {
     fn drop(&mut self) {
         self.answer.close();
-        let (Ok(Ok(opened)), Ok(runtime)) = (self.answer.try_recv(), tokio::runtime::Handle::try_current()) else {
-            return;
-        };
-        let (handle, host) = (self.handle.clone(), self.host);
+        let Ok(Ok(opened)) = self.answer.try_recv() else { return };
         // The writer may be stopping: then it ends the session itself.
-        runtime.spawn(async move { handle.close(host, opened.session).await });
+        let _ = self.handle.send(Command::Close(self.host, opened.session));
     }
 }
 
@@ -249,22 +371,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_opened_for_somebody_who_just_left_is_closed() {
-        let (way_in, mut queue) = mpsc::channel(2);
+        let queue = Arc::new(Queue::default());
+        let config = Config { linger_ms: 0, ..Config::default() };
         let handle = Handle {
             clock: Arc::new(SystemClock),
-            queues: vec![way_in].into(),
-            room: Arc::new(Semaphore::new(1)),
-            most_kib: 1,
+            queues: vec![Arc::clone(&queue)].into(),
+            rooms: Arc::new(Rooms::new(&config)),
         };
         let hello = Hello { facts: HostFacts::default(), now: At::default(), epochs: Vec::new() };
         let request =
             OpenRequest { host: HostId(7), enrolled_ms: 0, hello, read_ms: 0, outbox: Arc::new(Outbox::default()) };
         let mut opening = Box::pin(handle.open(request));
         assert!(matches!(opening.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
-        let Some(Command::Open(_, reply)) = queue.recv().await else { panic!("no open") };
+        let taken = queue.next(&config).await.unwrap().control.pop();
+        let Some(Command::Open(_, reply)) = taken else { panic!("{taken:?}") };
         reply.send(Ok(Opened { session: Session(3), server_wall_ms: 0, epochs: Vec::new() })).unwrap();
         drop(opening);
-        let closed = queue.recv().await;
+        queue.release([HostId(7)]);
+        let closed = queue.next(&config).await.unwrap().control.pop();
         assert!(matches!(closed, Some(Command::Close(HostId(7), Session(3)))), "{closed:?}");
     }
 }

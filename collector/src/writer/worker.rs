@@ -1,22 +1,24 @@
-//! One worker: gathers what is queued for its hosts, commits it as a group, and opens and closes sessions in between.
+//! One worker: commits what is gathered for its hosts, and closes sessions in between; sessions are opened beside it.
+//!
+//! A round is one fresh commit and a bounded part of what waits aside, so no host waits for another's trouble longer.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use highwater_ipc::session::Now;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::ack::{Ended, Outbox};
 use super::arrival::Says;
-use super::batch;
+use super::batch::{self, Aside, Attempt};
+use super::lanes::Gathered;
 use super::link::Link;
-use super::open::{OpenError, OpenRequest, Opened};
+use super::open::{Door, OpenError, OpenRequest, Opened};
 use super::partitions::Partitions;
 use super::plan;
-use super::queue::{Config, Item};
+use super::queue::{Config, Consumer, Item, Look};
 use super::state::{HostState, Moment};
 use super::watch::Watches;
 use crate::clock::WallClock;
@@ -28,6 +30,8 @@ use crate::store::tx::Dedicated;
 
 /// The present and ends of sessions are tried this often, then left: both are said again, or show in `last_seen_ms`.
 const MOST_TRIES: u32 = 3;
+/// Transactions of one round for what waits aside; it ends before that with as many bytes as a commit may have.
+const ASIDE: usize = 8;
 
 /// What a worker is asked to do.
 #[derive(Debug)]
@@ -45,7 +49,8 @@ pub(super) enum Command {
 }
 
 impl Command {
-    fn host(&self) -> HostId {
+    /// Whose.
+    pub(super) fn host(&self) -> HostId {
         match self {
             Command::Record(item) => item.host,
             Command::Open(request, _) => request.host,
@@ -59,11 +64,16 @@ impl Command {
 pub(super) struct Entry {
     pub(super) state: HostState,
     pub(super) outbox: Arc<Outbox>,
+    /// The database refused a record of it not long ago: for so many commits its records share none with other hosts.
+    pub(super) apart: u32,
 }
 
-/// Hosts, and the connection they are written over.
+/// Hosts, and the connections they are written over.
 pub(super) struct Worker {
+    pub(super) queue: Consumer,
     pub(super) link: Link,
+    pub(super) door: Door,
+    pub(super) aside: Aside,
     pub(super) hosts: HashMap<HostId, Entry>,
     /// Hosts that other collectors may hold.
     pub(super) watches: Watches,
@@ -78,53 +88,89 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Works until the queue is closed and empty.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>, drain: CancellationToken) {
-        let mut carried = None;
-        loop {
-            let first = match carried.take() {
-                Some(command) => Some(command),
-                None => next(&mut queue, &drain).await,
-            };
-            let Some(first) = first else { break };
-            let mut gathered = Gathered::default();
-            carried = gathered.push(first).err();
-            let deadline = tokio::time::Instant::now() + Duration::from_millis(self.config.linger_ms);
-            while carried.is_none() && gathered.fits(&self.config) {
-                match tokio::time::timeout_at(deadline, next(&mut queue, &drain)).await {
-                    Ok(Some(command)) => carried = gathered.push(command).err(),
-                    Ok(None) | Err(_) => break,
-                }
-            }
-            self.work(gathered).await;
-        }
+    pub(super) async fn run(mut self) {
+        while self.round().await {}
         self.end_all();
         self.link.close().await;
     }
 
+    /// `false`: all is done, or given up.
+    async fn round(&mut self) -> bool {
+        let (queue, config) = (Arc::clone(&self.queue.0), self.config);
+        let gathered = if self.aside.is_empty() {
+            let give_up = self.give_up.clone();
+            tokio::select! {
+                biased;
+                () = give_up.cancelled() => return false,
+                done = self.door.opened() => {
+                    self.opened(done);
+                    return true;
+                }
+                next = queue.next(&config), if !self.door.is_last() => match next {
+                    Some(gathered) => gathered,
+                    // Whoever is let in now is told that it is over.
+                    None => return self.door.wait_for_last(),
+                },
+            }
+        } else {
+            if self.door.is_open() {
+                let done = self.door.opened().await;
+                self.opened(done);
+            }
+            match queue.look(&config) {
+                Look::Found(gathered) => gathered,
+                _ => Gathered::default(),
+            }
+        };
+        self.work(gathered).await;
+        self.work_aside().await;
+        true
+    }
+
     async fn work(&mut self, gathered: Gathered) {
-        self.control(gathered.before).await;
-        // Plain PostgreSQL is one bucket; on Citus this is the host's shard.
-        for group in batch::groups(gathered.items, |_| 0) {
-            self.commit(group).await;
+        self.control(gathered.control).await;
+        let is_apart = |item: &Item| self.hosts.get(&item.host).is_some_and(|entry| entry.apart > 0);
+        let (apart, together) = gathered.items.into_iter().partition(is_apart);
+        for run in batch::groups(apart, |_| 0).into_iter().flatten() {
+            self.put_aside(&[], Vec::new(), vec![Attempt::fresh(vec![run])]);
         }
-        self.control(gathered.after).await;
+        // Plain PostgreSQL is one bucket; on Citus this is the host's shard.
+        for group in batch::groups(together, |_| 0) {
+            self.attempt(Attempt::fresh(group), Vec::new()).await;
+        }
+    }
+
+    /// One round's part of what waits aside.
+    async fn work_aside(&mut self) {
+        let mut bytes = 0;
+        for _ in 0..ASIDE {
+            let Some((attempt, rest)) = self.aside.next() else { break };
+            bytes += attempt.bytes();
+            self.attempt(attempt, rest).await;
+            if bytes >= self.config.bytes_per_commit {
+                break;
+            }
+        }
+    }
+
+    async fn attempt(&mut self, attempt: Attempt, rest: Vec<Attempt>) {
+        let hosts: Vec<HostId> = attempt.runs.iter().map(|run| run.host).collect();
+        let follow = self.commit(attempt).await;
+        self.put_aside(&hosts, rest, follow);
+    }
+
+    fn put_aside(&mut self, hosts: &[HostId], rest: Vec<Attempt>, follow: Vec<Attempt>) {
+        self.queue.0.hold(follow.iter().flat_map(|attempt| &attempt.runs).map(|run| run.host));
+        let free = self.aside.put(hosts, rest, follow);
+        self.queue.0.release(free);
     }
 
     async fn control(&mut self, commands: Vec<Command>) {
         let mut light = Light::default();
+        let mut openings = Vec::new();
         for command in commands {
             match command {
-                Command::Open(request, reply) => {
-                    if light.hosts.contains(&request.host) {
-                        self.write_light(std::mem::take(&mut light)).await;
-                    }
-                    let (host, opened) = (request.host, self.open(request).await);
-                    let session = opened.as_ref().ok().map(|o| o.session);
-                    if let (Err(_), Some(session)) = (reply.send(opened), session) {
-                        // Whoever asked is gone: nobody else will close it.
-                        light.close(host, session);
-                    }
-                }
+                Command::Open(request, reply) => openings.push((request, reply)),
                 Command::Now(host, session, now) => {
                     let seen = self.moment();
                     if let Some(entry) = self.entry(host, session) {
@@ -144,6 +190,9 @@ impl Worker {
             }
         }
         self.write_light(light).await;
+        for (request, reply) in openings {
+            self.knock(request, reply);
+        }
     }
 
     async fn write_light(&mut self, mut light: Light) {
@@ -171,8 +220,7 @@ impl Worker {
 
     /// The collector's clocks now.
     pub(super) fn moment(&self) -> Moment {
-        let steady_ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        Moment { wall_ms: self.clock.now_ms(), steady_ms }
+        moment(&*self.clock, self.started)
     }
 
     /// The entry of a host, if this session still holds it.
@@ -195,13 +243,10 @@ impl Worker {
     }
 }
 
-/// The next command; `None` once the queue is closed, by `drain` or by everybody who could send, and empty.
-async fn next(queue: &mut mpsc::Receiver<Command>, drain: &CancellationToken) -> Option<Command> {
-    tokio::select! {
-        command = queue.recv() => return command,
-        () = drain.cancelled(), if !queue.is_closed() => queue.close(),
-    }
-    queue.recv().await
+/// The collector's clocks now.
+pub(super) fn moment(clock: &dyn WallClock, started: tokio::time::Instant) -> Moment {
+    let steady_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+    Moment { wall_ms: clock.now_ms(), steady_ms }
 }
 
 /// Takes in what a `now` says.
@@ -252,76 +297,4 @@ async fn light_transaction(connection: &mut Dedicated, light: Arc<Light>) -> Res
     }
     tx.commit().await?;
     Ok(())
-}
-
-/// What one round does: commands of a host keep their order, records of many hosts share commits.
-#[derive(Default)]
-struct Gathered {
-    before: Vec<Command>,
-    items: Vec<Item>,
-    after: Vec<Command>,
-    with_items: HashSet<HostId>,
-    with_after: HashSet<HostId>,
-    bytes: usize,
-}
-
-impl Gathered {
-    /// Takes a command, or gives it back for the next round: a record behind a command that comes after records.
-    #[allow(clippy::result_large_err, reason = "a command is moved, not an error made")]
-    fn push(&mut self, command: Command) -> Result<(), Command> {
-        let host = command.host();
-        match command {
-            Command::Record(_) if self.with_after.contains(&host) => return Err(command),
-            Command::Record(item) => {
-                self.with_items.insert(host);
-                self.bytes = self.bytes.saturating_add(item.arrival.weight());
-                self.items.push(item);
-            }
-            other if self.with_items.contains(&host) => {
-                self.with_after.insert(host);
-                self.after.push(other);
-            }
-            other => self.before.push(other),
-        }
-        Ok(())
-    }
-
-    fn fits(&self, config: &Config) -> bool {
-        let commands = self.before.len() + self.items.len() + self.after.len();
-        commands < config.records_per_commit && self.bytes < config.bytes_per_commit
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use highwater_ipc::record::{Chain, EpochNo, RecordKind, Seq};
-    use highwater_ipc::time::At;
-
-    use super::super::arrival::Arrival;
-    use super::*;
-
-    fn record(host: i64, seq: u64) -> Command {
-        let arrival = Arrival {
-            kind: RecordKind::Heartbeat,
-            first: Seq(seq),
-            seq: Seq(seq),
-            next_chain: Chain::default(),
-            at: At::default(),
-            says: Says::default(),
-            body: Arc::from([]),
-        };
-        Command::Record(Item { host: HostId(host), session: Session(1), epoch: EpochNo(1), arrival, _share: None })
-    }
-
-    #[test]
-    fn commands_of_a_host_keep_their_place_among_its_records() {
-        let mut gathered = Gathered::default();
-        for command in [Command::Close(HostId(1), Session(1)), record(1, 0), record(2, 0)] {
-            assert!(gathered.push(command).is_ok());
-        }
-        assert!(gathered.push(Command::Close(HostId(1), Session(2))).is_ok());
-        assert!(gathered.push(record(2, 1)).is_ok());
-        assert!(gathered.push(record(1, 1)).is_err());
-        assert_eq!((gathered.before.len(), gathered.items.len(), gathered.after.len()), (1, 3, 1));
-    }
 }
