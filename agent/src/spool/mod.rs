@@ -72,6 +72,8 @@ mod reader;
 #[cfg(test)]
 mod reader_tests;
 pub mod recover;
+#[cfg(test)]
+mod regression_tests;
 pub mod segment;
 mod store;
 #[cfg(test)]

@@ -218,6 +218,12 @@ fn consecutive_heartbeats_merge_and_others_do_not() {
     let ToCollector::Records(_, records) = batch.take() else { panic!() };
     let spans: Vec<_> = records.iter().map(|r| (r.first_seq.0, r.seq.0)).collect();
     assert_eq!(spans, [(3, 5), (6, 6), (7, 7), (9, 9)]);
+    let other = Record { chain: link(1), ..beat(11) };
+    for r in [beat(10), other] {
+        batch.push(EpochNo(1), r).unwrap();
+    }
+    let ToCollector::Records(_, records) = batch.take() else { panic!() };
+    assert_eq!(records.len(), 2, "behind another chain lies another record");
     assert!(batch.is_empty());
 }
 
