@@ -17,6 +17,8 @@ use highwater::writer::ack::Ended;
 use highwater::writer::{Config, OpenError, Quarantine, Writer};
 use highwater_ipc::record::{GapReason, Seq};
 use highwater_ipc::session::Verdict;
+use highwater_ipc::snapshot::BootId;
+use highwater_ipc::snapshot::BootId;
 use highwater_tests::postgres::{Database, Postgres};
 use tokio::runtime::Runtime;
 
@@ -440,4 +442,35 @@ fn a_session_that_nobody_listens_to_any_more_is_closed() {
         highwater_tests::wait::until("the present is noted", highwater_tests::wait::PATIENCE, behind);
     });
     assert_eq!(collector.count("frame"), 1);
+}
+
+/// A backup can know the very session that goes on, agree with it about the epoch it writes, and lack the one before.
+#[test]
+fn records_that_a_restored_backup_lacks_are_asked_for_again_though_the_session_goes_on_in_the_next_epoch() {
+    let collector = Collector::shared();
+    let mut host = collector.host(51);
+    let first = [host.keyframe(None), host.delta(1)];
+    host.begin_epoch(2, BootId([1; 16]));
+    let second = [host.keyframe(None), host.delta(2)];
+    collector.runtime.block_on(async {
+        let mut session = host.open(collector.writer()).await.unwrap();
+        for record in first {
+            session.send(record).await;
+        }
+        acked(&session.outbox, 1, Seq(2)).await;
+        // What a dump from before those two records holds.
+        collector.database.sql(
+            "DELETE FROM frame; DELETE FROM stretch; DELETE FROM gap; DELETE FROM host_facts; DELETE FROM host_status;
+             UPDATE stream SET next_seq = 0, chain = '\\x0000000000000000', covered_wall_ms = NULL,
+                covered_boot_us = NULL, interval_ms = 0, stretch = -1, base_seq = NULL, base_day = NULL",
+        );
+        for record in second {
+            session.send(record).await;
+        }
+        let why = ended(&session.outbox).await;
+        assert!(matches!(&why, Ended::DoesNotFollow(text) if text.contains("restored from a backup")), "{why:?}");
+        assert_eq!(collector.count("frame"), 0, "history has no hole that nobody explains");
+        let again = host.open(collector.writer()).await.unwrap();
+        assert_eq!(again.opened.epochs.iter().map(|e| e.next).collect::<Vec<_>>(), [Seq(0), Seq(0)]);
+    });
 }

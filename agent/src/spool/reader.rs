@@ -80,7 +80,10 @@ impl Spool {
         }
         let damaged = self.segments.back().is_some_and(|s| s.end() > reader.next);
         let entry = self.memory.after(reader.next)?.clone();
+        // Acked up to the first one here: whoever lost what was acked lacks the base of those before the next keyframe.
+        let acked = self.memory.first().is_some_and(|e| reader.next < self.acked && e.start() == self.acked);
         let hole = self.hole(reader.next, &entry, if damaged { Hole::Damaged } else { Hole::Overflow });
+        let hole = hole.map(|why| if acked { Hole::Acked } else { why });
         reader.next = entry.end();
         Some(Read { entry, hole })
     }

@@ -96,3 +96,18 @@ fn s2_the_damaged_end_of_an_epoch_is_a_hole_before_the_next_one() {
     let read = read_all(&mut rig.spool, Position { epoch_no: 1, seq: 2 });
     assert_eq!(read.iter().map(|r| r.hole).collect::<Vec<_>>(), [None]);
 }
+
+#[test]
+fn s2_whoever_lost_what_was_acked_from_memory_is_given_nothing_that_builds_on_it() {
+    let mut rig = Rig::new(ROOMY);
+    rig.disk.set_room(Some(0));
+    for i in 0..8 {
+        rig.append(i == 6, 100);
+    }
+    rig.spool.acked(Position { epoch_no: 1, seq: 3 }).unwrap();
+    let held = |from| Position { epoch_no: 1, seq: from };
+    assert_eq!(read_all(&mut rig.spool, held(3)).len(), 5, "whoever has the rest goes on");
+    let read = read_all(&mut rig.spool, held(1));
+    let found: Vec<_> = read.iter().map(|r| (r.entry.first_seq, r.hole)).collect();
+    assert_eq!(found, [(6, Some(Hole::Acked)), (7, None)]);
+}

@@ -15,17 +15,21 @@ const OF_HOST_SQL: &str = "SELECT epoch_no, epoch_id, boot_id, next_seq, chain, 
     FROM stream WHERE host_id = $1 ORDER BY epoch_no";
 
 /// `next_seq = from_seq` makes a resend change nothing; `session = mine` makes a session that another one has followed
-/// change nothing.
+/// change nothing. A backup that takes the database's place under a session that it knows can lack records of the epoch
+/// before and agree with everything else: so the first step of an epoch also asks where that one stands.
 const ADVANCE_SQL: &str = "UPDATE stream AS s
     SET next_seq = g.next_seq, chain = g.chain, covered_wall_ms = g.covered_wall_ms,
         covered_boot_us = g.covered_boot_us, interval_ms = g.interval_ms, stretch = g.stretch, base_seq = g.base_seq,
         base_day = DATE '1970-01-01' + g.base_day, pending_reason = g.pending_reason,
         pending_detail = g.pending_detail
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bigint[],
-                $8::bigint[], $9::int[], $10::int[], $11::bigint[], $12::int[], $13::smallint[], $14::text[])
+                $8::bigint[], $9::int[], $10::int[], $11::bigint[], $12::int[], $13::smallint[], $14::text[],
+                $15::bigint[], $16::bigint[])
         AS g (host_id, epoch_no, session, from_seq, next_seq, chain, covered_wall_ms, covered_boot_us, interval_ms,
-              stretch, base_seq, base_day, pending_reason, pending_detail)
+              stretch, base_seq, base_day, pending_reason, pending_detail, before_epoch_no, before_next_seq)
     WHERE s.host_id = g.host_id AND s.epoch_no = g.epoch_no AND s.session = g.session AND s.next_seq = g.from_seq
+        AND (g.before_epoch_no IS NULL OR EXISTS (SELECT 1 FROM stream b WHERE b.host_id = s.host_id
+            AND b.epoch_no = g.before_epoch_no AND b.next_seq = g.before_next_seq))
     RETURNING s.host_id";
 
 const END_SQL: &str = "UPDATE stream AS s SET end_reason = e.reason
@@ -119,6 +123,8 @@ pub struct Advance {
     pub from: Seq,
     /// Where it stands afterwards; its session must be the row's.
     pub after: Stream,
+    /// Where the epoch before it must stand, else nothing changes; `None` = that does not matter.
+    pub before: Option<(EpochNo, Seq)>,
 }
 
 /// All epochs of a host, ascending.
@@ -152,6 +158,8 @@ pub async fn advance(tx: &mut Write<'_>, steps: &[Advance]) -> Result<Vec<HostId
         .bind(steps.iter().map(|s| s.after.base.map(|b| b.day.0)).collect::<Vec<_>>())
         .bind(steps.iter().map(|s| s.after.pending.as_ref().map(|p| i16::from(p.reason.code()))).collect::<Vec<_>>())
         .bind(steps.iter().map(|s| s.after.pending.as_ref().map_or("", |p| p.detail.as_str())).collect::<Vec<_>>())
+        .bind(steps.iter().map(|s| s.before.map(|(no, _)| bigint(no.0))).collect::<Vec<_>>())
+        .bind(steps.iter().map(|s| s.before.map(|(_, next)| bigint(next.0))).collect::<Vec<_>>())
         .fetch_all(tx.connection())
         .await?;
     Ok(moved.into_iter().map(HostId).collect())

@@ -184,6 +184,11 @@ impl Worker {
             self.end(host, Ended::Replaced);
             return false;
         };
+        if !entry.state.is_kept_by(&read.streams) {
+            warn!(%host, "records that were stored are gone: the database was restored; its agent is asked for them again");
+            self.end(host, Ended::DoesNotFollow("the database was restored from a backup; connect again".to_owned()));
+            return false;
+        }
         if times > MOST_RELOADS {
             error!(%host, epoch = run.epoch.0, next = stream.next.0, "the guard refuses what follows what is stored");
             self.end(host, Ended::DoesNotFollow("the collector cannot place these records".to_owned()));

@@ -8,8 +8,9 @@
 //!
 //! Invariants
 //! - **W1** Nothing is acked before the COMMIT that stored it returned: [`ack::Durable`] is made from its proof.
-//! - **W2** A commit first moves `stream` from where the plan began, under the session it was planned for; of a host
-//!   whose stream did not move it stores nothing. So a batch sent twice is stored once, and a session that another one
+//! - **W2** A commit first moves `stream` from where the plan began, under the session it was planned for, and an epoch's
+//!   first one only while the epoch before it stands where it was left; of a host whose stream did not move it stores
+//!   nothing. So a batch sent twice is stored once, and a session that another one
 //!   has followed stores nothing.
 //! - **W3** Records of a host are planned and committed in the order in which they were queued, one epoch a commit.
 //! - **W4** Where a commit's outcome is not known, its connection is thrown away and the same batch goes again: W2
@@ -34,7 +35,7 @@ pub mod plan;
 mod queue;
 mod room;
 pub mod state;
-mod watch;
+pub mod watch;
 mod worker;
 
 pub use crate::host::Quarantine;

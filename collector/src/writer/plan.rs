@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use highwater_ipc::record::{EpochNo, GapReason, RecordKind};
+use highwater_ipc::record::{EpochNo, GapReason, RecordKind, Seq};
 use highwater_ipc::snapshot::BootId;
 use highwater_ipc::time::At;
 use highwater_proto::bounds;
@@ -122,9 +122,11 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn new(host: HostId, state: &HostState, epoch: EpochNo, context: &'a Context<'a>) -> Option<Self> {
         let stream = state.streams.get(&epoch)?.clone();
+        let is_first = stream.next == Seq(0);
+        let before = state.written_before(epoch).filter(|_| is_first).map(|s| (s.epoch.no, s.next));
         let plan = Plan {
             host,
-            step: Advance { host, from: stream.next, after: stream.clone() },
+            step: Advance { host, from: stream.next, after: stream.clone(), before },
             frames: Vec::new(),
             opened: Vec::new(),
             closed: Vec::new(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use highwater_ipc::record::EpochNo;
+use highwater_ipc::record::{EpochNo, Seq};
 use highwater_ipc::session::HostFacts;
 use highwater_ipc::snapshot::BootId;
 use highwater_ipc::time::At;
@@ -117,6 +117,19 @@ impl HostState {
     /// The latest epoch before `no` that has samples: where a gap before `no` begins.
     pub fn before(&self, no: EpochNo) -> Option<&Stream> {
         self.streams.range(..no).rev().map(|(_, stream)| stream).find(|stream| stream.covered.is_some())
+    }
+
+    /// The latest epoch before `no` that has records.
+    pub fn written_before(&self, no: EpochNo) -> Option<&Stream> {
+        self.streams.range(..no).rev().map(|(_, stream)| stream).find(|stream| stream.next > Seq(0))
+    }
+
+    /// Whether the database stands where this session has left it, or further: a backup may have taken its place.
+    pub fn is_kept_by(&self, stored: &[Stream]) -> bool {
+        self.streams.values().all(|known| {
+            let row = stored.iter().find(|row| row.epoch == known.epoch);
+            row.map_or(Seq(0), |row| row.next) >= known.next
+        })
     }
 
     /// Whether a sample is not older than the newest one known of: then it is the present.

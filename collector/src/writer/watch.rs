@@ -22,20 +22,20 @@ const LOOKS: i64 = 6;
 
 /// What a holder moves as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Holder {
+pub struct Holder {
     /// Its session.
-    pub(super) session: Session,
+    pub session: Session,
     /// Where the host's latest epoch ends.
-    pub(super) place: (EpochNo, Seq),
+    pub place: (EpochNo, Seq),
     /// Its collector's clock at its last record or `now`, milliseconds.
-    pub(super) last_seen_ms: i64,
+    pub last_seen_ms: i64,
     /// Time between its samples, milliseconds.
-    pub(super) interval_ms: i64,
+    pub interval_ms: i64,
 }
 
 /// A holder as it was seen, by a clock that nobody sets, milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Watch {
+pub struct Watch {
     holder: Holder,
     since_ms: i64,
     looked_ms: i64,
@@ -43,7 +43,7 @@ pub(super) struct Watch {
 
 /// What a look shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub enum Sight {
     /// It moved since the look before.
     Lives,
     /// It stood still for too long.
@@ -54,7 +54,7 @@ pub(super) enum Sight {
 
 impl Watch {
     /// Looks at a holder; `before` is what the look before left.
-    pub(super) fn look(before: Option<Self>, holder: Holder, now_ms: i64) -> Sight {
+    pub fn look(before: Option<Self>, holder: Holder, now_ms: i64) -> Sight {
         let span_ms = in_sight_ms(holder.interval_ms);
         match before {
             Some(watch) if watch.holder == holder => {
@@ -68,7 +68,7 @@ impl Watch {
     }
 
     /// When to look again.
-    pub(super) fn again(&self) -> Duration {
+    pub fn again(&self) -> Duration {
         let span_ms = in_sight_ms(self.holder.interval_ms);
         let left_ms = self.since_ms.saturating_add(span_ms).saturating_sub(self.looked_ms);
         Duration::from_millis(u64::try_from(left_ms.min(span_ms / LOOKS)).unwrap_or(0).max(1))

@@ -307,6 +307,16 @@ fn a_refused_record_is_a_gap_until_the_keyframe_with_the_databases_words() {
 }
 
 #[test]
+fn the_first_commit_of_an_epoch_asks_that_the_one_before_is_still_there() {
+    let state = after(&[keyframe(0, 1), delta(1, 2)]);
+    assert_eq!(planned(&state, 2, &[keyframe(0, 9)]).step.before, Some((EpochNo(1), Seq(2))));
+    assert_eq!(planned(&state, 1, &[delta(2, 3)]).step.before, None);
+    let rows = |next| vec![Stream { next: Seq(next), ..state.streams[&EpochNo(1)].clone() }];
+    assert!(state.is_kept_by(&[rows(2), vec![state.streams[&EpochNo(2)].clone()]].concat()));
+    assert!(!state.is_kept_by(&rows(1)) && !state.is_kept_by(&[]));
+}
+
+#[test]
 fn a_record_beyond_the_next_that_is_no_keyframe_does_not_follow() {
     let context = Context { received: RECEIVED, day: &|_| Day::FALLBACK };
     let state = after(&[keyframe(0, 1)]);
