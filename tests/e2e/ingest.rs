@@ -18,7 +18,6 @@ use highwater::writer::{Config, OpenError, Quarantine, Writer};
 use highwater_ipc::record::{GapReason, Seq};
 use highwater_ipc::session::Verdict;
 use highwater_ipc::snapshot::BootId;
-use highwater_ipc::snapshot::BootId;
 use highwater_tests::postgres::{Database, Postgres};
 use tokio::runtime::Runtime;
 
