@@ -1,5 +1,6 @@
 //! Drives one stream from its hello to its end, without knowing gRPC.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 /// A record in parts must have come whole within this after its room was made: 16 MiB at 140 KB/s. Others may wait for
 /// that room.
 const WHOLE_WITHIN: Duration = Duration::from_secs(120);
+
+const OVERDUE: Refusal =
+    Refusal::OutOfPlace("a record in parts did not come whole, or acks were not read, within 120 s");
 
 /// What an agent says.
 #[derive(Debug)]
@@ -257,7 +261,7 @@ impl Live {
                 () = self.membership.replaced.cancelled() => return Err(crate::writer::ack::Ended::Replaced.into()),
                 () = self.shared.stop.cancelled() => return Err(Stopped.into()),
                 () = overdue(self.begun.as_ref()) => {
-                    return Err(Refusal::OutOfPlace("a record in parts did not come whole within 120 s"));
+                    return Err(OVERDUE);
                 }
             };
             match happened {
@@ -303,19 +307,29 @@ impl Live {
         }
     }
 
-    /// Waits for room in the writer's queue, but not for an agent that is gone: it still holds the record.
-    async fn room(&self, peer: &impl Peer, bytes: usize) -> Result<Room, Refusal> {
+    /// Waits for room in the writer's queue, but not for an agent that is gone: it still holds the record. Acks go out
+    /// meanwhile; an agent that does not listen to them keeps no room from others.
+    async fn room(&self, peer: &mut impl Peer, bytes: usize) -> Result<Room, Refusal> {
         self.membership.busy.set(true);
-        let room = tokio::select! {
-            room = self.shared.writer.room(self.host, bytes) => room.map_err(Refusal::from),
-            () = peer.gone() => Err(Refusal::OutOfPlace("the agent went away")),
-            () = self.membership.replaced.cancelled() => Err(crate::writer::ack::Ended::Replaced.into()),
+        let mut taking = pin!(self.shared.writer.room(self.host, bytes));
+        let room = loop {
+            let news = tokio::select! {
+                room = &mut taking => break room.map_err(Refusal::from),
+                news = self.outbox.take() => news,
+                () = peer.gone() => break Err(Refusal::OutOfPlace("the agent went away")),
+                () = self.membership.replaced.cancelled() => break Err(crate::writer::ack::Ended::Replaced.into()),
+            };
+            match tokio::time::timeout(WHOLE_WITHIN, self.pass_on(peer, news)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => break Err(refusal),
+                Err(_) => break Err(OVERDUE),
+            }
         };
         self.membership.busy.set(false);
         room
     }
 
-    async fn pass_on(&mut self, peer: &mut impl Peer, news: News) -> Result<(), Refusal> {
+    async fn pass_on(&self, peer: &mut impl Peer, news: News) -> Result<(), Refusal> {
         for ack in news.acks.into_values() {
             self.tell(peer, Answer::Ack(ack)).await?;
         }
@@ -345,6 +359,7 @@ impl Live {
         tokio::select! {
             () = peer.tell(answer) => Ok(()),
             () = self.membership.replaced.cancelled() => Err(crate::writer::ack::Ended::Replaced.into()),
+            () = overdue(self.begun.as_ref()) => Err(OVERDUE),
             () = self.shared.stop.cancelled() => Err(Stopped.into()),
         }
     }
