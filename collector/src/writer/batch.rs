@@ -234,4 +234,12 @@ mod tests {
         // Those of whom nothing is refused are done before the second record of the other is found.
         assert!(last.clone().all(|at| at < told.iter().position(|t| t.contains(&(2, 1)))), "{told:?}");
     }
+
+    #[test]
+    fn two_hosts_whose_records_are_refused_take_turns() {
+        let items = (1..=2).flat_map(|h| (0..16).map(move |s| item(h, 1, s))).collect();
+        let told = all_tried(groups(items, |_| 0).remove(0), |_| true);
+        let found = |host, seq| told.iter().position(|told| told == &[(host, seq)]).unwrap();
+        assert!(found(1, 15) > found(2, 8) && found(2, 15) > found(1, 8), "{told:?}");
+    }
 }

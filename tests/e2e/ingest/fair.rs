@@ -33,6 +33,31 @@ fn a_host_whose_records_are_refused_one_by_one_keeps_no_other_waiting() {
 }
 
 #[test]
+fn what_comes_while_a_hosts_records_are_refused_one_by_one_is_committed_in_between() {
+    const COMMANDS: usize = 64;
+    let collector = Collector::new(Postgres::shared().database(), full_at(COMMANDS));
+    let (mut refused, mut other) = (collector.host(125), collector.host(126));
+    collector.runtime.block_on(async {
+        let opening = (refused.opening(collector.writer()), other.opening(collector.writer()));
+        let (first, second, ()) = tokio::join!(opening.0, opening.1, host::fill(collector.writer(), COMMANDS - 2));
+        let (mut first, mut second) = (first.unwrap(), second.unwrap());
+        collector.database.sql("ALTER TABLE frame ADD CONSTRAINT planted CHECK (host_id <> 125)");
+        for _ in 0..COMMANDS {
+            first.send(refused.keyframe(None)).await;
+        }
+        // One is found: the other 63 are still to be.
+        acked(&first.outbox, 1, Seq(1)).await;
+        second.send(other.keyframe(None)).await;
+        host::fill(collector.writer(), COMMANDS - 1).await;
+        acked(&second.outbox, 1, Seq(1)).await;
+        acked(&first.outbox, 1, refused.next).await;
+    });
+    let order = "SELECT f.xmin::text::bigint + 20 < s.xmin::text::bigint FROM frame f, stream s
+        WHERE f.host_id = 126 AND s.host_id = 125";
+    assert_eq!(collector.database.sql(order), "t\n");
+}
+
+#[test]
 fn a_session_that_cannot_be_opened_now_holds_up_no_ack_and_no_close() {
     let config = Config { workers: 1, ..Config::default() };
     let collector = Collector::new(Postgres::shared().database(), config);
