@@ -17,8 +17,11 @@ use tokio::net::TcpStream;
 use super::peer::{Call, Client, Proof, STREAM, enrolled, framed, play};
 use super::refusals::of;
 
-/// How long a host may take to get in while a crowd is there. It takes 10 ms alone.
-const WITHIN_MS: i64 = 5_000;
+/// How long a host may take to get in while a crowd is there. It takes 10 ms alone; where the kernel's queue is full as
+/// well, TCP itself tries again after 1 and 3 s. Waiting for the crowd to time out takes 10 s.
+const WITHIN_MS: i64 = 7_000;
+/// Nearly all of the places for those without a certificate.
+const PLACES: usize = 990;
 /// The collector gives a handshake 10 s.
 const ALL_GONE: Duration = Duration::from_secs(25);
 
@@ -85,7 +88,7 @@ fn must_be_current(up: &Up, agent: &mut Agent, namespace: &IpcNamespace) {
 
 /// More half-open handshakes than there are places kept every host out until they timed out, and again, and again.
 #[test]
-fn a_thousand_half_open_handshakes_and_three_thousand_keep_no_host_out_and_end_by_themselves() {
+fn a_thousand_half_open_handshakes_and_more_than_there_are_places_keep_no_host_out_and_end_by_themselves() {
     let database = Postgres::shared().database();
     let up = Up::collector(&database);
     let namespace = IpcNamespace::named("in-the-crowd");
@@ -97,19 +100,26 @@ fn a_thousand_half_open_handshakes_and_three_thousand_keep_no_host_out_and_end_b
     for (from, count) in [("127.0.0.41", 1000), ("127.0.0.42", 3000)] {
         play(async {
             let crowd = Client::new(&up, from);
-            let mut open = half_open(&crowd, count).await;
-            let peak = files(up.pid());
-            let took = entry_ms(&host).await;
+            let arriving = tokio::spawn(async move { half_open(&crowd, count).await });
+            until("every place is taken", PATIENCE, || files(up.pid()) >= files_before + PLACES.min(count));
+            let (mut peak, mut took) = (0, 0);
+            for _ in 0..10 {
+                peak = peak.max(files(up.pid()));
+                took = took.max(entry_ms(&host).await);
+                let next = now_ms() + 200;
+                until("the crowd grows", PATIENCE, || now_ms() > next);
+            }
             assert!(took < WITHIN_MS, "a host took {took} ms to get in beside {count} half-open handshakes");
             must_be_current(&up, &mut agent, &namespace);
             let rss = rss_kib(up.pid());
+            let mut open = arriving.await.expect("the crowd");
             // All of them are ended from the other side.
             for tcp in &mut open {
                 let ended = tokio::time::timeout(ALL_GONE, tcp.read_to_end(&mut Vec::new())).await;
                 assert!(ended.is_ok(), "a half-open handshake stays open");
             }
             println!(
-                "{count} half-open: a host gets in after {took} ms; open files {files_before} -> {peak}, RSS {rss_before} \
+                "{count} half-open: a host gets in after {took} ms at most; open files {files_before} -> {peak}, RSS {rss_before} \
                  -> {rss} KiB"
             );
         });

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use highwater_tests::binaries;
-use highwater_tests::cli::{Answer, answer};
+use highwater_tests::cli::answer;
 use highwater_tests::collector::{Options, Up};
 use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::postgres::{Database, Postgres};
@@ -261,25 +261,29 @@ fn the_private_servers_password_and_log_are_refused_when_they_are_not_ours() {
     assert!(up.stop().success());
     let data = up.data();
     let target = up.directory().join("target");
-    let start = || -> Answer {
+    let start = || {
+        let log = up.directory().join("try.log");
+        let _ = fs::remove_file(&log);
         let mut command = namespace.command(binaries::highwater());
         command.args(["up", "--no-agent", "--http", ":0", "--grpc", ":0", "--data-dir"]).arg(&data);
-        answer(command).must_exit(1)
+        let mut process = Process::spawn("highwater up", command, &log);
+        assert!(!process.wait_exit(PATIENCE).success());
+        process.output()
     };
     for name in ["postgres.password", "postgres.log"] {
         let file = data.join(name);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("chmod");
-        let said = start().err;
+        let said = start();
         assert!(said.contains(name) && said.contains("chmod 600"), "{said}");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("chmod");
         chown(&file, Some(12_345), None).expect("root");
-        let said = start().err;
+        let said = start();
         assert!(said.contains(name) && said.contains("belongs to uid 12345"), "{said}");
         chown(&file, Some(0), None).expect("root");
         fs::rename(&file, &target).expect("moved");
         symlink(&target, &file).expect("a link");
         let before = fs::read(&target).expect("the target");
-        let said = start().err;
+        let said = start();
         assert!(said.contains(name) && said.contains("symbolic link"), "{said}");
         assert_eq!(fs::read(&target).expect("the target"), before);
         fs::rename(&target, &file).expect("moved back");
