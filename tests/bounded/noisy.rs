@@ -93,6 +93,36 @@ fn a_quiet_agents_acks_come_whatever_a_noisy_one_does() {
     }
 }
 
+/// HTTP/2 once cut such a connection: its unread frames were many and small.
+#[test]
+fn a_stream_that_waits_for_the_database_may_fill_with_small_messages_and_is_not_cut() {
+    /// A host's share of the queue, and what fits into a stream behind it.
+    const SHARE: u64 = 4096;
+    const BEHIND: u64 = 1000;
+    let server = Postgres::start();
+    let database = server.database();
+    let up = Up::start(&Options { database: Some(&database), interval: Some("1s"), ..Options::default() });
+    let fleet = Fleet::enrol(&up, 1, 1);
+    let host = fleet.states().map(Host::enrolled).next().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut stream = Stream::open(&host, vec![epoch(1)]).await;
+        stream.send(1).await.unwrap();
+        stream.acked().await.unwrap();
+        let held = database.hold("LOCK TABLE stream IN ACCESS EXCLUSIVE MODE");
+        let mut pace = interval(Duration::from_millis(1));
+        for number in 0..SHARE + BEHIND {
+            if number >= SHARE {
+                // Those that are ready at once share a frame.
+                pace.tick().await;
+            }
+            timeout(PATIENCE, stream.beat()).await.expect("the stream takes it").expect("a connection");
+        }
+        drop(held);
+        timeout(2 * PATIENCE, stream.acked()).await.expect("an ack").expect("a connection");
+    });
+}
+
 /// A record a second; how long each takes to be acked.
 async fn quietly(host: &Host, no: u64, acks: usize) -> Vec<Duration> {
     let mut stream = Stream::open(host, vec![epoch(no)]).await;
@@ -195,17 +225,18 @@ impl Stream {
     }
 
     async fn send(&mut self, arrays: usize) -> Result<(), stream::DialError> {
-        let body = keyframe(arrays);
-        let record = Record {
-            kind: RecordKind::Keyframe,
-            first_seq: self.next,
-            seq: self.next,
-            chain: self.chain,
-            missing: None,
-            body,
-        };
-        self.chain = chain::after(record.chain, record.kind, &record.body);
-        self.next = record.seq.next();
+        self.say(RecordKind::Keyframe, keyframe(arrays)).await
+    }
+
+    async fn beat(&mut self) -> Result<(), stream::DialError> {
+        self.say(RecordKind::Heartbeat, codec::encode_body(&Body { at: at(), content: Content::Heartbeat })).await
+    }
+
+    async fn say(&mut self, kind: RecordKind, body: Vec<u8>) -> Result<(), stream::DialError> {
+        let (seq, chain) = (self.next, self.chain);
+        let record = Record { kind, first_seq: seq, seq, chain, missing: None, body };
+        self.chain = chain::after(chain, kind, &record.body);
+        self.next = seq.next();
         self.sender.send(ToCollector::Records(self.no, vec![record])).await
     }
 

@@ -42,9 +42,11 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from
 const CONNECTION_AGE: (Duration, Duration) = (Duration::from_secs(24 * 3600), Duration::from_secs(60));
 /// Bytes of headers in a request.
 const HEADERS: u32 = 8 << 10;
-/// Bytes under way on a stream, and on a connection, that are not read yet. While the database is away that is what each
-/// stream can make the collector hold, so it is HTTP/2's own default and not more: 6 MB/s at 10 ms of round trip.
-const WINDOWS: (u32, u32) = (64 << 10, 128 << 10);
+/// Bytes under way on a stream, and on a connection, that are not read yet. While the database is away the first is what
+/// each stream can make the collector hold, so it is HTTP/2's own default and not more: 6 MB/s at 10 ms of round trip.
+/// The second is more than all streams of a connection may have: h2 cuts a connection whose unread small frames fall
+/// short of 256 bytes each by more than half of it together, and a waiting agent may fill its stream with such.
+const WINDOWS: (u32, u32) = (64 << 10, 1 << 20);
 /// Bytes of an enrolment request: its fields' bounds together, and some.
 const ENROL: usize = 8 << 10;
 /// Streams that a peer may reset before they were looked at, and that we reset for its errors (rapid reset).
