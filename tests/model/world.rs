@@ -21,7 +21,7 @@ use crate::promises;
 /// When every world begins: 2026-11-24T03:01:01Z.
 pub(crate) const BEGIN_MS: i64 = 1_795_489_261_000;
 /// Rounds after healing in which all must have drained.
-const PATIENCE: u32 = 400;
+const PATIENCE: u32 = 2000;
 
 /// A world.
 pub(crate) struct World {
@@ -274,7 +274,7 @@ impl World {
     fn drain(&mut self) -> Kept {
         for round in 0..PATIENCE {
             self.ground.now_ms += 5;
-            if round % if round < PATIENCE / 2 { 8 } else { 64 } == 0 {
+            if round % if round < 200 { 8 } else { 64 } == 0 {
                 self.tick();
             }
             for at in 0..self.machines.len() {
