@@ -9,6 +9,7 @@ mod arrows;
 mod imports;
 mod manifests;
 mod migrations;
+mod promises;
 mod repository;
 mod rust;
 mod sql;
