@@ -54,7 +54,8 @@ fn each_promise_names_tests_that_exist() {
 
 #[test]
 fn a_promise_without_a_test_is_found() {
-    let source = SourceFile::planted("a.rs", "#[test]\nfn kept() {}\nfn no_test() {}\n#[tokio::test]\nasync fn two() {}");
+    let source =
+        SourceFile::planted("a.rs", "#[test]\nfn kept() {}\nfn no_test() {}\n#[tokio::test]\nasync fn two() {}");
     let sources = [source];
     let tests = tests(&sources);
     let rows = "| # | what | kept by |\n|---|---|---|\n| A1 | x | `kept` `two` |\n| A2 | x | none: because |\n";

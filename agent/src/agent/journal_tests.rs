@@ -100,6 +100,37 @@ fn a_steady_agent_groups_records_for_an_interval_and_at_most_two_seconds_and_a_k
     assert_eq!(records.iter().map(|r| (r.first_seq.0, r.seq.0)).collect::<Vec<_>>(), [(1, 2), (3, 3)]);
 }
 
+#[test]
+fn without_acks_eight_messages_go_and_one_present_and_the_rest_waits_in_the_spool() {
+    let mut journal = open_on(&FakeDisk::default(), &FakeDisk::default());
+    let hello = journal.spooled();
+    let epochs =
+        vec![StoredEpoch { no: EpochNo(1), next: Seq(0), chain: Chain::default(), verdict: Verdict::Continue }];
+    let welcome = Welcome { session: 1, server_wall_ms: 0, interval_ms: None, epochs };
+    let Start::Go(mut session) = Session::start(&hello, &welcome, |_, _| None).unwrap() else { panic!() };
+    let mut outbox = Outbox::new(&session);
+    let mut assembler = Assembler::new(Box::new(FakeKernel::new()));
+    for second in 1..=8 {
+        assert!(outbox.has_room());
+        journal.request_keyframe();
+        journal.take(assembler.sample(&TestClock(second), 1000));
+        outbox.fill(&mut journal, &mut session, second * 1_000_000);
+        outbox.take().unwrap();
+    }
+    assert!(!outbox.has_room() && !outbox.tells_present());
+    journal.take(assembler.sample(&TestClock(9), 1000));
+    assert_eq!(outbox.wait(u64::MAX, 1000), std::time::Duration::MAX);
+    // Less than the first message is no room, more than it is.
+    outbox.acked(EpochNo(1), Seq(0));
+    assert!(!outbox.has_room());
+    outbox.acked(EpochNo(1), Seq(1));
+    assert!(outbox.has_room() && outbox.tells_present());
+    // That was told once, for that ack.
+    outbox.fill(&mut journal, &mut session, 9_000_000);
+    outbox.take().unwrap();
+    assert!(!outbox.has_room() && !outbox.tells_present());
+}
+
 /// What the protocol asks of every stream.
 fn assert_chained(records: &[(EpochNo, Record)], (mut epoch, mut next, mut chain): (u64, u64, Chain)) {
     for (no, record) in records {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use highwater_ipc::record::{EpochNo, Record};
+use highwater_ipc::record::{EpochNo, Record, Seq};
 use highwater_ipc::time::At;
 
 use super::journal::Journal;
@@ -14,6 +14,10 @@ use crate::transport::session::{Batch, Session, ToCollector};
 
 /// Records taken from the spool while its lock is held.
 const AT_ONCE: usize = 64;
+
+/// Messages with records that are on their way and not acknowledged; beyond that, records wait in the spool. A collector
+/// whose database is away then holds little of each agent, and what has waited travels in fuller messages.
+const UNACKED: usize = 8;
 
 /// How filling a batch ended.
 pub enum Filled {
@@ -35,6 +39,10 @@ pub struct Outbox {
     since_us: Option<u64>,
     /// Time of the last record read: a gap begins after it.
     last_at: Option<At>,
+    /// Where each message that is not acknowledged ends, ascending.
+    unacked: VecDeque<(EpochNo, Seq)>,
+    /// Something was acknowledged since the present was told.
+    heard: bool,
 }
 
 impl Outbox {
@@ -42,7 +50,36 @@ impl Outbox {
     pub fn new(session: &Session) -> Self {
         let (no, next) = session.place();
         let reader = Reader::new(Position { epoch_no: no.0, seq: next.0 });
-        Self { reader, batch: Batch::default(), queue: VecDeque::new(), since_us: None, last_at: None }
+        Self {
+            reader,
+            batch: Batch::default(),
+            queue: VecDeque::new(),
+            since_us: None,
+            last_at: None,
+            unacked: VecDeque::new(),
+            heard: false,
+        }
+    }
+
+    /// Everything before that position is acknowledged.
+    pub fn acked(&mut self, epoch: EpochNo, next: Seq) {
+        while self.unacked.front().is_some_and(|end| *end <= (epoch, next)) {
+            self.unacked.pop_front();
+            self.heard = true;
+        }
+    }
+
+    /// Whether another message with records may go before an ack comes.
+    pub fn has_room(&self) -> bool {
+        self.unacked.len() < UNACKED
+    }
+
+    /// Whether the present may be told; if so, it is. Where no ack comes the collector stores nothing: once the records on
+    /// their way are as many as may be, it is told no more than once.
+    pub fn tells_present(&mut self) -> bool {
+        let tells = self.has_room() || self.heard;
+        self.heard &= !tells;
+        tells
     }
 
     /// Puts the next records from the spool into the batch.
@@ -71,14 +108,17 @@ impl Outbox {
         self.batch.is_urgent() || self.wait(boot_us, interval_ms).is_zero()
     }
 
-    /// How long what is in the batch may still wait; for ever if nothing is.
+    /// How long what is in the batch may still wait; for ever if nothing is, or if it waits for an ack.
     pub fn wait(&self, boot_us: u64, interval_ms: u32) -> Duration {
-        let Some(since_us) = self.since_us.filter(|_| !self.batch.is_empty()) else { return Duration::MAX };
+        let Some(since_us) = self.since_us.filter(|_| !self.batch.is_empty() && self.has_room()) else {
+            return Duration::MAX;
+        };
         pace::hold(interval_ms).saturating_sub(Duration::from_micros(boot_us.saturating_sub(since_us)))
     }
 
     /// The message, if there is one, leaving an empty batch.
     pub fn take(&mut self) -> Option<ToCollector> {
-        (!self.batch.is_empty()).then(|| self.batch.take())
+        self.unacked.push_back(self.batch.end()?);
+        Some(self.batch.take())
     }
 }

@@ -65,6 +65,8 @@ struct Exchange {
     session: RefCell<Session>,
     pong: Cell<Option<u64>>,
     progress: Cell<bool>,
+    /// Records wait for an ack before they may go.
+    waits: Cell<bool>,
 }
 
 impl<'a> Uplink<'a> {
@@ -145,7 +147,12 @@ impl<'a> Uplink<'a> {
             Ok(Err(ended)) => return ended,
             Err(_) => return failed("the collector did not answer within 30 s"),
         };
-        let exchange = Exchange { session: RefCell::new(session), pong: Cell::new(None), progress: Cell::new(false) };
+        let exchange = Exchange {
+            session: RefCell::new(session),
+            pong: Cell::new(None),
+            progress: Cell::new(false),
+            waits: Cell::new(false),
+        };
         let ended = tokio::select! {
             ended = self.send(&exchange, sender) => ended,
             ended = self.receive(&exchange, &mut receiver) => ended,
@@ -228,9 +235,11 @@ impl<'a> Uplink<'a> {
         let mut now_timer = NowTimer::default();
         loop {
             let boot_us = self.clock.now().boot_us;
+            let (epoch, next) = exchange.session.borrow().acked();
+            outbox.acked(epoch, next);
             let message = match exchange.pong.take() {
                 Some(nonce) => Some(ToCollector::Pong(nonce)),
-                None if now_timer.due(boot_us) => self.present(),
+                None if now_timer.due(boot_us) => self.present().filter(|_| outbox.tells_present()),
                 None => None,
             };
             let message = message.or_else(|| self.records(exchange, &mut outbox, boot_us));
@@ -252,6 +261,10 @@ impl<'a> Uplink<'a> {
 
     /// The next records, if it is time to send them.
     fn records(&self, exchange: &Exchange, outbox: &mut Outbox, boot_us: u64) -> Option<ToCollector> {
+        exchange.waits.set(!outbox.has_room());
+        if exchange.waits.get() {
+            return None;
+        }
         let mut session = exchange.session.borrow_mut();
         let full = loop {
             // The lock is let go of between rounds: a sample may wait for it.
@@ -277,7 +290,7 @@ impl<'a> Uplink<'a> {
                     Ok((no, next)) => {
                         self.journal().settle(no, next);
                         exchange.progress.set(true);
-                        if self.shared.is_stopping() {
+                        if exchange.waits.get() || self.shared.is_stopping() {
                             self.shared.changed.notify_one();
                         }
                     }

@@ -172,6 +172,11 @@ impl Session {
         out
     }
 
+    /// Everything before it is acknowledged.
+    pub fn acked(&self) -> (EpochNo, Seq) {
+        self.acked
+    }
+
     /// What an ack frees: everything before the position it returns.
     pub fn ack(&mut self, no: EpochNo, next: Seq) -> Result<(EpochNo, Seq), SessionError> {
         let sent = self.epochs.front().map_or(self.acked, |p| (p.no, p.next));
@@ -221,6 +226,11 @@ impl Batch {
         self.urgent |= !matches!(record.kind, RecordKind::Heartbeat | RecordKind::Delta);
         self.records.push(record);
         Ok(())
+    }
+
+    /// The position after its last record; `None` = nothing is in it.
+    pub fn end(&self) -> Option<(EpochNo, Seq)> {
+        self.records.last().map(|last| (self.epoch, last.seq.next()))
     }
 
     /// Whether nothing is in it.
