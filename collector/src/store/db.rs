@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::Connection as _;
 use sqlx::migrate::Migrate as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPool, PgPoolOptions, PgSeverity};
 
 use super::tx::Dedicated;
 
@@ -114,9 +114,16 @@ impl StoreError {
         }
     }
 
-    /// Whether the server itself said so: then its connection is still good.
+    /// Whether the server itself said so, and goes on: then its connection is still good.
     pub fn from_server(&self) -> bool {
-        matches!(self, StoreError::Sql(sqlx::Error::Database(_)))
+        let StoreError::Sql(sqlx::Error::Database(error)) = self else { return false };
+        let severity = error.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::severity);
+        !matches!(severity, Some(PgSeverity::Fatal | PgSeverity::Panic))
+    }
+
+    /// A lock was waited for in vain.
+    pub fn was_locked(&self) -> bool {
+        self.sqlstate().as_deref() == Some("55P03")
     }
 
     /// Whether asking again later can help: everything but what the server says of statements and values (SQLSTATE

@@ -17,9 +17,14 @@ const DURABLE_SQL: &str = "SET LOCAL synchronous_commit = on";
 pub const STATEMENT_SECONDS: u64 = 25;
 /// Seconds after which the server gives up waiting for one lock in a [`Write`]: sooner, so that the error says what for.
 pub const LOCK_SECONDS: u64 = 20;
-/// One message, no parameters.
+/// The same in a [`Dedicated::write_soon`]: whoever asked does not wait as long, and others wait behind it.
+pub const SOON_SECONDS: u64 = 2;
+/// One message, no parameters. The last bound is for a client that was frozen, or cut off in silence, between two
+/// statements: without it the server would keep the row locks for as long as it believes in the connection.
 const DURABLE_IN_TIME_SQL: &str = "SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '20s';
-    SET LOCAL statement_timeout = '25s'";
+    SET LOCAL statement_timeout = '25s'; SET LOCAL idle_in_transaction_session_timeout = '25s'";
+const DURABLE_SOON_SQL: &str = "SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '2s';
+    SET LOCAL statement_timeout = '25s'; SET LOCAL idle_in_transaction_session_timeout = '25s'";
 
 /// Runs reads in one REPEATABLE READ READ ONLY transaction: they all see one state of the database, whatever commits
 /// meanwhile.
@@ -59,10 +64,19 @@ impl Dedicated {
     }
 
     /// Begins a writing transaction whose commit is durable before it returns, and of which the server ends each statement
-    /// after [`STATEMENT_SECONDS`].
+    /// after [`STATEMENT_SECONDS`], and the connection when it has waited that long for the next one.
     pub async fn write(&mut self) -> Result<Write<'_>, StoreError> {
+        self.begin(DURABLE_IN_TIME_SQL).await
+    }
+
+    /// The same, which waits for a lock no longer than [`SOON_SECONDS`].
+    pub async fn write_soon(&mut self) -> Result<Write<'_>, StoreError> {
+        self.begin(DURABLE_SOON_SQL).await
+    }
+
+    async fn begin(&mut self, settings: &'static str) -> Result<Write<'_>, StoreError> {
         let mut tx = self.connection.begin_with(BEGIN_WRITE_SQL).await?;
-        sqlx::raw_sql(DURABLE_IN_TIME_SQL).execute(&mut *tx).await?;
+        sqlx::raw_sql(settings).execute(&mut *tx).await?;
         Ok(Write { tx })
     }
 
@@ -109,18 +123,21 @@ mod tests {
     use crate::embedded::supervise::Postgres;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_server_itself_ends_a_writing_statement_before_its_client_gives_up() {
+    async fn the_server_itself_ends_a_writing_statement_and_an_idle_writer_before_its_client_gives_up() {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let postgres = Postgres::start(directory.path(), |_| {}, &CancellationToken::new()).await.unwrap();
         let db = Db::connect(postgres.options(), 1).await.unwrap();
         let mut connection = db.dedicated().await.unwrap();
-        let mut write = connection.write().await.unwrap();
         let asked = "SELECT concat_ws(' ', current_setting('lock_timeout'), current_setting('statement_timeout'),
-            current_setting('synchronous_commit'))";
-        let told: String = sqlx::query_scalar(asked).fetch_one(write.connection()).await.unwrap();
-        assert_eq!(told, format!("{LOCK_SECONDS}s {STATEMENT_SECONDS}s on"));
-        write.commit().await.unwrap();
+            current_setting('idle_in_transaction_session_timeout'), current_setting('synchronous_commit'))";
+        for (soon, lock_seconds) in [(false, LOCK_SECONDS), (true, SOON_SECONDS)] {
+            let write = if soon { connection.write_soon().await } else { connection.write().await };
+            let mut write = write.unwrap();
+            let told: String = sqlx::query_scalar(asked).fetch_one(write.connection()).await.unwrap();
+            assert_eq!(told, format!("{lock_seconds}s {STATEMENT_SECONDS}s {STATEMENT_SECONDS}s on"));
+            write.commit().await.unwrap();
+        }
         connection.close().await;
         db.close().await;
         postgres.stop().await.unwrap();
