@@ -1,9 +1,10 @@
 //! Whether a host lives that another collector holds. Pure.
 //!
 //! Its stream cannot be pinged from here. What can be seen is the database: a session that lives moves its stream, or
-//! its `now`, within three intervals. So a newcomer is looked at several times: where the holder moved between two
-//! looks it lives and the newcomer is a copy; where it stood still for that long it is dead and the newcomer takes its
-//! place. Only change is compared, never a collector's clock with another's. What was seen outlives the newcomer's
+//! its `now`, within three intervals. So a newcomer is looked at several times: where the holder stood still for that long it is dead
+//! and the newcomer takes its place; where it moved it lives and the newcomer is a copy, but not within the first
+//! interval: until then the other collector may still commit what it had queued of an agent that was since restarted
+//! and is the newcomer itself. Only change is compared, never a collector's clock with another's. What was seen outlives the newcomer's
 //! connection, so that three intervals longer than its patience pass as well.
 
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ use crate::store::stream::Session;
 const MOST: usize = 16_384;
 /// Looks within the time in which a holder has to move.
 const LOOKS: i64 = 6;
+/// Intervals within the same time.
+const INTERVALS: i64 = 3;
 
 /// What a holder moves as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Holder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch {
     holder: Holder,
+    began_ms: i64,
+    /// Since when it has not moved.
     since_ms: i64,
     looked_ms: i64,
 }
@@ -44,7 +49,7 @@ pub struct Watch {
 /// What a look shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sight {
-    /// It moved since the look before.
+    /// It moved since the look before, an interval after the first one or later.
     Lives,
     /// It stood still for too long.
     Gone,
@@ -56,14 +61,17 @@ impl Watch {
     /// Looks at a holder; `before` is what the look before left.
     pub fn look(before: Option<Self>, holder: Holder, now_ms: i64) -> Sight {
         let span_ms = in_sight_ms(holder.interval_ms);
+        let began = Self { holder, began_ms: now_ms, since_ms: now_ms, looked_ms: now_ms };
         match before {
             Some(watch) if watch.holder == holder => {
                 let gone = now_ms.saturating_sub(watch.since_ms) >= span_ms;
                 if gone { Sight::Gone } else { Sight::Unknown(Self { looked_ms: now_ms, ..watch }) }
             }
             // A move since a look of long ago says nothing of the present.
-            Some(watch) if now_ms.saturating_sub(watch.looked_ms) <= span_ms => Sight::Lives,
-            _ => Sight::Unknown(Self { holder, since_ms: now_ms, looked_ms: now_ms }),
+            Some(watch) if now_ms.saturating_sub(watch.looked_ms) > span_ms => Sight::Unknown(began),
+            Some(watch) if now_ms.saturating_sub(watch.began_ms) >= span_ms / INTERVALS => Sight::Lives,
+            Some(watch) => Sight::Unknown(Self { began_ms: watch.began_ms, ..began }),
+            None => Sight::Unknown(began),
         }
     }
 
@@ -138,6 +146,19 @@ mod tests {
             let watch = unknown(Watch::look(None, HOLDER, 0));
             assert_eq!(Watch::look(Some(watch), holder, 30_000), Sight::Lives, "{holder:?}");
         }
+    }
+
+    #[test]
+    fn moves_within_the_first_interval_may_be_what_a_dead_agent_left_queued_and_decide_nothing() {
+        let queued = |seq| Holder { place: (EpochNo(4), Seq(seq)), ..HOLDER };
+        let mut watch = unknown(Watch::look(None, HOLDER, 0));
+        for (seq, now_ms) in [(71, 2_000), (72, 5_000), (73, 9_999)] {
+            watch = unknown(Watch::look(Some(watch), queued(seq), now_ms));
+        }
+        // It stands still from then on, as the dead do, or goes on.
+        assert_eq!(unknown(Watch::look(Some(watch), queued(73), 39_998)).again(), Duration::from_millis(1));
+        assert_eq!(Watch::look(Some(watch), queued(73), 39_999), Sight::Gone);
+        assert_eq!(Watch::look(Some(watch), queued(74), 10_000), Sight::Lives);
     }
 
     #[test]
