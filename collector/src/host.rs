@@ -59,7 +59,7 @@ impl Quarantine {
                 "a later boot of this host has written already, so this is a copy of it or was set back"
             }
             Self::OtherIsLive => "another agent with this host's certificate is connected and answers",
-            Self::OtherMachine => "machine-id and boot are not those of the host that wrote with this certificate",
+            Self::OtherMachine => "machine-id and boot are not those of this host",
         }
     }
 
@@ -73,8 +73,8 @@ impl Quarantine {
                 "enrol this copy with a token of its own (`highwater token create`), and give it its own state directory"
             }
             Self::OtherMachine => {
-                "enrol a copy with a token of its own (`highwater token create`), the host's replacement with \
-                 `highwater token create --host HOST`"
+                "enrol a copy with `highwater token create`, a replacement with `highwater token create --host HOST` \
+                 (if each boot changes /etc/machine-id, first make it lasting or empty)"
             }
         }
     }
@@ -93,6 +93,8 @@ mod tests {
             let logged = format!("host {}: {quarantine}", HostId(i64::MAX));
             assert!(logged.len() <= highwater_ipc::text::HostText::MAX, "{} bytes: {logged}", logged.len());
         }
+        // Enrolling alone would help such a host until its next boot.
+        assert!(Quarantine::OtherMachine.remedy().contains("if each boot changes /etc/machine-id"));
         assert_eq!(Quarantine::from_name("no such word"), None);
     }
 
