@@ -3,8 +3,8 @@
 //! In path order: [`queue`] is the way in, `room` bounds it, `lanes` (pure) hold what waits for each of W workers, one
 //! lane a host (which always has the same worker); `worker` commits what it gathers, `batch` (pure) sorts that, `plan` (pure) turns one host's records into
 //! rows, `commit` is the only caller that adds frames, [`ack`] is what comes back. `open` starts a session, whose
-//! verdicts `admit` (pure) finds; `watch` (pure) says whether a host that another collector holds lives. No caller can
-//! cancel any of it: work that is queued is done, whoever waits for it.
+//! verdicts `admit` (pure) finds; `watch` (pure) says whether a host that another collector holds lives; `unsaid` (pure)
+//! keeps what could not be said of sessions that are over. No caller can cancel any of it: work that is queued is done, whoever waits for it.
 //!
 //! Invariants
 //! - **W1** Nothing is acked before the COMMIT that stored it returned: [`ack::Durable`] is made from its proof.
@@ -35,6 +35,7 @@ pub mod plan;
 mod queue;
 mod room;
 pub mod state;
+mod unsaid;
 pub mod watch;
 mod worker;
 

@@ -152,6 +152,7 @@ impl Writer {
                 aside: Aside::default(),
                 hosts: Default::default(),
                 watches: Default::default(),
+                unsaid: Default::default(),
                 clock: Arc::clone(&clock),
                 started,
                 partitions: Arc::clone(&partitions),

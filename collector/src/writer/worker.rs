@@ -20,6 +20,7 @@ use super::partitions::Partitions;
 use super::plan;
 use super::queue::{Config, Consumer, Item, Look};
 use super::state::{HostState, Moment};
+use super::unsaid::Unsaid;
 use super::watch::Watches;
 use crate::clock::WallClock;
 use crate::host::HostId;
@@ -28,7 +29,7 @@ use crate::store::host_status::{self, Status, TurnedAway, Usage};
 use crate::store::stream::Session;
 use crate::store::tx::Dedicated;
 
-/// The present and ends of sessions are tried this often, then left: both are said again, or show in `last_seen_ms`.
+/// The present and ends of sessions are tried this often. Then the present is left: the next one is said. Ends are kept.
 const MOST_TRIES: u32 = 3;
 /// Transactions of one round for what waits aside; it ends before that with as many bytes as a commit may have.
 const ASIDE: usize = 8;
@@ -77,6 +78,8 @@ pub(super) struct Worker {
     pub(super) hosts: HashMap<HostId, Entry>,
     /// Hosts that other collectors may hold.
     pub(super) watches: Watches,
+    /// Ends of sessions that could not be noted.
+    pub(super) unsaid: Unsaid,
     pub(super) clock: Arc<dyn WallClock>,
     /// Where its steady clock begins.
     pub(super) started: tokio::time::Instant,
@@ -212,9 +215,22 @@ impl Worker {
         for _ in 0..MOST_TRIES {
             let light = Arc::clone(&light);
             match self.link.run(move |connection| Box::pin(light_transaction(connection, light))).await {
-                Ok(()) => return,
+                Ok(()) => return self.say_unsaid().await,
                 Err(error) => warn!(%error, "noting the present of hosts"),
             }
+        }
+        self.unsaid.keep(&light.closed);
+    }
+
+    /// In a transaction of its own, once: whatever keeps these from being noted keeps nothing else.
+    async fn say_unsaid(&mut self) {
+        let (ended, at_ms) = (self.unsaid.all(), self.clock.now_ms());
+        if ended.is_empty() {
+            return;
+        }
+        match self.link.run(move |connection| Box::pin(ends_transaction(connection, ended, at_ms))).await {
+            Ok(()) => self.unsaid.clear(),
+            Err(error) => warn!(%error, "noting ends of sessions; trying again"),
         }
     }
 
@@ -295,6 +311,17 @@ async fn light_transaction(connection: &mut Dedicated, light: Arc<Light>) -> Res
     if !light.turned_away.is_empty() {
         host_status::turn_away(&mut tx, &light.turned_away).await?;
     }
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn ends_transaction(
+    connection: &mut Dedicated,
+    ended: Vec<(HostId, Session)>,
+    at_ms: i64,
+) -> Result<(), StoreError> {
+    let mut tx = connection.write_soon().await?;
+    host_status::disconnect(&mut tx, &ended, at_ms).await?;
     tx.commit().await?;
     Ok(())
 }
