@@ -301,7 +301,8 @@ impl Collector {
             .filter(|(_, answer)| answer.verdict == Verdict::Continue && admit::row(&stored, answer.no).is_none())
             .map(|(spooled, _)| (spooled.epoch, spooled.boot_id))
             .collect();
-        let streams = ground.database.open(host, session, ground.now_ms, &missing);
+        let abandoned = admit::abandoned(&hello, &stored);
+        let streams = ground.database.open(host, session, ground.now_ms, (&abandoned, &missing));
         ground.say(|| {
             format!(
                 "collector {}: line {line} of {host} is session {:x}: {}",

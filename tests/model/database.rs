@@ -74,16 +74,17 @@ impl Database {
         self.hosts.get(&host).and_then(|rows| rows.streams.keys().next_back()).map_or(1, |no| no.0 + 1)
     }
 
-    /// Adds missing epochs and makes `session` the only one that may commit.
+    /// Drops abandoned epochs, adds missing ones and makes `session` the only one that may commit.
     pub(crate) fn open(
         &mut self,
         host: HostId,
         session: Session,
         now_ms: i64,
-        missing: &[(Epoch, BootId)],
+        (abandoned, missing): (&[EpochNo], &[(Epoch, BootId)]),
     ) -> Vec<Stream> {
         self.version += 1;
         let rows = self.hosts.entry(host).or_default();
+        rows.streams.retain(|no, stream| stream.next > Seq(0) || !abandoned.contains(no));
         for (epoch, boot_id) in missing {
             rows.streams.entry(epoch.no).or_insert_with(|| Stream::new(*epoch, *boot_id, session));
         }

@@ -47,7 +47,11 @@ const SET_SESSION_SQL: &str = "UPDATE stream SET session = $2 WHERE host_id = $1
     RETURNING epoch_no, epoch_id, boot_id, next_seq, chain, covered_wall_ms, covered_boot_us, interval_ms, stretch,
         base_seq, base_day - DATE '1970-01-01' AS base_day, pending_reason, pending_detail, session";
 
-const LAST_OPENED_SQL: &str = "SELECT max(opened_ms) FROM stream WHERE host_id = $1 AND next_seq > 0";
+const OPENED_SQL: &str = "SELECT min(opened_ms), max(opened_ms) FROM stream WHERE host_id = $1 AND next_seq > 0";
+
+/// An epoch of which nothing is stored has no row elsewhere. A commit that stores its first record at this moment is
+/// waited for, and then it stays.
+const DROP_EMPTY_SQL: &str = "DELETE FROM stream WHERE host_id = $1 AND next_seq = 0 AND epoch_no = ANY ($2)";
 
 /// Number of a session: random, positive. Only the host's newest may commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,9 +137,19 @@ pub async fn of_host(tx: &mut Write<'_>, host: HostId) -> Result<Vec<Stream>, St
     rows.into_iter().map(Row::into_domain).collect()
 }
 
-/// Collector's clock when the latest of the host's epochs that have records was opened, milliseconds since 1970.
-pub async fn last_opened_ms(tx: &mut Write<'_>, host: HostId) -> Result<Option<i64>, StoreError> {
-    Ok(sqlx::query_scalar(LAST_OPENED_SQL).bind(host.0).fetch_one(tx.connection()).await?)
+/// Collector's clock when the first and the latest of the host's epochs that have records were opened, milliseconds
+/// since 1970.
+pub async fn opened_ms(tx: &mut Write<'_>, host: HostId) -> Result<Option<(i64, i64)>, StoreError> {
+    let (first, last): (Option<i64>, Option<i64>) =
+        sqlx::query_as(OPENED_SQL).bind(host.0).fetch_one(tx.connection()).await?;
+    Ok(first.zip(last))
+}
+
+/// Drops those of these epochs of which nothing is stored.
+pub async fn drop_empty(tx: &mut Write<'_>, host: HostId, epochs: &[EpochNo]) -> Result<(), StoreError> {
+    let epochs: Vec<i64> = epochs.iter().map(|no| bigint(no.0)).collect();
+    sqlx::query(DROP_EMPTY_SQL).bind(host.0).bind(epochs).execute(tx.connection()).await?;
+    Ok(())
 }
 
 /// The guard: moves each stream on and says for which hosts it did. A transaction stores nothing of a host that is not

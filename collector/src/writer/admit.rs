@@ -53,12 +53,35 @@ pub fn is_newcomer(hello: &Hello, stored: &[Stream]) -> bool {
 ///
 /// Where it is meant (the machine was replaced or installed anew with its state directory kept), an operator says so:
 /// a certificate that was signed after the host's latest epoch was opened, which takes a token made with `token create
-/// --host`, passes. `enrolled_since` says that the hello came with such a one; any other certificate of the host will
-/// not do, for the copy holds those.
+/// --host`, passes. `enrolled_since` says that the hello came with such a one ([`is_enrolled_since`]); any other
+/// certificate of the host will not do, for the copy holds those.
 pub fn is_other_machine(says: &HostFacts, known: &HostFacts, enrolled_since: bool) -> bool {
     let (says_id, known_id) = (says.machine_id.as_bytes(), known.machine_id.as_bytes());
     let differs = !says_id.is_empty() && !known_id.is_empty() && says_id != known_id;
     differs && says.boot_id != known.boot_id && !enrolled_since
+}
+
+/// Whether a certificate was signed after the host's latest epoch with records was opened; `opened_ms`: when the first
+/// and the latest of them were. Certificates count seconds. Within one second the order is not known, and is taken to
+/// be this, but for the second of the host's first epoch: there it is the certificate that the host began with, which a
+/// copy holds.
+pub fn is_enrolled_since(enrolled_ms: i64, opened_ms: Option<(i64, i64)>) -> bool {
+    let second = |ms: i64| ms.div_euclid(1000);
+    let enrolled = second(enrolled_ms);
+    opened_ms.is_none_or(|(first, last)| enrolled >= second(last) && enrolled > second(first))
+}
+
+/// Whether this boot has been let in: that it is another machine's was looked at then, and facts may still be those of
+/// the machine before, until its first keyframe is stored.
+pub fn was_let_in(hello: &Hello, stored: &[Stream]) -> bool {
+    stored.iter().any(|s| s.boot_id == hello.facts.boot_id)
+}
+
+/// The epochs whose rows nobody needs: nothing is stored of them, and the agent that is let in does not hold them. One
+/// that is started again and again, or hellos of a copy, would leave rows without end.
+pub fn abandoned(hello: &Hello, stored: &[Stream]) -> Vec<EpochNo> {
+    let held: BTreeSet<EpochNo> = hello.epochs.iter().map(|e| e.epoch.no).collect();
+    stored.iter().filter(|s| s.next == Seq(0)).map(|s| s.epoch.no).filter(|no| !held.contains(no)).collect()
 }
 
 /// Whether the current epoch is a fork: then no session begins, and whoever writes as this host is not touched. The
@@ -244,6 +267,32 @@ mod tests {
         };
         assert!(is_newcomer(&rebooted, &rows));
         assert!(!is_newcomer(&rebooted, &[]));
+    }
+
+    #[test]
+    fn a_certificate_of_the_second_in_which_the_host_wrote_last_is_newer_and_the_one_it_began_with_never() {
+        assert!(is_enrolled_since(5_000, None));
+        assert!(is_enrolled_since(5_000, Some((1_900, 4_999))));
+        assert!(is_enrolled_since(5_000, Some((1_900, 5_999))));
+        assert!(!is_enrolled_since(5_000, Some((1_900, 6_000))));
+        assert!(!is_enrolled_since(5_000, Some((5_300, 5_300))), "a copy has it");
+        assert!(!is_enrolled_since(5_000, Some((5_300, 5_900))));
+    }
+
+    #[test]
+    fn a_boot_with_a_row_was_let_in_before() {
+        let known = [stored(1, 5), Stream { boot_id: BootId([2; 16]), ..stored(2, 1) }];
+        let says = |boot| {
+            let facts = HostFacts { boot_id: BootId([boot; 16]), ..HostFacts::default() };
+            Hello { facts, ..hello(vec![spooled(3, 0, 0)]) }
+        };
+        assert!(was_let_in(&says(2), &known) && !was_let_in(&says(3), &known) && !was_let_in(&says(2), &known[..1]));
+    }
+
+    #[test]
+    fn empty_epochs_that_the_agent_does_not_hold_are_abandoned_and_written_ones_never() {
+        let rows = [stored(1, 5), stored(2, 0), stored(3, 0), stored(4, 1)];
+        assert_eq!(abandoned(&hello(vec![spooled(3, 0, 0), spooled(5, 0, 0)]), &rows), [EpochNo(2)]);
     }
 
     #[test]

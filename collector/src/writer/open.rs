@@ -232,7 +232,7 @@ impl Worker {
             now: self.moment(),
             read_ms: request.read_ms,
             hello: Arc::new(request.hello.clone()),
-            own: self.hosts.get(&host).map(|entry| entry.state.session),
+            own: self.hosts.get(&host).map(|entry| entry.state.session).or_else(|| self.unsaid.of(host)),
             watch: self.watches.of(host),
         })
     }
@@ -270,6 +270,7 @@ impl Worker {
             Found::Again => return Err(OpenError::Unavailable),
         };
         self.watches.forget(host);
+        self.unsaid.forget(host);
         if let Some(before) = self.hosts.remove(&host) {
             before.outbox.end(Ended::Replaced);
         }
@@ -298,7 +299,13 @@ async fn find(link: &mut Link, opening: &Opening) -> Result<Found, OpenError> {
         match link.run(move |connection| Box::pin(transaction(connection, opening))).await {
             Ok(Found::Again) => {}
             Ok(found) => return Ok(found),
-            Err(error) => warn!(%error, %host, "opening a session"),
+            Err(error) => {
+                warn!(%error, %host, "opening a session");
+                // Whoever holds the lock may do so for long, and others wait at the door.
+                if error.was_locked() {
+                    break;
+                }
+            }
         }
     }
     Err(OpenError::Unavailable)
@@ -313,13 +320,13 @@ struct Opening {
     now: Moment,
     read_ms: i64,
     hello: Arc<Hello>,
-    /// The host's session in this collector: whether it gives way was asked of its stream.
+    /// The host's session in this collector: whether it gives way was asked of its stream, or that has ended.
     own: Option<Session>,
     watch: Option<Watch>,
 }
 
 async fn transaction(connection: &mut Dedicated, opening: Opening) -> Result<Found, StoreError> {
-    let mut tx = connection.write().await?;
+    let mut tx = connection.write_soon().await?;
     match take(&mut tx, &opening).await? {
         Found::Taken(taken) => {
             tx.commit().await?;
@@ -360,9 +367,16 @@ async fn take(tx: &mut Write<'_>, opening: &Opening) -> Result<Found, StoreError
     if !missing.is_empty() {
         stream::insert_missing(tx, host, session, now_ms, &missing).await?;
     }
+    let abandoned = admit::abandoned(hello, &stored);
+    if !abandoned.is_empty() {
+        stream::drop_empty(tx, host, &abandoned).await?;
+    }
     // Waits for a commit under way, and what it returns is what no older session can change any more.
     let streams = stream::set_session(tx, host, session).await?;
-    let moved = stored.iter().any(|s| admit::row(&streams, s.epoch.no).is_none_or(|now| now.next != s.next));
+    let moved = stored.iter().any(|s| match admit::row(&streams, s.epoch.no) {
+        Some(now) => now.next != s.next,
+        None => !abandoned.contains(&s.epoch.no),
+    });
     let reconnects = !admit::is_newcomer(hello, &stored);
     if admit::judge(hello, &streams).as_ref() != Ok(&epochs) || (moved && !reconnects) {
         return Ok(Found::Again);
@@ -379,8 +393,8 @@ async fn incumbent(tx: &mut Write<'_>, opening: &Opening, stored: &[Stream]) -> 
     let Some(last) = stored.last().filter(|_| admit::is_newcomer(hello, stored)) else { return Ok(None) };
     let refused = |why: Quarantine| Ok(Some(Found::Refused(why.into())));
     if let Some(known) = host_facts::latest(tx, host).await? {
-        let enrolled_since = opening.enrolled_ms > stream::last_opened_ms(tx, host).await?.unwrap_or(i64::MIN);
-        if admit::is_other_machine(&hello.facts, &known.host, enrolled_since) {
+        let enrolled_since = admit::is_enrolled_since(opening.enrolled_ms, stream::opened_ms(tx, host).await?);
+        if !admit::was_let_in(hello, stored) && admit::is_other_machine(&hello.facts, &known.host, enrolled_since) {
             return refused(Quarantine::OtherMachine);
         }
     }

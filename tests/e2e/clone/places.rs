@@ -167,6 +167,39 @@ fn another_machine_id_in_a_new_boot_is_quarantined_until_it_is_enrolled_as_the_h
 }
 
 #[test]
+fn a_replacement_whose_agent_restarts_before_its_first_keyframe_is_let_in_again() {
+    let database = Postgres::shared().database();
+    let up = Up::collector(&database);
+    Runtime::new().unwrap().block_on(async {
+        let speaker = Speaker::enrol(&up, &[]).await;
+        let mut host = Host::new(0);
+        host.machine_id = "aa";
+        let mut stream = speaker.greet(&up, &host).await.unwrap();
+        let made = host.keyframe(None);
+        stream.store(&host, made).await;
+        end(stream, &database).await;
+        let second = |ms: i64| ms.div_euclid(1000);
+        let later = |than_ms: i64| until("a second passes", PATIENCE, || second(now_ms()) > second(than_ms));
+        tokio::task::block_in_place(|| later(now_ms()));
+        let replaced = Speaker::enrol(&up, &["--host", &speaker.id]).await;
+        tokio::task::block_in_place(|| later(now_ms()));
+        host.machine_id = "bb";
+        host.begin_epoch(2, BootId([2; 16]));
+        let mut stream = replaced.greet(&up, &host).await.unwrap();
+        // Its epoch has a record, and no facts yet.
+        let made = host.stopped();
+        stream.store(&host, made).await;
+        end(stream, &database).await;
+        assert_eq!(database.sql("SELECT machine_id FROM host_facts"), "aa\n");
+        host.begin_epoch(3, BootId([2; 16]));
+        let mut stream = replaced.greet(&up, &host).await.unwrap();
+        let made = host.keyframe(None);
+        stream.store(&host, made).await;
+    });
+    assert_eq!(database.sql("SELECT string_agg(machine_id, ',' ORDER BY epoch_no) FROM host_facts"), "aa,bb\n");
+}
+
+#[test]
 fn a_host_writes_as_itself_whatever_it_says_of_another() {
     let database = Postgres::shared().database();
     let up = Up::collector(&database);

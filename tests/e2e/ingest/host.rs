@@ -113,6 +113,11 @@ impl Host {
         self.epochs.push(SpooledEpoch { epoch, boot_id, first: Seq(0), next: Seq(0), chain: Chain::default() });
     }
 
+    /// It holds nothing of its epochs.
+    pub(crate) fn forget_epochs(&mut self) {
+        self.epochs.clear();
+    }
+
     /// All that it made was acked and is not held any more.
     pub(crate) fn forget_acked(&mut self) {
         let spooled = self.epochs.last_mut().unwrap();
