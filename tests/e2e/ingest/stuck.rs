@@ -59,7 +59,8 @@ fn a_host_whose_rows_are_locked_is_told_to_come_back_and_others_are_let_in_meanw
         tokio::join!(first, second)
     });
     assert_eq!(refused.err(), Some(OpenError::Unavailable));
-    assert!(opened.is_ok() && asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    // Three tries would take that long.
+    assert!(opened.is_ok() && asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
     drop(held);
     let back = collector.runtime.block_on(locked.open(collector.writer()));
     assert_eq!(back.unwrap().opened.epochs[0].next, Seq(1));
