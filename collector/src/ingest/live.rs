@@ -27,12 +27,16 @@ const OPEN_WITHIN: Duration = Duration::from_secs(30);
 const WATCH_WITHIN: Duration = Duration::from_secs(20);
 /// An agent that was told that its epoch is a fork must have gone within this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
-/// A record in parts must have come whole within this after its room was made: 16 MiB at 140 KB/s. Others may wait for
-/// that room.
-const WHOLE_WITHIN: Duration = Duration::from_secs(120);
+/// The next part of a record must have come within this, from its room on: 192 KiB at 13 KB/s. Others may wait for that
+/// room, so only a full part counts, and as a record has 86 of them it is theirs after 22 minutes at most; whoever
+/// brings less loses it in these seconds. There is no bound in all, or a host behind a slow line would begin its
+/// keyframe again for ever.
+const PART_WITHIN: Duration = Duration::from_secs(15);
+/// Who has or awaits room must read its acks within this: nothing moves on meanwhile, and others may wait for the room.
+const READ_WITHIN: Duration = Duration::from_secs(15);
 
-const OVERDUE: Refusal =
-    Refusal::OutOfPlace("a record in parts did not come whole, or acks were not read, within 120 s");
+const STALLED: Refusal = Refusal::Stalled(PART_WITHIN.as_secs());
+const UNREAD: Refusal = Refusal::Unread(READ_WITHIN.as_secs());
 
 /// What an agent says.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub(super) enum Said {
     Records(EpochNo, Vec<Record>),
     /// A record of at most so many bytes has begun to come in parts; it is the next one.
     Begins(usize),
+    /// A full part of it came, and not its last.
+    Part,
     Now(Now),
     Pong(u64),
 }
@@ -235,7 +241,7 @@ struct Live {
     membership: Membership,
     /// A ping under way, and who waits for its answer.
     asked: Option<(u64, Vec<oneshot::Sender<()>>)>,
-    /// Room of a record that comes in parts, and when it must be whole.
+    /// Room of a record that comes in parts, and when its next one must be here.
     begun: Option<(Room, Instant)>,
     shared: Shared,
 }
@@ -260,9 +266,7 @@ impl Live {
                 probe = self.membership.probes.recv() => Happened::Probed(probe),
                 () = self.membership.replaced.cancelled() => return Err(crate::writer::ack::Ended::Replaced.into()),
                 () = self.shared.stop.cancelled() => return Err(Stopped.into()),
-                () = overdue(self.begun.as_ref()) => {
-                    return Err(OVERDUE);
-                }
+                () = overdue(self.begun.as_ref()) => return Err(STALLED),
             };
             match happened {
                 Happened::Said(None) => return Ok(()),
@@ -291,7 +295,13 @@ impl Live {
             }
             Said::Begins(bytes) => {
                 let room = self.room(peer, bytes).await?;
-                self.begun = Some((room, Instant::now() + WHOLE_WITHIN));
+                self.begun = Some((room, Instant::now() + PART_WITHIN));
+                Ok(())
+            }
+            Said::Part => {
+                if let Some((_, until)) = &mut self.begun {
+                    *until = Instant::now() + PART_WITHIN;
+                }
                 Ok(())
             }
             Said::Now(now) => Ok(self.shared.writer.now(self.host, self.session, now).await?),
@@ -318,11 +328,12 @@ impl Live {
                 news = self.outbox.take() => news,
                 () = peer.gone() => break Err(Refusal::OutOfPlace("the agent went away")),
                 () = self.membership.replaced.cancelled() => break Err(crate::writer::ack::Ended::Replaced.into()),
+                () = self.shared.stop.cancelled() => break Err(Stopped.into()),
             };
-            match tokio::time::timeout(WHOLE_WITHIN, self.pass_on(peer, news)).await {
+            match tokio::time::timeout(READ_WITHIN, self.pass_on(peer, news)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(refusal)) => break Err(refusal),
-                Err(_) => break Err(OVERDUE),
+                Err(_) => break Err(UNREAD),
             }
         };
         self.membership.busy.set(false);
@@ -356,10 +367,16 @@ impl Live {
     }
 
     async fn tell(&self, peer: &mut impl Peer, answer: Answer) -> Result<(), Refusal> {
+        let unread = async {
+            match self.begun {
+                Some(_) => tokio::time::sleep(READ_WITHIN).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = peer.tell(answer) => Ok(()),
             () = self.membership.replaced.cancelled() => Err(crate::writer::ack::Ended::Replaced.into()),
-            () = overdue(self.begun.as_ref()) => Err(OVERDUE),
+            () = unread => Err(UNREAD),
             () = self.shared.stop.cancelled() => Err(Stopped.into()),
         }
     }

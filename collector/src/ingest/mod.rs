@@ -1,7 +1,8 @@
 //! Takes records from agents; knows no SQL.
 //!
-//! In path order: [`accept`] takes connections (a permit before each, TLS by [`tls`]), [`service`] is the only file
-//! that knows gRPC, [`identity`](crate::identity) says which host a certificate names, `live` drives one stream,
+//! In path order: [`accept`] takes connections (a permit before each, TLS by [`tls`], so many without a certificate by
+//! `strangers` and of each host by `hosts`), [`connection`] is one of them until it is over, [`service`] is the only
+//! file that knows gRPC, [`identity`](crate::identity) says which host a certificate names, `live` drives one stream,
 //! `session` (pure) says of each record whether it follows, `registry` knows which hosts are connected here, and
 //! [`server`] starts and ends all of it. Records go to the [`writer`](crate::writer); acks come back from it.
 //!
@@ -15,6 +16,8 @@
 //!   status that names it, and loses nothing: its agent still holds what was not acked.
 
 pub mod accept;
+pub mod connection;
+mod hosts;
 mod live;
 mod refusal;
 mod registry;

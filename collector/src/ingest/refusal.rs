@@ -29,6 +29,15 @@ pub(super) enum Refusal {
     /// Nothing was said in time.
     #[error("no hello came within {0} s")]
     Silent(u64),
+    /// A record in parts stopped coming.
+    #[error(
+        "the next part of a large record did not come within {0} s: the line to the collector must carry 14 KB/s from \
+         this host; give it a better one, or let this host have fewer System V objects"
+    )]
+    Stalled(u64),
+    /// Its acks were not read while it had or awaited room in the queue.
+    #[error("acks were not read for {0} s, and others may wait for the room: is the agent stopped, or its disk stuck?")]
+    Unread(u64),
     /// A record that does not follow.
     #[error(transparent)]
     Record(#[from] SessionError),
@@ -54,6 +63,8 @@ impl Refusal {
             Refusal::Malformed(_) => "malformed",
             Refusal::OutOfPlace(_) => "out_of_place",
             Refusal::Silent(_) => "silent",
+            Refusal::Stalled(_) => "stalled",
+            Refusal::Unread(_) => "unread",
             Refusal::Record(_) => "record",
             Refusal::Open(OpenError::Quarantined(_)) => "quarantined",
             Refusal::Open(OpenError::UnknownHost) => "unknown_host",

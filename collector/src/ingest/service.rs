@@ -21,7 +21,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::accept::{PeerInfo, PeerIo};
+use super::connection::{PeerInfo, PeerIo};
 use super::live::{self, Answer, Caller, Peer, Said, Shared};
 use super::refusal::{Refusal, RefusalLog};
 use crate::host::HostId;
@@ -208,7 +208,7 @@ impl Handlers {
             Refusal::NoHost(_) | Refusal::Open(OpenError::UnknownHost) => Code::Unauthenticated,
             Refusal::Open(OpenError::Quarantined(_)) => Code::PermissionDenied,
             Refusal::Malformed(_) | Refusal::OutOfPlace(_) | Refusal::Record(_) => Code::InvalidArgument,
-            Refusal::Silent(_) => Code::DeadlineExceeded,
+            Refusal::Silent(_) | Refusal::Stalled(_) | Refusal::Unread(_) => Code::DeadlineExceeded,
             Refusal::Ended(_) => Code::Aborted,
             Refusal::Open(_) | Refusal::Busy | Refusal::Stopping(_) => Code::Unavailable,
         };
@@ -311,12 +311,17 @@ impl Wire {
         }
         let mut whole = Vec::with_capacity(count);
         let mut going_on = self.parts.expects().is_some();
+        let mut full = false;
         for part in records.records {
+            full |= part.body.len() == bounds::PART;
             let record = self.parts.push(part)?;
             going_on &= record.is_none();
             whole.extend(record);
         }
         self.begins = self.parts.expects().filter(|_| !going_on);
+        if going_on && full {
+            return Ok(Said::Part);
+        }
         Ok(Said::Records(EpochNo(records.epoch_no), whole))
     }
 }

@@ -13,6 +13,7 @@ use highwater_tests::process::run;
 use highwater_tests::wait::{PATIENCE, now_ms, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::peer::{Call, Client, Proof, STREAM, enrolled, framed, play};
 use super::refusals::of;
@@ -22,6 +23,8 @@ use super::refusals::of;
 const WITHIN_MS: i64 = 7_000;
 /// Nearly all of the places for those without a certificate.
 const PLACES: usize = 990;
+/// What every HTTP/2 client says first.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The collector gives a handshake 10 s.
 const ALL_GONE: Duration = Duration::from_secs(25);
 
@@ -169,11 +172,92 @@ fn whoever_sends_a_byte_a_second_is_cut_off_in_each_state_of_the_connection() {
             let refusal = call.refusal().await;
             assert_eq!((refusal.code, refusal.words.as_str()), (4, "no hello came within 10 s"));
         };
-        tokio::join!(handshake, message);
+        // A certificate gives no more time for the first bytes of HTTP/2.
+        let preface = async {
+            let (mut read, mut write) =
+                tokio::io::split(Client::new(&up, "127.0.0.53").with(&proof).tls().await.expect("TLS"));
+            let drip = async {
+                for byte in &HTTP2[..20] {
+                    if write.write_all(&[*byte]).await.is_err() || write.flush().await.is_err() {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            };
+            let end = async { read.read_to_end(&mut Vec::new()).await };
+            tokio::select! {
+                () = drip => panic!("the server took it all"),
+                ended = tokio::time::timeout(ALL_GONE, end) => assert!(ended.is_ok(), "still open"),
+            }
+        };
+        tokio::join!(handshake, message, preface);
     });
-    until("both are in the log", PATIENCE, || of(&up, "127.0.0.51").len() == 1 && of(&up, "127.0.0.52").len() == 1);
-    assert_eq!(of(&up, "127.0.0.51")[0].reason, "slow");
-    assert_eq!(of(&up, "127.0.0.52")[0].reason, "silent");
+    for (from, reason) in [("127.0.0.51", "slow"), ("127.0.0.52", "silent"), ("127.0.0.53", "slow")] {
+        until(&format!("{from} is in the log"), PATIENCE, || of(&up, from).len() == 1);
+        assert_eq!(of(&up, from)[0].reason, reason);
+    }
+}
+
+/// It kept its place for a day: with no room for its answers HTTP/2 waits to write, and only reads were watched.
+#[test]
+fn a_stranger_that_pings_and_does_not_read_makes_room_as_any_other() {
+    let database = Postgres::shared().database();
+    let up = Up::collector(&database);
+    play(async {
+        let mut deaf = Client::new(&up, "127.0.0.54").tls_with_little_room().await.expect("TLS");
+        deaf.write_all(HTTP2).await.expect("sent");
+        // A PING frame of eight bytes.
+        let pings = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(1000);
+        let mut thousands = 0;
+        while let Ok(sent) = tokio::time::timeout(Duration::from_secs(1), deaf.write_all(&pings)).await {
+            sent.expect("still open");
+            thousands += 1;
+        }
+        println!("{thousands},000 pings until nothing more is taken");
+        assert!(of(&up, "127.0.0.54").is_empty());
+        let crowd = Client::new(&up, "127.0.0.55");
+        let arriving = tokio::spawn(async move { half_open(&crowd, 1100).await });
+        until("it makes room", PATIENCE, || of(&up, "127.0.0.54").iter().any(|line| line.reason == "crowd"));
+        drop((arriving.await.expect("the crowd"), deaf));
+    });
+}
+
+#[test]
+fn one_host_has_eight_connections_and_its_newest_replaces_its_oldest() {
+    let database = Postgres::shared().database();
+    let up = Up::collector(&database);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let greedy = play(enrolled(&up, &directory.path().join("greedy"), "greedy")).0;
+    let other = play(enrolled(&up, &directory.path().join("other"), "other")).0;
+    /// Whether the collector ends it within so long.
+    async fn ends(tls: &mut TlsStream<TcpStream>, within: Duration) -> bool {
+        tokio::time::timeout(within, tls.read_to_end(&mut Vec::new())).await.is_ok()
+    }
+    play(async {
+        let open = async |from: &str, proof: &Proof| {
+            let mut tls = Client::new(&up, from).with(proof).tls().await.expect("TLS");
+            tls.write_all(&[HTTP2, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat()).await.expect("sent");
+            // The collector's settings: it has taken this one, and these come in the order they were taken.
+            tls.read_exact(&mut [0; 9]).await.expect("an answer");
+            tls
+        };
+        let mut others = open("127.0.0.56", &other).await;
+        let mut all = Vec::new();
+        for _ in 0..8 {
+            all.push(open("127.0.0.57", &greedy).await);
+        }
+        assert!(!ends(&mut all[0], Duration::from_secs(1)).await, "eight are fine");
+        for n in 0..4 {
+            all.push(open("127.0.0.57", &greedy).await);
+            assert!(ends(&mut all[n], PATIENCE).await, "the oldest stays");
+        }
+        for one in all[4..].iter_mut().chain([&mut others]) {
+            assert!(!ends(one, Duration::from_millis(100)).await, "a newer one, or another host's, was ended");
+        }
+    });
+    let lines = of(&up, "127.0.0.57");
+    assert!(lines.len() == 1 && lines[0].reason == "crowd", "{lines:?}");
+    assert!(lines[0].why.contains("too many connections") && lines[0].why.contains("enrol each"), "{lines:?}");
 }
 
 #[test]

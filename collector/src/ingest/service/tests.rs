@@ -1,5 +1,7 @@
 //! Agents on real TLS and HTTP/2, a real PostgreSQL behind.
 
+mod parts;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -262,54 +264,6 @@ async fn an_agent_enrols_streams_and_is_told_when_the_collector_stops() {
     bench.stop().await;
     let status = within(told).await.unwrap();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "the collector is stopping; connect again"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_record_in_parts_waits_for_the_room_that_others_hold_and_a_small_one_does_not() {
-    /// As many as the largest record has, and of a few bytes each: what counts is what may come.
-    const PARTS: u32 = 86;
-    let bench = Bench::start().await;
-    let mut streams = Vec::new();
-    for name in ["one", "two", "three", "four"] {
-        let channel = bench.enrolled(name).await;
-        let mut stream = Stream::greet(&channel, 1, 1).await.unwrap().0;
-        let [whole, mut parts] = [stream.make(keyframe(1)), stream.make(keyframe(20))]
-            .map(|record| convert::record_to_wire(&record).remove(0));
-        let body = std::mem::take(&mut parts.body);
-        let parts: Vec<_> = (0..PARTS)
-            .map(|part| {
-                let (from, last) = (part as usize, part + 1 == PARTS);
-                let body = body[from..if last { body.len() } else { from + 1 }].to_vec();
-                v1::Record { part, more_parts: PARTS - 1, body, ..parts.clone() }
-            })
-            .collect();
-        // The first part comes with a whole record: once that one is acked, the other's room was asked for.
-        stream.say(Said::Records(v1::Records { epoch_no: 1, records: vec![whole, parts[0].clone()] })).await;
-        stream.acked_to(1, 1).await;
-        streams.push((stream, parts, channel));
-    }
-    let mut four = streams.pop().unwrap();
-    let (three, parts, _) = &mut streams[2];
-    for part in &parts[1..] {
-        three.say(Said::Records(v1::Records { epoch_no: 1, records: vec![part.clone()] })).await;
-    }
-    // There is room for two of the largest, which the first two hold; whoever sends small records does not wait.
-    let channel = bench.enrolled("five").await;
-    let mut five = Stream::greet(&channel, 1, 1).await.unwrap().0;
-    for _ in 0..10 {
-        five.send(1, keyframe(1)).await;
-        five.acked(1).await;
-    }
-    assert!(tokio::time::timeout(Duration::ZERO, three.hear()).await.is_err(), "there was room for three");
-    streams.remove(0);
-    let (three, _, _) = &mut streams[1];
-    three.acked(1).await;
-    // And whoever came behind it.
-    for part in &four.1[1..] {
-        four.0.say(Said::Records(v1::Records { epoch_no: 1, records: vec![part.clone()] })).await;
-    }
-    four.0.acked(1).await;
-    bench.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
