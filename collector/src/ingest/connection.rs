@@ -216,7 +216,7 @@ mod tests {
         ]
     }
 
-    /// A stranger that sends pings and reads nothing kept its place for a day: only reads looked at the time.
+    /// Only reads looked at the time, and HTTP/2 may wait to write to a peer that reads nothing before it reads again.
     #[tokio::test]
     async fn a_stranger_whose_time_is_over_ends_at_whatever_is_said_to_it_though_nothing_is_read() {
         let strangers = Strangers::new(9, Duration::from_secs(3600));

@@ -198,30 +198,6 @@ fn whoever_sends_a_byte_a_second_is_cut_off_in_each_state_of_the_connection() {
     }
 }
 
-/// It kept its place for a day: with no room for its answers HTTP/2 waits to write, and only reads were watched.
-#[test]
-fn a_stranger_that_pings_and_does_not_read_makes_room_as_any_other() {
-    let database = Postgres::shared().database();
-    let up = Up::collector(&database);
-    play(async {
-        let mut deaf = Client::new(&up, "127.0.0.54").tls_with_little_room().await.expect("TLS");
-        deaf.write_all(HTTP2).await.expect("sent");
-        // A PING frame of eight bytes.
-        let pings = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(1000);
-        let mut thousands = 0;
-        while let Ok(sent) = tokio::time::timeout(Duration::from_secs(1), deaf.write_all(&pings)).await {
-            sent.expect("still open");
-            thousands += 1;
-        }
-        println!("{thousands},000 pings until nothing more is taken");
-        assert!(of(&up, "127.0.0.54").is_empty());
-        let crowd = Client::new(&up, "127.0.0.55");
-        let arriving = tokio::spawn(async move { half_open(&crowd, 1100).await });
-        until("it makes room", PATIENCE, || of(&up, "127.0.0.54").iter().any(|line| line.reason == "crowd"));
-        drop((arriving.await.expect("the crowd"), deaf));
-    });
-}
-
 #[test]
 fn one_host_has_eight_connections_and_its_newest_replaces_its_oldest() {
     let database = Postgres::shared().database();

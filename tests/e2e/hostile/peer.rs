@@ -184,10 +184,7 @@ impl Client {
 
     /// A connection before TLS.
     pub(super) async fn tcp(&self) -> io::Result<TcpStream> {
-        self.connect(TcpSocket::new_v4()?).await
-    }
-
-    async fn connect(&self, socket: TcpSocket) -> io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
         socket.bind((self.from, 0).into())?;
         socket.connect(self.to).await
     }
@@ -212,19 +209,8 @@ impl Client {
 
     /// A connection after TLS, as far as the client can tell: 1.3 lets it go on before the server has looked.
     pub(super) async fn tls(&self) -> io::Result<TlsStream<TcpStream>> {
-        self.secure(self.tcp().await?).await
-    }
-
-    /// The same, with as little room for what is not read as the kernel allows.
-    pub(super) async fn tls_with_little_room(&self) -> io::Result<TlsStream<TcpStream>> {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_recv_buffer_size(1)?;
-        self.secure(self.connect(socket).await?).await
-    }
-
-    async fn secure(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(COLLECTOR_NAME).expect("a name");
-        TlsConnector::from(Arc::new(self.config())).connect(name, tcp).await
+        TlsConnector::from(Arc::new(self.config())).connect(name, self.tcp().await?).await
     }
 
     /// What the server says to raw bytes before it hangs up, within ten seconds.

@@ -44,6 +44,7 @@ struct Bench {
     db: Db,
     pin: [u8; 32],
     server: Option<server::Server>,
+    writer: writer::Handle,
 }
 
 impl Bench {
@@ -58,14 +59,16 @@ impl Bench {
         let certificate = authority.server_certificate(clock.now_ms()).unwrap();
         let material =
             Material { ca: authority.certificate().to_vec(), chain: certificate.chain, key: certificate.key };
+        let writer = Writer::start(db.clone(), clock.clone(), writer::Config::default()).await.unwrap();
+        let handle = writer.handle();
         let services = Services {
             tls: Tls::new(&material).unwrap(),
-            writer: Writer::start(db.clone(), clock.clone(), writer::Config::default()).await.unwrap(),
+            writer,
             enrolment: Enrolment::new(db.clone(), Arc::clone(&authority), clock),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = server::Server::start(listener, services, server::Config::default()).unwrap();
-        Self { directory, postgres, db, pin: authority.pin(), server: Some(server) }
+        Self { directory, postgres, db, pin: authority.pin(), server: Some(server), writer: handle }
     }
 
     fn address(&self) -> std::net::SocketAddr {
