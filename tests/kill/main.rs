@@ -101,6 +101,10 @@ fn no_kill_of_agent_collector_or_postmaster_loses_doubles_or_invents_a_record() 
     let replayed = replay(&up, &known, (campaign.from_ms, campaign.to_ms), INSTANTS, &mut dice);
     report(seed, &campaign, &counts, &replayed);
     assert!(replayed.right >= LEAST_RIGHT, "{replayed:?}");
+    let Kills { collector, postmaster, between_commit_and_ack } = campaign.kills;
+    let agents = campaign.killed.each_ref().map(Vec::len);
+    assert!(agents.iter().chain([&collector, &postmaster]).all(|kills| *kills >= 5), "{agents:?} {:?}", campaign.kills);
+    assert!(between_commit_and_ack >= 2, "{:?}", campaign.kills);
 }
 
 /// Changes objects for as long as the plan lasts, and kills.

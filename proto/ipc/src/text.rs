@@ -134,6 +134,12 @@ mod tests {
     }
 
     #[test]
+    fn of_host_text_256_bytes_are_kept_and_no_more() {
+        assert_eq!(HostText::cut(&[b'a'; 256]).escaped().len(), 256);
+        assert_eq!(HostText::cut(&[b'a'; 257]), HostText::cut(&[b'a'; 256]));
+    }
+
+    #[test]
     fn refuses_a_broken_escape() {
         assert_eq!(HostText::from_escaped("\\x0"), None);
         assert_eq!(HostText::from_escaped("\\n"), None);
