@@ -122,7 +122,13 @@ impl Collector {
             return;
         }
         let host = connection.host;
-        match connection.to_collector.pop_front() {
+        let message = connection.to_collector.pop_front();
+        connection.heard |= message.is_some();
+        let newer_was_heard = || ground.connections[line + 1..].iter().any(|newer| newer.host == host && newer.heard);
+        if matches!(message, Some(ToCollector::Records(..))) && self.live.contains_key(&line) && newer_was_heard() {
+            ground.count("read out of order");
+        }
+        match message {
             Some(ToCollector::Hello(hello)) => self.meet(line, hello, ground),
             Some(ToCollector::Records(epoch, records)) => {
                 for record in records {
@@ -132,7 +138,7 @@ impl Collector {
                 }
             }
             Some(ToCollector::Now(_) | ToCollector::Pong(_)) => {}
-            None if !connection.agent_open => {
+            None if !ground.connections[line].agent_open => {
                 ground.say(|| format!("collector {}: the agent of {host} is gone from line {line}", self.number));
                 self.end_stream(line, ground);
             }
@@ -339,6 +345,7 @@ impl Collector {
             present: None,
             ahead: None,
         };
+        ground.served.insert(self.number);
         self.machines.insert(session, ground.connections[line].machine);
         self.hosts.insert(host, Entry { state, line });
         let connection = &mut ground.connections[line];

@@ -22,6 +22,8 @@ struct Directory {
     /// Bytes that still fit, `None` = no limit.
     room: Option<usize>,
     was_full: bool,
+    /// A write found no room.
+    refused: bool,
     /// Bytes that were ever appended.
     appended: u64,
     /// Changes that still happen before the process dies.
@@ -60,6 +62,11 @@ impl ModelDisk {
     pub(crate) fn had_room(&self, most: u64) -> bool {
         let directory = self.lock();
         !directory.was_full && directory.appended <= most
+    }
+
+    /// Whether it was ever too full for a write.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.lock().refused
     }
 
     /// The process dies after so many more changes; `None` = it does not.
@@ -171,7 +178,11 @@ impl Disk for ModelDisk {
             if let Some(room) = room {
                 *room -= fits;
             }
-            if fits < bytes.len() { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+            if fits < bytes.len() {
+                directory.refused = true;
+                return Err(ErrorKind::StorageFull.into());
+            }
+            Ok(())
         })
     }
 

@@ -1,6 +1,6 @@
 //! What everything in a world stands on: time, chance, the network, the database, and the truth about every sample.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use highwater::host::HostId;
@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) collector_open: bool,
     /// The collector took the agent for a copy and said so.
     pub(crate) quarantined: bool,
+    /// The collector read something from it.
+    pub(crate) heard: bool,
 }
 
 impl Connection {
@@ -102,6 +104,8 @@ pub(crate) struct Ground {
     pub(crate) truth: Truth,
     pub(crate) connections: Vec<Connection>,
     pub(crate) database: Database,
+    /// Collectors that ever opened a session.
+    pub(crate) served: BTreeSet<usize>,
     /// Once in so many statements the answer is lost; 0 = never.
     pub(crate) answers_lost: u64,
     /// What happened how often.

@@ -45,6 +45,8 @@ pub(crate) struct Machine {
     pub(crate) quarantined: bool,
     /// Since its last power failure nothing was dropped for want of room, so all that it made is held or acked.
     pub(crate) keeps_all: bool,
+    /// Samples were taken, and then its state directory was lost; no agent has started since.
+    lost: bool,
 }
 
 /// The clocks of a machine.
@@ -126,6 +128,7 @@ impl Machine {
             gone: false,
             quarantined: false,
             keeps_all: true,
+            lost: false,
         }
     }
 
@@ -137,6 +140,9 @@ impl Machine {
             Ok(journal) => {
                 if self.state.has_blown() || self.spool.has_blown() {
                     return;
+                }
+                if std::mem::take(&mut self.lost) {
+                    ground.count("began without its state");
                 }
                 ground.say(|| format!("machine {}: starts with {}", self.number, uplink::spooled(&journal.spooled())));
                 self.process = Some(Process {
@@ -207,6 +213,7 @@ impl Machine {
         (self.state, self.spool) = (ModelDisk::new(false), ModelDisk::new(ground.is(Mutation::CursorBeforeFsync)));
         self.enrolled_next = ground.database.next_epoch_no(self.host);
         self.keeps_all = false;
+        self.lost |= !ground.truth.made[self.number].is_empty();
     }
 
     /// A machine with the same memory and the same disks.
@@ -243,6 +250,7 @@ impl Machine {
             gone: false,
             quarantined: false,
             keeps_all: self.keeps_all,
+            lost: false,
         })
     }
 
@@ -284,6 +292,14 @@ impl Machine {
                 at.boot_us / 1000
             )
         });
+        if let Some(last) = ground.truth.samples.iter().rfind(|last| last.machine == machine) {
+            let (was_wrong_ms, went_back) = (last.at.wall_ms - last.true_ms, at.wall_ms < last.at.wall_ms);
+            if self.clock.wrong_ms > was_wrong_ms {
+                ground.count("clock stepped forward");
+            } else if went_back {
+                ground.count("clock stepped back");
+            }
+        }
         ground.truth.samples.push(Sampled {
             host,
             machine,

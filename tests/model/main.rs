@@ -33,7 +33,8 @@
 //! ```text
 //! HIGHWATER_MODEL_SEED=1000000 HIGHWATER_MODEL_WORLDS=100000 cargo test -p highwater-tests --test model keep -- --nocapture
 //! ```
-//! Five defects ([`mutation`]) are planted in the model's shells and devices, never in the product; each must be caught.
+//! Five defects ([`mutation`]) are planted in the model's shells and devices, never in the product; each must be caught: by
+//! a promise that it can break, in a world that keeps every promise without it.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "what fails here fails a test")]
 
@@ -88,6 +89,10 @@ fn each_planted_defect_is_caught() {
             (seed..seed + CAUGHT_WITHIN).find_map(|seed| failure(seed, Some(mutation)).err().map(|why| (seed, why)));
         let Some((caught, why)) = caught else { panic!("{mutation:?} is not caught in {CAUGHT_WITHIN} worlds") };
         println!("{mutation:?}: caught after {} worlds, seed {caught}: {why}", caught - seed + 1);
+        let Failure::Broken(words) = why else { panic!("{mutation:?}: seed {caught} panicked, no promise noticed") };
+        assert!(mutation.breaks(&words), "{mutation:?}: seed {caught} fails for another reason: {words}");
+        let otherwise = failure(caught, None).err().map(|why| why.to_string());
+        assert_eq!(otherwise, None, "{mutation:?}: seed {caught} fails without it too");
     }
 }
 
@@ -117,7 +122,7 @@ fn run_all(
                         Ok(tally) => {
                             tally.into_iter().for_each(|(what, times)| *all.1.entry(what).or_default() += times)
                         }
-                        Err(why) => drop(all.0.insert(seed, why)),
+                        Err(why) => drop(all.0.insert(seed, why.to_string())),
                     }
                 }
             });
@@ -126,8 +131,25 @@ fn run_all(
     all.into_inner().unwrap()
 }
 
+/// Why a world failed.
+#[derive(Debug)]
+enum Failure {
+    Panicked,
+    Broken(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Panicked => f.write_str("it panicked"),
+            Self::Broken(words) => f.write_str(words),
+        }
+    }
+}
+
 /// What happened in a world, or why it failed; a panic of the code under test is a failure too.
-fn failure(seed: u64, mutation: Option<Mutation>) -> Result<BTreeMap<&'static str, u64>, String> {
-    let Ran { kept, tally, .. } = catch_unwind(|| world::run(seed, mutation, false)).map_err(|_| "it panicked")?;
-    kept.map(|()| tally).map_err(|broken| broken.0)
+fn failure(seed: u64, mutation: Option<Mutation>) -> Result<BTreeMap<&'static str, u64>, Failure> {
+    let ran = catch_unwind(|| world::run(seed, mutation, false));
+    let Ran { kept, tally, .. } = ran.map_err(|_| Failure::Panicked)?;
+    kept.map(|()| tally).map_err(|broken| Failure::Broken(broken.0))
 }

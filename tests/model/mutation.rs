@@ -24,4 +24,18 @@ impl Mutation {
         Mutation::ChainNotChecked,
         Mutation::CursorBeforeFsync,
     ];
+
+    /// Whether a promise that broke with these words can be broken by it.
+    pub(crate) fn breaks(self, words: &str) -> bool {
+        let can: &[&str] = match self {
+            Mutation::AckBeforeCommit => &["was acked up to"],
+            Mutation::GuardDropped => &["is stored twice", "begins twice", "no gap before", "and then", "is nowhere"],
+            Mutation::SessionNotFenced => &["has fenced it"],
+            Mutation::ChainNotChecked => {
+                &["is stored as", "no gap before", "frame", "is not what sample", "is nowhere"]
+            }
+            Mutation::CursorBeforeFsync => &["is neither held nor acked"],
+        };
+        can.iter().any(|can| words.contains(can))
+    }
 }

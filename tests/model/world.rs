@@ -2,7 +2,7 @@
 
 mod faults;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater::host::HostId;
 use highwater_agent::spool::{FsyncPolicy, Limits};
@@ -48,8 +48,10 @@ pub(crate) struct Ran {
     pub(crate) trace: Vec<String>,
 }
 
-/// What many worlds must come to: gaps of each of these reasons, and what is hard to reach.
-pub(crate) const TO_BE_SEEN: [&str; 22] = [
+/// What many worlds must come to: gaps of each of these reasons, and what is hard to reach. Each counts what took effect:
+/// a write that found no room, a sample after the clock was set, sessions of both collectors, records of a stream that
+/// are read after something of a newer stream of the host.
+pub(crate) const TO_BE_SEEN: [&str; 29] = [
     "agent_stopped",
     "agent_killed",
     "host_down",
@@ -63,15 +65,22 @@ pub(crate) const TO_BE_SEEN: [&str; 22] = [
     "refused_record",
     "before_first",
     "answers lost",
+    "began without its state",
+    "clock stepped back",
+    "clock stepped forward",
     "collectors killed",
     "database restored",
     "died within a write",
+    "disk full",
     "forked at hello",
     "guard refused",
     "memory images woken",
     "power failures",
     "quarantined",
+    "read out of order",
     "samples shown",
+    "two collectors",
+    "window full",
 ];
 
 /// Runs the world of a seed to its end.
@@ -90,6 +99,7 @@ impl World {
             truth: Truth::default(),
             connections: Vec::new(),
             database: Database { up: true, ..Database::default() },
+            served: BTreeSet::new(),
             answers_lost: 0,
             tally: BTreeMap::new(),
             trace: traced.then(Vec::new),
@@ -134,6 +144,8 @@ impl World {
             promises::at_the_end(machine, &self.ground)?;
         }
         let mut seen: Vec<&'static str> = Vec::new();
+        seen.extend((self.ground.served.len() == 2).then_some("two collectors"));
+        seen.extend(self.machines.iter().any(|machine| machine.spool.has_refused()).then_some("disk full"));
         for (host, rows) in &self.ground.database.hosts {
             let history = History::of(&self.ground, *host, rows)?;
             history.check_all_states()?;

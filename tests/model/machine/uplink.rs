@@ -55,6 +55,7 @@ impl Machine {
             agent_open: true,
             collector_open: true,
             quarantined: false,
+            heard: false,
         });
         process.uplink = Some(Uplink { line, hello, session: None });
     }
@@ -71,6 +72,11 @@ impl Machine {
         let boot_us = self.clock.now(ground.now_ms).boot_us;
         let Some(process) = &mut self.process else { return };
         let Some(Uplink { line, session: Some((session, outbox)), .. }) = &mut process.uplink else { return };
+        let (no, next) = session.acked();
+        outbox.acked(no, next);
+        if !outbox.has_room() {
+            return ground.count("window full");
+        }
         let full = loop {
             match outbox.fill(&mut process.journal, session, boot_us) {
                 Filled::More => {}
