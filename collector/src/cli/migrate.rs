@@ -183,6 +183,14 @@ mod tests {
         DatabaseUrl::choose(flag.map(OsStr::new), variable.map(OsStr::new))
     }
 
+    #[test]
+    fn debug_shows_nothing_of_a_database_url() {
+        let url = choose(None, Some("postgres://user:planted-secret@host/name")).unwrap().unwrap();
+        // How to connect shows it, so whoever holds that must have no `Debug` of its parts.
+        assert!(format!("{:?}", url.options()).contains("planted-secret"));
+        assert_eq!((format!("{url:?}"), format!("{url:#?}")), ("***".to_owned(), "***".to_owned()));
+    }
+
     /// clap's error for a value that does not parse quoted it, password and all.
     #[test]
     fn a_url_that_is_none_is_refused_without_quoting_it() {

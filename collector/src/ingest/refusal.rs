@@ -213,7 +213,10 @@ impl RefusalLog {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::{Read as _, Seek as _};
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -233,6 +236,36 @@ mod tests {
         assert_eq!(count(log.note(600, ip(2), "tls", "")), Some(1));
         assert_eq!(count(log.note(700, ip(1), "slow", "")), Some(1));
         assert_eq!(count(log.note(10_000, ip(1), "tls", "")), Some(500));
+    }
+
+    /// What `up` writes to its log meanwhile.
+    fn written(say: impl FnOnce()) -> String {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let log = tracing_subscriber::fmt().with_writer(file.clone()).with_ansi(false).finish();
+        tracing::subscriber::with_default(log, say);
+        let (mut file, mut text): (&File, _) = (&file, String::new());
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn what_a_peer_said_is_one_line_of_the_log_without_control_bidi_or_separator() {
+        // Broken UTF-8 is text by now: replaced, or each byte taken for a character.
+        let wild = "\u{1b}[31m\nFORGED\r\t\u{202e}x\u{2028}y\u{2066}z\u{85}\u{fffd}\u{c3}\u{9b}\u{feff}";
+        for pair in [Some((ip(1), "malformed")), None] {
+            let line = Line { pair, count: 1, why: format!("before {wild} after") };
+            let text = written(|| line.write());
+            assert_eq!((text.lines().count(), text.matches('\n').count()), (1, 1), "{text:?}");
+            let shown = text.trim_end_matches('\n');
+            let bare =
+                |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+            assert!(!shown.contains(bare), "{shown:?}");
+            // As everywhere else: in the notation of `HostText`, not in that of whoever writes the log.
+            for part in ["before ", r"\x1b", "[31m", r"\x0a", "FORGED", r"\xe2", r"\x80", r"\xae", r"\xa8", " after"] {
+                assert!(shown.contains(part), "no {part} in {shown}");
+            }
+        }
     }
 
     /// The count of a flood was told only when its peer came again, so a flood that ended was one refusal in the log.

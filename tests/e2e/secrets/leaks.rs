@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn command_lines(over: &AtomicBool) -> BTreeSet<Vec<u8>> {
 }
 
 /// The private number of a P-256 key in PKCS#8.
-fn private_number(der: &[u8]) -> Vec<u8> {
+pub(super) fn private_number(der: &[u8]) -> Vec<u8> {
     let at = der.windows(2).position(|w| w == [0x04, 0x20]).expect("a P-256 key") + 2;
     der[at..at + 32].to_vec()
 }
@@ -275,6 +275,18 @@ fn no_secret_of_a_run_is_in_arguments_logs_errors_or_the_database() {
     println!("{} secrets looked for in {} places", secrets.len(), places.len());
 }
 
+/// Every file of a tree in which there is nothing but files and folders.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let kind = fs::symlink_metadata(&path).expect("its kind").file_type();
+        assert!(kind.is_file() || kind.is_dir(), "{} is neither file nor folder", path.display());
+        if kind.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files
+}
+
 /// The database of somebody else, named with a password in the environment.
 #[test]
 fn a_database_password_from_the_environment_stays_there() {
@@ -299,11 +311,13 @@ fn a_database_password_from_the_environment_stays_there() {
     ] {
         assert_eq!(place.holds(&secrets), Vec::<String>::new());
     }
-    for entry in fs::read_dir(directory.path().join("data")).expect("the data directory").flatten() {
-        if let Ok(bytes) = fs::read(entry.path()) {
-            let place = Place::new(&entry.path().display().to_string(), &bytes, "");
-            let found: Vec<String> = place.holds(&secrets).into_iter().filter(|f| !f.contains("a token")).collect();
-            assert_eq!(found, Vec::<String>::new());
-        }
+    let files = files_below(&directory.path().join("data"));
+    for own in ["ca/ca.key", "operator.token", "client.json"] {
+        assert!(files.iter().any(|path| path.ends_with(own)), "no {own} in {files:?}");
+    }
+    for path in files {
+        let place = Place::new(&path.display().to_string(), &fs::read(&path).expect("a file"), "");
+        let found: Vec<String> = place.holds(&secrets).into_iter().filter(|f| !f.contains("a token")).collect();
+        assert_eq!(found, Vec::<String>::new());
     }
 }
