@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use highwater_ipc::record::EpochNo;
 
-use super::queue::Item;
+use super::command::Item;
 use crate::host::HostId;
 use crate::store::stream::Session;
 

@@ -9,8 +9,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use highwater_ipc::record::EpochNo;
 
-use super::queue::Item;
-use super::worker::Command;
+use super::command::{Command, Item};
 use crate::host::HostId;
 use crate::store::day::Day;
 use crate::store::stream::Session;

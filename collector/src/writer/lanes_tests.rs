@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::super::ack::Outbox;
 use super::super::arrival::{Arrival, Says};
-use super::super::open::{OpenError, OpenRequest, Opened};
+use super::super::command::{OpenError, OpenRequest, Opened};
 use super::*;
 
 const NOISY: i64 = 1;

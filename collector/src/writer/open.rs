@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use highwater_ipc::session::{Hello, StoredEpoch, Verdict};
 use tokio::sync::oneshot;
@@ -11,10 +10,11 @@ use tracing::{error, warn};
 
 use super::ack::{Ended, Outbox};
 use super::admit;
+use super::command::{Command, OpenError, OpenRequest, Opened};
 use super::link::Link;
 use super::state::{HostState, Moment, Skew};
 use super::watch::{Holder, Sight, Watch};
-use super::worker::{Command, Entry, Worker, moment};
+use super::worker::{Entry, Worker, moment};
 use crate::clock;
 use crate::host::{HostId, Quarantine};
 use crate::store::host_facts::Facts;
@@ -26,65 +26,6 @@ use crate::store::{Db, StoreError, host_facts, host_name, host_status, stream};
 /// The transaction is tried this often: a connection that broke while nobody used it, or another collector that opens
 /// the same host.
 const MOST_TRIES: u32 = 3;
-
-/// A host says hello.
-#[derive(Debug)]
-pub struct OpenRequest {
-    /// Who its certificate names.
-    pub host: HostId,
-    /// Collector's clock when its certificate was signed, milliseconds since 1970, rounded down to a second.
-    pub enrolled_ms: i64,
-    /// What it says.
-    pub hello: Hello,
-    /// Collector's clock when that was read, milliseconds since 1970: what it waits for after that is no skew.
-    pub read_ms: i64,
-    /// Where its stream listens.
-    pub outbox: Arc<Outbox>,
-}
-
-/// A session has begun, or could not because the current epoch is a fork.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
-    /// Its number.
-    pub session: Session,
-    /// The collector's clock, milliseconds since 1970.
-    pub server_wall_ms: i64,
-    /// Each epoch of the hello, in its order.
-    pub epochs: Vec<StoredEpoch>,
-}
-
-impl Opened {
-    /// Whether the current epoch is a fork: nothing can be written under this session, and the host's own goes on.
-    pub fn is_forked(&self) -> bool {
-        admit::is_forked(&self.epochs)
-    }
-}
-
-/// Why no session began.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// The certificate is this collector's, the host is not in its database.
-    #[error("this host is not enrolled in the collector's database: enrol it with `highwater-agent enrol`")]
-    UnknownHost,
-    /// A copy of a host that is written already.
-    #[error(transparent)]
-    Quarantined(#[from] Quarantine),
-    /// Another collector held the host and has not said that it no longer does.
-    #[error(
-        "another collector held this host until a moment ago: another agent of it takes its place when that one has \
-         been silent for three intervals; try again"
-    )]
-    Held {
-        /// When it may be known.
-        again: Duration,
-    },
-    /// The database did not answer.
-    #[error("the collector's database cannot be reached now; try again later")]
-    Unavailable,
-    /// The collector is stopping.
-    #[error("the collector is stopping; connect again")]
-    Stopping,
-}
 
 /// What is stored of a host.
 pub(super) struct Read {

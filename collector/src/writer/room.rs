@@ -14,12 +14,17 @@ use highwater_ipc::record::Record;
 use highwater_proto::bounds;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::queue::{Config, Stopped};
+use super::config::Config;
 use crate::host::HostId;
 
 const KIB: usize = 1024;
 /// Shares that are kept before those in use are looked for.
 const FEW: usize = 64;
+
+/// The writer is stopping: nothing more is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the collector is stopping; connect again")]
+pub struct Stopped;
 
 /// A record's room, given back when it is dropped: after its commit, or with the stream that could not use it.
 #[derive(Debug)]

@@ -6,19 +6,20 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use highwater_ipc::session::Now;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::ack::{Ended, Outbox};
 use super::arrival::Says;
 use super::batch::{self, Aside, Attempt};
+use super::command::{Command, Item};
+use super::config::Config;
 use super::lanes::Gathered;
 use super::link::Link;
-use super::open::{Door, OpenError, OpenRequest, Opened};
+use super::open::Door;
 use super::partitions::Partitions;
 use super::plan;
-use super::queue::{Config, Consumer, Item, Look};
+use super::queue::{Consumer, Look};
 use super::state::{HostState, Moment};
 use super::unsaid::Unsaid;
 use super::watch::Watches;
@@ -33,33 +34,6 @@ use crate::store::tx::Dedicated;
 const MOST_TRIES: u32 = 3;
 /// Transactions of one round for what waits aside; it ends before that with as many bytes as a commit may have.
 const ASIDE: usize = 8;
-
-/// What a worker is asked to do.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Store a record.
-    Record(Item),
-    /// Begin a session.
-    Open(OpenRequest, oneshot::Sender<Result<Opened, OpenError>>),
-    /// Note the present of a host that is behind.
-    Now(HostId, Session, Box<Now>),
-    /// A session's stream has ended.
-    Close(HostId, Session),
-    /// A newcomer was quarantined.
-    TurnedAway(TurnedAway),
-}
-
-impl Command {
-    /// Whose.
-    pub(super) fn host(&self) -> HostId {
-        match self {
-            Command::Record(item) => item.host,
-            Command::Open(request, _) => request.host,
-            Command::Now(host, ..) | Command::Close(host, _) => *host,
-            Command::TurnedAway(newcomer) => newcomer.host,
-        }
-    }
-}
 
 /// A host with a session here.
 pub(super) struct Entry {
