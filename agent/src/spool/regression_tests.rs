@@ -47,6 +47,22 @@ fn s2_what_follows_a_frame_that_is_cut_out_of_a_segment_waits_for_a_keyframe() {
     assert_eq!(told, [(0, None), (1, None), (2, None), (6, Some(Hole::Damaged)), (7, None)]);
 }
 
+/// Once the epoch before it was acknowledged and freed, the damage was told as an overflow.
+#[test]
+fn s2_the_damaged_beginning_of_an_epoch_is_damage_also_when_the_epoch_before_it_is_gone() {
+    let mut rig = Rig::new(ROOMY);
+    rig.append(true, 20);
+    rig.next_epoch();
+    rig.append(true, 20);
+    rig.append(true, 20);
+    // Its first keyframe's payload.
+    rig.disk.damage(&segments(&rig.disk)[1], |bytes| bytes[64 + 32] ^= 1);
+    let (mut spool, found) = Spool::open(Box::new(rig.disk.clone()), ROOMY).unwrap();
+    assert_eq!((found.damaged, spool.acked(Position { epoch_no: 1, seq: 1 }).unwrap()), (1, 1));
+    let read = read_all(&mut spool, Position { epoch_no: 1, seq: 1 });
+    assert_eq!(read.iter().map(|r| (r.entry.first_seq, r.hole)).collect::<Vec<_>>(), [(1, Some(Hole::Damaged))]);
+}
+
 /// An entry waiting in memory was given out although the one it builds on, the last on the disk, was damaged.
 #[test]
 fn s2_an_entry_in_memory_whose_base_is_damaged_on_the_disk_is_passed_over() {

@@ -421,6 +421,8 @@ impl Spool {
             _ => {}
         }
         self.segments.pop_front();
+        // What lacks before the next one, if anything does, is not what went here: whoever drops it for room says so.
+        self.front = Hole::Damaged;
         if self.segments.is_empty() {
             (self.open, self.unsynced) = (false, false);
         }
