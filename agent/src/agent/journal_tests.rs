@@ -68,14 +68,19 @@ fn sent(journal: &mut Journal, stored: &[(u64, u64, Chain)]) -> Vec<(EpochNo, Re
     out
 }
 
-#[test]
-fn a_steady_agent_groups_records_for_an_interval_and_at_most_two_seconds_and_a_keyframe_goes_at_once() {
-    let mut journal = open_on(&FakeDisk::default(), &FakeDisk::default());
-    let hello = journal.spooled();
+/// A session of a collector that has nothing of the first epoch.
+fn welcomed(journal: &Journal) -> Session {
     let epochs =
         vec![StoredEpoch { no: EpochNo(1), next: Seq(0), chain: Chain::default(), verdict: Verdict::Continue }];
     let welcome = Welcome { session: 1, server_wall_ms: 0, interval_ms: None, epochs };
-    let Start::Go(mut session) = Session::start(&hello, &welcome, |_, _| None).unwrap() else { panic!() };
+    let Start::Go(session) = Session::start(&journal.spooled(), &welcome, |_, _| None).unwrap() else { panic!() };
+    session
+}
+
+#[test]
+fn a_steady_agent_groups_records_for_an_interval_and_at_most_two_seconds_and_a_keyframe_goes_at_once() {
+    let mut journal = open_on(&FakeDisk::default(), &FakeDisk::default());
+    let mut session = welcomed(&journal);
     let mut outbox = Outbox::new(&session);
     let mut assembler = Assembler::new(Box::new(FakeKernel::new()));
     let mut take = |journal: &mut Journal, second| journal.take(assembler.sample(&TestClock(second), 1000));
@@ -103,11 +108,7 @@ fn a_steady_agent_groups_records_for_an_interval_and_at_most_two_seconds_and_a_k
 #[test]
 fn without_acks_eight_messages_go_and_one_present_and_the_rest_waits_in_the_spool() {
     let mut journal = open_on(&FakeDisk::default(), &FakeDisk::default());
-    let hello = journal.spooled();
-    let epochs =
-        vec![StoredEpoch { no: EpochNo(1), next: Seq(0), chain: Chain::default(), verdict: Verdict::Continue }];
-    let welcome = Welcome { session: 1, server_wall_ms: 0, interval_ms: None, epochs };
-    let Start::Go(mut session) = Session::start(&hello, &welcome, |_, _| None).unwrap() else { panic!() };
+    let mut session = welcomed(&journal);
     let mut outbox = Outbox::new(&session);
     let mut assembler = Assembler::new(Box::new(FakeKernel::new()));
     for second in 1..=8 {
