@@ -304,7 +304,7 @@ pub fn now_to_wire(now: &Now) -> v1::Now {
         (namespace.sem, namespace.shm, namespace.msg) = (None, None, None);
     }
     (state.users, state.groups) = Default::default();
-    let content = Content::Keyframe(Keyframe { gap: None, took_us: 0, state });
+    let content = Content::Keyframe(Keyframe { gap: None, took_us: 0, state, activity: Default::default() });
     v1::Now {
         wall_ms: now.at.wall_ms,
         backlog_from_ms: now.backlog_from_ms,

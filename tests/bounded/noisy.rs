@@ -298,6 +298,7 @@ fn keyframe(arrays: usize) -> Vec<u8> {
         msg: Some(Vec::new()),
         unreadable: Vec::new(),
         left_out: LeftOut::default(),
+        ..Namespace::default()
     };
     let availability =
         Availability { state: SysvipcState::Available, evidence: Vec::new(), remedy: HostText::default() };
@@ -310,6 +311,11 @@ fn keyframe(arrays: usize) -> Vec<u8> {
         users: Default::default(),
         groups: Default::default(),
         namespaces: vec![namespace],
+        risks: Vec::new(),
+        unseen: Vec::new(),
     };
-    codec::encode_body(&Body { at: at(), content: Content::Keyframe(Keyframe { gap: None, took_us: 5, state }) })
+    codec::encode_body(&Body {
+        at: at(),
+        content: Content::Keyframe(Keyframe { gap: None, took_us: 5, state, activity: Default::default() }),
+    })
 }

@@ -370,6 +370,7 @@ fn state(boot_id: BootId, objects: &[SemArray]) -> State {
         msg: Some(vec![]),
         unreadable: vec![],
         left_out: LeftOut::default(),
+        ..Namespace::default()
     };
     State {
         boot_id,
@@ -380,5 +381,7 @@ fn state(boot_id: BootId, objects: &[SemArray]) -> State {
         users: Default::default(),
         groups: Default::default(),
         namespaces: vec![namespace],
+        risks: Vec::new(),
+        unseen: Vec::new(),
     }
 }

@@ -89,6 +89,7 @@ impl Assembler {
             msg: read.msg,
             unreadable: read.unreadable,
             left_out: read.left_out,
+            ..Namespace::default()
         };
         let state = State {
             boot_id: self.boot_id,
@@ -99,6 +100,7 @@ impl Assembler {
             users: known(users),
             groups: known(groups),
             namespaces: vec![namespace],
+            ..State::default()
         };
         let took_us = u32::try_from(clock.now().boot_since(&at)).unwrap_or(u32::MAX);
         Sample { snapshot: Snapshot { at, took_us, state }, awake_us }

@@ -152,7 +152,7 @@ impl Recorder {
     }
 
     fn keyframe(&self, at: At, took_us: u32, state: &State, gap: Option<GapReason>) -> Record {
-        let keyframe = Keyframe { gap, took_us, state: state.clone() };
+        let keyframe = Keyframe { gap, took_us, state: state.clone(), activity: Default::default() };
         self.record(RecordKind::Keyframe, encode_body(&Body { at, content: Content::Keyframe(keyframe) }))
     }
 

@@ -224,6 +224,7 @@ fn page(snapshot: &Snapshot, chosen: &[&Namespace], question: &Question, zone: &
         msg: None,
         unreadable: Vec::new(),
         left_out: Default::default(),
+        ..Namespace::default()
     };
     let mut out = Vec::new();
     match chosen {

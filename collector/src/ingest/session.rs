@@ -224,8 +224,10 @@ mod tests {
             users: BTreeMap::new(),
             groups: BTreeMap::new(),
             namespaces: vec![],
+            risks: Vec::new(),
+            unseen: Vec::new(),
         };
-        let keyframe = Keyframe { gap: None, took_us: 1, state };
+        let keyframe = Keyframe { gap: None, took_us: 1, state, activity: Default::default() };
         let mut record = Record { kind: RecordKind::Keyframe, ..word(11, Chain([1; 8])) };
         (record.body, record.missing) = (body(Content::Keyframe(keyframe), 5), Some(GapReason::SpoolDamaged));
         let arrival = going_on_at(10).take(EPOCH, record.clone()).unwrap().unwrap();

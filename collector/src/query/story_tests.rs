@@ -282,6 +282,8 @@ fn state(text: &str) -> State {
         users: BTreeMap::new(),
         groups: BTreeMap::new(),
         namespaces: Vec::new(),
+        risks: Vec::new(),
+        unseen: Vec::new(),
     };
     let mut namespace = Namespace {
         id: own(),
@@ -294,6 +296,7 @@ fn state(text: &str) -> State {
         msg: Some(vec![]),
         unreadable: vec![],
         left_out: Default::default(),
+        ..Namespace::default()
     };
     for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();

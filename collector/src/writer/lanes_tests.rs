@@ -65,6 +65,8 @@ fn now(host: i64, session: i64, backlog_from_ms: i64) -> Command {
         users: Default::default(),
         groups: Default::default(),
         namespaces: Vec::new(),
+        risks: Vec::new(),
+        unseen: Vec::new(),
     };
     let at = At::default();
     Command::Now(HostId(host), Session(session), Box::new(Now { backlog_from_ms, at, state }))

@@ -173,6 +173,7 @@ pub(crate) fn namespace() -> BoxedStrategy<Namespace> {
             msg,
             unreadable,
             left_out,
+            ..Namespace::default()
         })
         .boxed()
 }
@@ -201,6 +202,7 @@ pub(crate) fn state() -> BoxedStrategy<State> {
             users,
             groups,
             namespaces,
+            ..State::default()
         })
         .boxed()
 }
@@ -318,6 +320,9 @@ fn namespace_delta() -> BoxedStrategy<NamespaceDelta> {
             msg,
             unreadable,
             left_out,
+            named_by: None,
+            skipped: None,
+            who: Default::default(),
         },
     );
     prop_oneof![
@@ -345,6 +350,7 @@ pub(crate) fn delta() -> BoxedStrategy<Delta> {
                 users,
                 groups,
                 namespaces,
+                ..Delta::default()
             }
         })
         .boxed()
@@ -361,8 +367,9 @@ fn gap() -> impl Strategy<Value = GapReason> {
 
 /// Any body of any kind.
 pub(crate) fn body() -> BoxedStrategy<Body> {
-    let keyframe = (option::of(gap()), narrow(), state())
-        .prop_map(|(gap, took_us, state)| Content::Keyframe(Keyframe { gap, took_us, state }));
+    let keyframe = (option::of(gap()), narrow(), state()).prop_map(|(gap, took_us, state)| {
+        Content::Keyframe(Keyframe { gap, took_us, state, activity: crate::activity::Activity::default() })
+    });
     let difference = states().prop_filter_map("equal states", |(a, b)| diff(&a, &b, 7).map(Content::Delta));
     let step = (at(), any::<i64>()).prop_map(|(before, by_ms)| Content::Event(Event::ClockStep { before, by_ms }));
     let content = prop_oneof![

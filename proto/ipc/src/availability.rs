@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use crate::text::HostText;
 
 /// The five states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum SysvipcState {
     /// SEM_INFO succeeds and `/proc/sysvipc/sem` reads.
     Available,
@@ -20,6 +20,7 @@ pub enum SysvipcState {
     /// The kernel has it, a seccomp filter, a sandbox or a policy refuses it.
     Blocked,
     /// Anything else; the evidence carries errno and what was tried.
+    #[default]
     Unknown,
 }
 
@@ -57,7 +58,7 @@ impl SysvipcState {
 }
 
 /// The state, why, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Availability {
     /// The state.
     pub state: SysvipcState,

@@ -14,11 +14,14 @@ pub use diff::diff;
 
 use alloc::vec::Vec;
 
+use crate::activity::Activity;
 use crate::availability::Availability;
 use crate::limits::{Limits, Totals};
-use crate::object::{MsgQueue, SemArray, ShmSegment};
-use crate::snapshot::{BootId, LeftOut, Namespace, NamespaceId, Unreadable};
+use crate::object::{Kind, MsgQueue, SemArray, ShmSegment};
+use crate::risk::Risk;
+use crate::snapshot::{BootId, LeftOut, NamedBy, Namespace, NamespaceId, Unreadable};
 use crate::text::HostText;
+use crate::who::Known;
 
 /// What changed from one state to the next. Every changed value is absolute, so a reader without the base still learns
 /// totals and limits.
@@ -26,6 +29,8 @@ use crate::text::HostText;
 pub struct Delta {
     /// How long the later sample's reads took, microseconds.
     pub took_us: u32,
+    /// What happened since the sample before; no part of the difference, it travels with it.
+    pub activity: Activity,
     /// New boot id (only in a diff for people; a new boot begins a new epoch).
     pub boot_id: Option<BootId>,
     /// New sampling interval, milliseconds.
@@ -40,6 +45,10 @@ pub struct Delta {
     pub users: Vec<(u32, Option<HostText>)>,
     /// gids, likewise.
     pub groups: Vec<(u32, Option<HostText>)>,
+    /// New list of risks, whole.
+    pub risks: Option<Vec<Risk>>,
+    /// New list of what cannot be seen, whole.
+    pub unseen: Option<Vec<Unreadable>>,
     /// Namespaces that went or changed, in the order of the earlier list, and those that appeared, by position. One
     /// that changed its place among the others is in it twice, as gone and as appeared; that alone says nothing of its
     /// life.
@@ -69,6 +78,10 @@ pub struct NamespaceChange {
     pub id: NamespaceId,
     /// New name.
     pub name: Option<Option<HostText>>,
+    /// What that name is.
+    pub named_by: Option<NamedBy>,
+    /// New number of samples that pass it by.
+    pub skipped: Option<u32>,
     /// Whether the later sample was torn, where that differs.
     pub torn: Option<bool>,
     /// New limits, whole.
@@ -85,6 +98,27 @@ pub struct NamespaceChange {
     pub unreadable: Option<Vec<Unreadable>>,
     /// New counts of what was left out.
     pub left_out: Option<LeftOut>,
+    /// Who holds what.
+    pub who: WhoChange,
+}
+
+/// What changed about who holds the objects of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum WhoChange {
+    /// Nothing.
+    #[default]
+    Same,
+    /// Processes can no longer be looked at.
+    Unknown,
+    /// They could not be looked at before, or this is shorter: all that is known, in the place of what was.
+    Whole(crate::who::Who),
+    /// Absolute values of what is new or other; `None` = nothing is known any more. Ascending.
+    Edits {
+        /// uids with their comms.
+        comms: Vec<(u32, Option<Vec<HostText>>)>,
+        /// Objects.
+        objects: Vec<((Kind, i32), Option<Known>)>,
+    },
 }
 
 /// What happened to one list of objects.

@@ -4,8 +4,9 @@
 //! as arguments. Both binaries use this crate; nothing in it knows protobuf, JSON, SQL or sockets.
 //!
 //! In path order: [`object`] and [`limits`] are what the kernel shows, [`availability`] says whether it shows
-//! anything, [`snapshot`] is one sample, [`delta`] is the difference of two, [`record`] is what a stream carries,
-//! [`codec`] is how a record is packed, [`render`] is the text people know.
+//! anything, [`who`] holds it, [`risk`] is what threatens it; [`snapshot`] is one sample, [`delta`] is the difference of
+//! two, [`activity`] is what happened between them, [`record`] is what a stream carries, [`codec`] is how a record is
+//! packed, [`render`] is the text people know.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod activity;
 #[cfg(test)]
 mod arbitrary;
 pub mod availability;
@@ -22,7 +24,9 @@ pub mod limits;
 pub mod object;
 pub mod record;
 pub mod render;
+pub mod risk;
 pub mod session;
 pub mod snapshot;
 pub mod text;
 pub mod time;
+pub mod who;

@@ -9,6 +9,7 @@
 
 use alloc::vec::Vec;
 
+use crate::activity::Activity;
 use crate::delta::Delta;
 use crate::snapshot::State;
 use crate::time::At;
@@ -150,6 +151,8 @@ pub struct Keyframe {
     pub gap: Option<GapReason>,
     /// How long the reads took, microseconds.
     pub took_us: u32,
+    /// What happened since the sample before, as far as it was traced; empty = nothing, or nothing is traced.
+    pub activity: Activity,
     /// Everything the sample read.
     pub state: State,
 }

@@ -7,8 +7,10 @@ use core::fmt;
 use crate::availability::Availability;
 use crate::limits::{Limits, Totals};
 use crate::object::{Kind, MsgQueue, SemArray, ShmSegment};
+use crate::risk::Risk;
 use crate::text::HostText;
 use crate::time::At;
+use crate::who::Who;
 
 /// `/proc/sys/kernel/random/boot_id`: 16 random bytes, one value a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -39,7 +41,7 @@ pub struct Snapshot {
 }
 
 /// What a sample read; two samples with equal states differ only in time, and the later one is a heartbeat.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct State {
     /// The boot this was sampled in.
     pub boot_id: BootId,
@@ -56,6 +58,11 @@ pub struct State {
     pub users: BTreeMap<u32, HostText>,
     /// Names of the gids, likewise.
     pub groups: BTreeMap<u32, HostText>,
+    /// What threatens this host although nothing went wrong yet; ascending, at most [`Risk::MAX`].
+    pub risks: Vec<Risk>,
+    /// What this agent cannot see of the host as a whole, and why (other namespaces, processes, refused calls, whether
+    /// its namespace is pid 1's); at most [`State::MAX_UNSEEN`]. `line` is 0 in each.
+    pub unseen: Vec<Unreadable>,
     /// The IPC namespaces that were read, the host's first.
     pub namespaces: Vec<Namespace>,
 }
@@ -66,12 +73,14 @@ impl State {
     pub const MAX_ENTRIES: usize = 1 << 20;
     /// The most namespaces, likewise: all that a machine was seen to hold (96,000), and a third more.
     pub const MAX_NAMESPACES: usize = 1 << 17;
+    /// The most `unseen` entries a state carries.
+    pub const MAX_UNSEEN: usize = 16;
 
     /// How many entries this state has.
     pub fn entries(&self) -> usize {
         let rows = |n: &Namespace| {
             let lists = [n.sem.as_ref().map(Vec::len), n.shm.as_ref().map(Vec::len), n.msg.as_ref().map(Vec::len)];
-            n.unreadable.len() + lists.into_iter().flatten().sum::<usize>()
+            n.unreadable.len() + n.who.as_ref().map_or(0, Who::entries) + lists.into_iter().flatten().sum::<usize>()
         };
         self.users.len() + self.groups.len() + self.namespaces.iter().map(rows).sum::<usize>()
     }
@@ -87,12 +96,17 @@ pub struct NamespaceId {
 }
 
 /// One IPC namespace as sampled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Namespace {
     /// Which one.
     pub id: NamespaceId,
     /// What its leader calls itself, as claimed (container id, comm); `None` for the host's own.
     pub name: Option<HostText>,
+    /// What that name is.
+    pub named_by: NamedBy,
+    /// How many samples pass between two that visit it, because a visit of each in every sample would exceed the budget; 0
+    /// = every sample reads it. What is shown is what the last visit read.
+    pub skipped: u32,
     /// Whether totals before and after the reads differed: `/proc/sysvipc` is no atomic view.
     pub torn: bool,
     /// Limits, `None` = could not be read.
@@ -109,6 +123,50 @@ pub struct Namespace {
     pub unreadable: Vec<Unreadable>,
     /// Objects not listed because the sample's budget was spent, by kind.
     pub left_out: LeftOut,
+    /// Who holds its objects; `None` = processes could not be looked at.
+    pub who: Option<Who>,
+}
+
+/// What a namespace's name is: the pattern its leader's cgroup path matched. Whoever runs in a container can have chosen
+/// it: it is shown as claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum NamedBy {
+    /// It has no name.
+    #[default]
+    Nothing,
+    /// The leader's comm.
+    Comm,
+    /// Container id of docker.
+    Docker,
+    /// Container id of containerd.
+    Containerd,
+    /// Container id of CRI-O.
+    Crio,
+    /// Container id of podman.
+    Podman,
+    /// Name of an LXC container.
+    Lxc,
+    /// Name of a systemd-nspawn machine.
+    Nspawn,
+}
+
+impl NamedBy {
+    /// All, with their number in records (never reused) and their word in JSON.
+    pub const ALL: [(NamedBy, u8, &'static str); 8] = [
+        (NamedBy::Nothing, 0, "nothing"),
+        (NamedBy::Comm, 1, "comm"),
+        (NamedBy::Docker, 2, "docker"),
+        (NamedBy::Containerd, 3, "containerd"),
+        (NamedBy::Crio, 4, "crio"),
+        (NamedBy::Podman, 5, "podman"),
+        (NamedBy::Lxc, 6, "lxc"),
+        (NamedBy::Nspawn, 7, "nspawn"),
+    ];
+
+    /// The word in JSON.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(n, ..)| *n == self).map_or("", |(_, _, name)| name)
+    }
 }
 
 impl Namespace {

@@ -77,6 +77,7 @@ impl SnapshotJson {
             users: names.users.known(),
             groups: names.groups.known(),
             namespaces,
+            ..State::default()
         };
         let at = At { wall_ms: time(top, "at", &self.at)?, boot_us: digits(top, "boot_us_u64", &self.boot_us_u64)? };
         Ok((Snapshot { at, took_us: self.took_us, state }, self.envelope()?))
@@ -161,6 +162,7 @@ fn read_namespace(json: &NamespaceJson, torn: bool, place: Place, names: &mut Na
         msg: rows(json.msg.as_deref(), |i, json| msg(place.row("msg", i), json, names))?,
         unreadable: json.unreadable.iter().map(|json| unreadable(place, json)).collect::<Result<_, _>>()?,
         left_out: LeftOut { sem: json.left_out.sem, shm: json.left_out.shm, msg: json.left_out.msg },
+        ..Namespace::default()
     })
 }
 

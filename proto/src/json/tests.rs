@@ -71,6 +71,7 @@ fn example() -> (Snapshot, Envelope) {
             error: HostText::from("column qnum is missing"),
         }],
         left_out: LeftOut { sem: 0, shm: 0, msg: 7 },
+        ..Namespace::default()
     };
     let other = Namespace {
         id: NamespaceId { inode: 4_026_532_999, instance: u64::MAX },
@@ -83,6 +84,7 @@ fn example() -> (Snapshot, Envelope) {
         msg: Some(vec![]),
         unreadable: vec![Unreadable { source: HostText::from("setns"), line: 0, error: HostText::from("EPERM (1)") }],
         left_out: LeftOut::default(),
+        ..Namespace::default()
     };
     let state = State {
         boot_id: BootId(*b"\x01\x23\x45\x67\x89\xab\xcd\xef\xfe\xdc\xba\x98\x76\x54\x32\x10"),
@@ -97,6 +99,7 @@ fn example() -> (Snapshot, Envelope) {
         users: BTreeMap::from([(0, HostText::from("root")), (33, HostText::cut(b"www\n\x1b\xff"))]),
         groups: BTreeMap::from([(0, HostText::from("root"))]),
         namespaces: vec![namespace, other],
+        ..State::default()
     };
     let at = At { wall_ms: 1_795_489_920_123, boot_us: 123_456_789 };
     let span = Span { from_ms: at.wall_ms, to_ms: at.wall_ms + 60_000 };
@@ -328,6 +331,7 @@ fn namespace() -> impl Strategy<Value = Namespace> {
             msg,
             unreadable,
             left_out: LeftOut { sem: left[0], shm: left[1], msg: left[2] },
+            ..Namespace::default()
         },
     )
 }
@@ -363,6 +367,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 users: users.into_iter().filter(|(id, _)| uids.contains(id)).collect(),
                 groups: groups.into_iter().filter(|(id, _)| gids.contains(id)).collect(),
                 namespaces,
+                ..State::default()
             };
             Snapshot { at: At { wall_ms, boot_us }, took_us, state }
         },

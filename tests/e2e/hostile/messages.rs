@@ -100,7 +100,7 @@ fn a_host_that_says_it_is_another_writes_as_itself() {
         let (victim, victim_id) = enrolled(&up, &directory.path().join("b"), "host-b").await;
         let one_message = |name: &str, seq: u64| {
             let state = state();
-            let content = Content::Keyframe(Keyframe { gap: None, took_us: 1, state });
+            let content = Content::Keyframe(Keyframe { gap: None, took_us: 1, state, activity: Default::default() });
             let at = At { wall_ms: now_ms(), boot_us: 1_000_000 * (seq + 1) };
             let kind = i32::from(content.kind().code());
             let body = codec::encode_body(&Body { at, content });
@@ -138,6 +138,8 @@ fn state() -> highwater_ipc::snapshot::State {
         users: Default::default(),
         groups: Default::default(),
         namespaces: Vec::new(),
+        risks: Vec::new(),
+        unseen: Vec::new(),
     }
 }
 

@@ -126,7 +126,7 @@ impl Host {
 
     pub(crate) fn keyframe(&mut self, gap: Option<GapReason>) -> Made {
         let state = state(self.boot_id);
-        self.make(Content::Keyframe(Keyframe { gap, took_us: 5, state }), 1)
+        self.make(Content::Keyframe(Keyframe { gap, took_us: 5, state, activity: Default::default() }), 1)
     }
 
     /// A sample in which only the number of arrays changed.
@@ -142,6 +142,9 @@ impl Host {
             msg: ListChange::Same,
             unreadable: None,
             left_out: None,
+            named_by: None,
+            skipped: None,
+            who: Default::default(),
         };
         let namespaces = vec![NamespaceDelta::Changed(change)];
         self.make(Content::Delta(Delta { took_us: 5, namespaces, ..Delta::default() }), 1)
@@ -274,6 +277,7 @@ fn state(boot_id: BootId) -> State {
         msg: Some(Vec::new()),
         unreadable: Vec::new(),
         left_out: LeftOut::default(),
+        ..Namespace::default()
     };
     let availability = Availability {
         state: SysvipcState::Available,
@@ -289,5 +293,7 @@ fn state(boot_id: BootId) -> State {
         users: Default::default(),
         groups: Default::default(),
         namespaces: vec![namespace],
+        risks: Vec::new(),
+        unseen: Vec::new(),
     }
 }

@@ -238,6 +238,7 @@ fn keyframe(arrays: i32) -> Content {
         msg: None,
         unreadable: Vec::new(),
         left_out: LeftOut::default(),
+        ..Namespace::default()
     };
     let availability =
         Availability { state: SysvipcState::Available, evidence: Vec::new(), remedy: HostText::default() };
@@ -250,8 +251,10 @@ fn keyframe(arrays: i32) -> Content {
         users: BTreeMap::new(),
         groups: BTreeMap::new(),
         namespaces: vec![namespace],
+        risks: Vec::new(),
+        unseen: Vec::new(),
     };
-    Content::Keyframe(Keyframe { gap: None, took_us: 1, state })
+    Content::Keyframe(Keyframe { gap: None, took_us: 1, state, activity: Default::default() })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use super::CodecError;
 use super::state::Context;
 use super::varint::{Reader, Writer};
 use super::{delta, state};
+use crate::activity::Activity;
 use crate::record::{Body, Content, Event, GapReason, Keyframe, Record, RecordKind};
 use crate::time::At;
 
@@ -17,7 +18,7 @@ pub fn encode_body(body: &Body) -> Vec<u8> {
     write_at(&mut out, &body.at);
     out.byte(body.content.kind().code());
     match &body.content {
-        Content::Keyframe(Keyframe { gap, took_us, state }) => {
+        Content::Keyframe(Keyframe { gap, took_us, state, .. }) => {
             out.byte(gap.map_or(0, GapReason::code));
             out.number((*took_us).into());
             state::write_state(&mut out, &mut context, state);
@@ -78,6 +79,7 @@ fn read_content(bytes: &mut Reader<'_>, kind: RecordKind, at: &At) -> Result<Con
                 code => GapReason::from_code(code).map(Some),
             })?,
             took_us: bytes.u32("took_us")?,
+            activity: Activity::default(),
             state: state::read_state(bytes, &mut context)?,
         }),
         RecordKind::Delta => Content::Delta(delta::read_delta(bytes, &mut context)?),

@@ -6,7 +6,8 @@ use super::CodecError;
 use super::rows::{Neighbours, ObjectRow, read_list, write_list};
 use super::state::{self, Context};
 use super::varint::{Reader, Writer};
-use crate::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta};
+use crate::activity::Activity;
+use crate::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta, WhoChange};
 use crate::object::Object;
 use crate::snapshot::{BootId, State};
 use crate::text::HostText;
@@ -44,6 +45,9 @@ pub(super) fn read_delta(bytes: &mut Reader<'_>, context: &mut Context) -> Resul
     let which = |bit: u8| which >> bit & 1 == 1;
     Ok(Delta {
         took_us,
+        activity: Activity::default(),
+        risks: None,
+        unseen: None,
         boot_id: if which(0) { Some(BootId(bytes.array("boot_id")?)) } else { None },
         interval_ms: if which(1) { Some(bytes.u32("interval_ms")?) } else { None },
         page_size: if which(2) { Some(bytes.u32("page_size")?) } else { None },
@@ -208,6 +212,9 @@ fn read_change(bytes: &mut Reader<'_>, context: &mut Context) -> Result<Namespac
         msg,
         unreadable: if which(7) { Some(state::read_unreadable(bytes)?) } else { None },
         left_out: if which(8) { Some(state::read_left_out(bytes)?) } else { None },
+        named_by: None,
+        skipped: None,
+        who: WhoChange::Same,
     })
 }
 

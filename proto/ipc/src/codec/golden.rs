@@ -137,6 +137,7 @@ fn host_namespace() -> Namespace {
         msg: Some(vec![queue(7, None), queue(8, Some(16384))]),
         unreadable: vec![unreadable()],
         left_out: LeftOut { sem: 0, shm: 1, msg: u64::MAX },
+        ..Namespace::default()
     }
 }
 
@@ -152,6 +153,7 @@ fn container() -> Namespace {
         msg: Some(vec![]),
         unreadable: vec![],
         left_out: LeftOut::default(),
+        ..Namespace::default()
     }
 }
 
@@ -173,6 +175,7 @@ fn state() -> State {
         users: [(0, "root".into()), (1001, HostText::cut(b"ap\xc3\x28che\n\x1b")), (u32::MAX, "".into())].into(),
         groups: [(33, "www-data".into())].into(),
         namespaces: vec![host_namespace(), container()],
+        ..State::default()
     }
 }
 
@@ -195,6 +198,9 @@ fn delta() -> Delta {
         msg: ListChange::Unreadable,
         unreadable: Some(vec![unreadable()]),
         left_out: Some(LeftOut { sem: 1, shm: 0, msg: 0 }),
+        named_by: None,
+        skipped: None,
+        who: Default::default(),
     };
     Delta {
         took_us: 310,
@@ -210,12 +216,18 @@ fn delta() -> Delta {
             NamespaceDelta::Changed(change),
             NamespaceDelta::Appeared { position: 1, namespace: container() },
         ],
+        ..Delta::default()
     }
 }
 
 #[test]
 fn c8_the_keyframe_of_version_1() {
-    let keyframe = Keyframe { gap: Some(GapReason::HostDown), took_us: 310, state: state() };
+    let keyframe = Keyframe {
+        gap: Some(GapReason::HostDown),
+        took_us: 310,
+        state: state(),
+        activity: crate::activity::Activity::default(),
+    };
     check(Content::Keyframe(keyframe), include_str!("../../testdata/v1/keyframe.hex"));
 }
 

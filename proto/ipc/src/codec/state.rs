@@ -48,6 +48,8 @@ pub(super) fn read_state(bytes: &mut Reader<'_>, context: &mut Context) -> Resul
         availability: read_availability(bytes)?,
         users: read_names(bytes)?,
         groups: read_names(bytes)?,
+        risks: Vec::new(),
+        unseen: Vec::new(),
         namespaces: {
             let count = bytes.count("namespaces", State::MAX_NAMESPACES, 4)?;
             bytes.list(count, |bytes| read_namespace(bytes, context))?
@@ -139,6 +141,7 @@ pub(super) fn read_namespace(bytes: &mut Reader<'_>, context: &mut Context) -> R
         msg: if has(6) { Some(read_list(bytes, context.seconds)?) } else { None },
         left_out: if has(7) { read_some_left_out(bytes)? } else { LeftOut::default() },
         unreadable: read_unreadable(bytes)?,
+        ..Namespace::default()
     })
 }
 

@@ -4,10 +4,11 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Delta, DeltaError, ListChange, NamespaceChange, NamespaceDelta};
+use super::{Delta, DeltaError, ListChange, NamespaceChange, NamespaceDelta, WhoChange};
 use crate::object::Object;
 use crate::snapshot::{Namespace, State};
 use crate::text::HostText;
+use crate::who::Who;
 
 /// The later state. Fails if the delta does not fit the state (another base, or made up by a hostile peer), or if the
 /// later state exceeds what one state may hold: many small deltas could make a huge one.
@@ -20,6 +21,8 @@ pub fn apply(before: &State, delta: &Delta) -> Result<State, DeltaError> {
         availability: later(&before.availability, &delta.availability),
         users: names("uid", &before.users, &delta.users)?,
         groups: names("gid", &before.groups, &delta.groups)?,
+        risks: later(&before.risks, &delta.risks),
+        unseen: later(&before.unseen, &delta.unseen),
         namespaces: namespaces(&before.namespaces, &delta.namespaces)?,
     };
     within("rows and names", after.entries(), State::MAX_ENTRIES)?;
@@ -88,7 +91,34 @@ fn changed(before: &Namespace, change: &NamespaceChange) -> Result<Namespace, De
         msg: list(before.msg.as_deref(), &change.msg, inode)?,
         unreadable: later(&before.unreadable, &change.unreadable),
         left_out: later(&before.left_out, &change.left_out),
+        named_by: later(&before.named_by, &change.named_by),
+        skipped: later(&before.skipped, &change.skipped),
+        who: who(before.who.as_ref(), &change.who, inode)?,
     })
+}
+
+fn who(before: Option<&Who>, change: &WhoChange, inode: u64) -> Result<Option<Who>, DeltaError> {
+    match change {
+        WhoChange::Same => Ok(before.cloned()),
+        WhoChange::Unknown => Ok(None),
+        WhoChange::Whole(who) => Ok(Some(who.clone())),
+        WhoChange::Edits { comms, objects } => {
+            let mut after = before.ok_or(DeltaError::NoRows { kind: "owner", inode })?.clone();
+            edit(&mut after.comms, comms);
+            edit(&mut after.objects, objects);
+            Ok(Some(after))
+        }
+    }
+}
+
+/// Absolute values: taking away what is not there changes nothing.
+fn edit<K: Ord + Copy, V: Clone>(into: &mut BTreeMap<K, V>, changes: &[(K, Option<V>)]) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => drop(into.insert(*key, value.clone())),
+            None => drop(into.remove(key)),
+        }
+    }
 }
 
 fn list<T: Object>(before: Option<&[T]>, change: &ListChange<T>, inode: u64) -> Result<Option<Vec<T>>, DeltaError> {

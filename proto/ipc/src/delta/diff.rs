@@ -3,22 +3,26 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::{Delta, ListChange, NamespaceChange, NamespaceDelta};
+use super::{Delta, ListChange, NamespaceChange, NamespaceDelta, WhoChange};
+use crate::activity::Activity;
 use crate::object::Object;
 use crate::snapshot::{Namespace, NamespaceId, State};
-use crate::text::HostText;
+use crate::who::Who;
 
 /// The difference, `None` if the states are equal. `took_us` is the later sample's.
 pub fn diff(before: &State, after: &State, took_us: u32) -> Option<Delta> {
     let delta = Delta {
         took_us,
+        activity: Activity::default(),
         boot_id: other(&before.boot_id, &after.boot_id),
         interval_ms: other(&before.interval_ms, &after.interval_ms),
         page_size: other(&before.page_size, &after.page_size),
         zone: other(&before.zone, &after.zone),
         availability: other(&before.availability, &after.availability),
-        users: names(&before.users, &after.users),
-        groups: names(&before.groups, &after.groups),
+        users: map(&before.users, &after.users),
+        groups: map(&before.groups, &after.groups),
+        risks: other(&before.risks, &after.risks),
+        unseen: other(&before.unseen, &after.unseen),
         namespaces: namespaces(&before.namespaces, &after.namespaces),
     };
     (delta != Delta { took_us, ..Delta::default() }).then_some(delta)
@@ -28,15 +32,32 @@ fn other<T: Clone + PartialEq>(before: &T, after: &T) -> Option<T> {
     (before != after).then(|| after.clone())
 }
 
-fn names(before: &BTreeMap<u32, HostText>, after: &BTreeMap<u32, HostText>) -> Vec<(u32, Option<HostText>)> {
+/// Absolute values of what is new or other, `None` of what went; ascending.
+fn map<K: Ord + Copy, V: Clone + PartialEq>(before: &BTreeMap<K, V>, after: &BTreeMap<K, V>) -> Vec<(K, Option<V>)> {
     if before == after {
         return Vec::new();
     }
-    let new = after.iter().filter(|(id, name)| before.get(id) != Some(name));
-    let gone = before.keys().filter(|id| !after.contains_key(id));
-    let mut out: Vec<_> = new.map(|(id, name)| (*id, Some(name.clone()))).chain(gone.map(|id| (*id, None))).collect();
-    out.sort_unstable_by_key(|(id, _)| *id);
+    let new = after.iter().filter(|(key, value)| before.get(key) != Some(value));
+    let gone = before.keys().filter(|key| !after.contains_key(key));
+    let mut out: Vec<_> = new.map(|(key, v)| (*key, Some(v.clone()))).chain(gone.map(|key| (*key, None))).collect();
+    out.sort_unstable_by_key(|(key, _)| *key);
     out
+}
+
+fn who(before: Option<&Who>, after: Option<&Who>) -> WhoChange {
+    match (before, after) {
+        (None, None) => WhoChange::Same,
+        (Some(_), None) => WhoChange::Unknown,
+        (None, Some(after)) => WhoChange::Whole(after.clone()),
+        (Some(before), Some(after)) if before == after => WhoChange::Same,
+        (Some(before), Some(after)) => {
+            let edits = (map(&before.comms, &after.comms), map(&before.objects, &after.objects));
+            if edits.0.len() + edits.1.len() > after.entries() {
+                return WhoChange::Whole(after.clone());
+            }
+            WhoChange::Edits { comms: edits.0, objects: edits.1 }
+        }
+    }
 }
 
 fn namespaces(before: &[Namespace], after: &[Namespace]) -> Vec<NamespaceDelta> {
@@ -97,6 +118,9 @@ fn change(before: &Namespace, after: &Namespace) -> Option<NamespaceChange> {
         msg: list(before.msg.as_deref(), after.msg.as_deref()),
         unreadable: other(&before.unreadable, &after.unreadable),
         left_out: other(&before.left_out, &after.left_out),
+        named_by: other(&before.named_by, &after.named_by),
+        skipped: other(&before.skipped, &after.skipped),
+        who: who(before.who.as_ref(), after.who.as_ref()),
     })
 }
 

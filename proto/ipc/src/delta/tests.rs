@@ -46,6 +46,7 @@ fn namespace(inode: u64, sem: Option<Vec<SemArray>>) -> Namespace {
         msg: None,
         unreadable: Vec::new(),
         left_out: LeftOut::default(),
+        ..Namespace::default()
     }
 }
 
@@ -63,6 +64,7 @@ fn state(namespaces: Vec<Namespace>) -> State {
         users: Default::default(),
         groups: Default::default(),
         namespaces,
+        ..State::default()
     }
 }
 
@@ -184,6 +186,9 @@ fn change_of(inode: u64) -> NamespaceChange {
         msg: ListChange::Same,
         unreadable: None,
         left_out: None,
+        named_by: None,
+        skipped: None,
+        who: Default::default(),
     }
 }
 

@@ -249,6 +249,7 @@ fn captured() -> State {
         msg: Some(table("/proc/sysvipc/msg").iter().map(queue).collect()),
         unreadable: vec![],
         left_out: Default::default(),
+        ..Namespace::default()
     };
     State {
         boot_id: BootId::default(),
@@ -259,6 +260,7 @@ fn captured() -> State {
         users: names("passwd"),
         groups: names("group"),
         namespaces: vec![namespace],
+        ..State::default()
     }
 }
 
