@@ -9,6 +9,10 @@ use crate::sys::host::Uname;
 use crate::sys::sysvipc::{MsgLimits, MsgUse, SemLimits, SemUse, ShmLimits, ShmUse};
 
 /// What a sample asks of a kernel. All answers are for the IPC namespace of the calling thread; nothing is changed.
+///
+/// The thread that asks is at home (in the IPC namespace it began in) except between [`Kernel::enter`] and
+/// [`Kernel::home`]. Away from home nothing may start a thread, which would be born in that namespace and keep its memory
+/// alive: names are asked at home only.
 pub trait Kernel: Send {
     /// Reads the file of that absolute path into `into`, which is cleared first, until `read(2)` returns 0 or `limit`
     /// bytes are there (a size from `stat(2)` is 0 or wrong for files of /proc). Returns whether all of it was read.
@@ -39,6 +43,20 @@ pub trait Kernel: Send {
     /// MSG_STAT_ANY; EINVAL where there is no queue at that index.
     fn msg_stat(&mut self, index: u32) -> Result<MsgQueue, Errno>;
 
+    /// The pids that `/proc` shows, in its order; `into` is cleared first.
+    fn pids(&mut self, into: &mut Vec<i32>) -> Result<(), Errno>;
+
+    /// Moves the calling thread into the IPC namespace of that process, and says which one it is. No file stays open on
+    /// it: from [`Kernel::home`] on, the agent does not keep it alive. ENOENT and ESRCH: there is no such process (any
+    /// more); EACCES: it may not be looked at (CAP_SYS_PTRACE); EPERM: its namespace may not be entered
+    /// (CAP_SYS_ADMIN). After an error the thread is where it was.
+    fn enter(&mut self, pid: i32) -> Result<Seen, Errno>;
+
+    /// Moves the calling thread back to where it was before the first [`Kernel::enter`] and makes sure that it is there;
+    /// does nothing if it never left. A thread that cannot get home would report one namespace as another: the process
+    /// is aborted.
+    fn home(&mut self);
+
     /// The IPC namespace the calling thread is in. ENOENT where the kernel has no IPC namespaces.
     fn namespace(&mut self) -> Result<NamespaceId, Errno>;
 
@@ -54,6 +72,15 @@ pub trait Kernel: Send {
     /// Name of a user or group as `getpwuid(3)` and `getgrgid(3)` answer it on this host; `None` = it has none, or no
     /// answer came in time (a later sample asks again).
     fn name(&mut self, account: Account) -> Option<HostText>;
+}
+
+/// What the kernel says of an IPC namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen {
+    /// Its inode, which another one may have after it.
+    pub inode: u64,
+    /// `ioctl(NS_GET_ID)`, which no other one of this boot has; `None` before Linux 6.18.
+    pub id: Option<u64>,
 }
 
 /// Whose name is asked.

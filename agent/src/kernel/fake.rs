@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::mem;
 
 use highwater_ipc::limits::Limits;
 use highwater_ipc::object::{MsgQueue, Object, Owner, SemArray, ShmSegment};
@@ -13,7 +14,7 @@ use highwater_ipc::snapshot::NamespaceId;
 use highwater_ipc::text::HostText;
 
 use super::limits::{SEMVMX, SHMMIN};
-use super::{Account, Kernel};
+use super::{Account, Kernel, Seen};
 use crate::sys::errno::Errno;
 use crate::sys::host::Uname;
 use crate::sys::sysvipc::{MsgLimits, MsgUse, SemLimits, SemUse, ShmLimits, ShmUse};
@@ -43,8 +44,19 @@ pub struct FakeKernel {
     pub msg_info: Option<Result<MsgUse, Errno>>,
     /// Bits of an id that are its index: 15, or 24 with `ipcmni_extend`.
     pub index_bits: u32,
-    /// The IPC namespace.
+    /// The IPC namespace that the objects and limits above are in: the agent's home, or where it is just now.
     pub namespace: Result<NamespaceId, Errno>,
+    /// The others (while the agent is away from home, its home in the place of the one it is in).
+    pub others: Vec<FakeNamespace>,
+    /// Processes by pid: the inode of the IPC namespace each is in, or the error of looking at it. Their files are in
+    /// `files`.
+    pub processes: BTreeMap<i32, Result<u64, Errno>>,
+    /// What entering another namespace fails with, by inode.
+    pub closed: BTreeMap<u64, Errno>,
+    /// Whether it is a kernel without NS_GET_ID, whose namespaces are told apart by inode alone.
+    pub without_ids: bool,
+    /// Index in `others` of where home is kept while the agent is away.
+    pub away: Option<usize>,
     /// Answer of `uname(2)`.
     pub uname: Uname,
     /// Bytes in a page.
@@ -53,6 +65,29 @@ pub struct FakeKernel {
     pub names: BTreeMap<Account, HostText>,
     /// What happens after a file of that path was read, once each: changes amid a sample.
     pub after_read: Vec<(String, Happening)>,
+}
+
+/// Another IPC namespace of a fake kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FakeNamespace {
+    /// Inode, and the kernel's number.
+    pub id: NamespaceId,
+    /// Semaphore arrays.
+    pub sem: Vec<SemArray>,
+    /// Shared memory segments.
+    pub shm: Vec<ShmSegment>,
+    /// Message queues.
+    pub msg: Vec<MsgQueue>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+impl FakeNamespace {
+    /// One without objects and with the default limits.
+    pub fn new(inode: u64, instance: u64) -> Self {
+        let id = NamespaceId { inode, instance };
+        Self { id, sem: Vec::new(), shm: Vec::new(), msg: Vec::new(), limits: DEFAULT_LIMITS }
+    }
 }
 
 /// A change to a fake kernel at a chosen moment.
@@ -76,7 +111,12 @@ impl FakeKernel {
             shm_info: None,
             msg_info: None,
             index_bits: 15,
-            namespace: Ok(NamespaceId { inode: 4_026_531_839, instance: 1 }),
+            namespace: Ok(HOME),
+            others: Vec::new(),
+            processes: BTreeMap::from([(1, Ok(HOME.inode))]),
+            closed: BTreeMap::new(),
+            without_ids: false,
+            away: None,
             uname: Uname { nodename: b"fake".to_vec(), release: b"6.1.0-fake".to_vec(), machine: b"x86_64".to_vec() },
             page_size: 4096,
             names: BTreeMap::new(),
@@ -87,6 +127,23 @@ impl FakeKernel {
     /// Makes a file fail to open.
     pub fn fail(&mut self, path: &str, errno: Errno) {
         self.files.insert(path.to_owned(), Err(errno));
+    }
+
+    /// A process that is in that namespace.
+    pub fn process(&mut self, pid: i32, inode: u64) {
+        self.processes.insert(pid, Ok(inode));
+    }
+
+    /// Puts another namespace in the place of the one the agent is in, and keeps that one there.
+    fn swap(&mut self, other: usize) {
+        let Some(there) = self.others.get_mut(other) else { return };
+        mem::swap(&mut self.sem, &mut there.sem);
+        mem::swap(&mut self.shm, &mut there.shm);
+        mem::swap(&mut self.msg, &mut there.msg);
+        mem::swap(&mut self.limits, &mut there.limits);
+        if let Ok(id) = &mut self.namespace {
+            mem::swap(id, &mut there.id);
+        }
     }
 
     fn index(&self, id: i32) -> u32 {
@@ -147,7 +204,46 @@ impl Kernel for FakeKernel {
     }
 
     fn read_link(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
-        self.links.get(path).cloned().ok_or(Errno::ENOENT)
+        if let Some(target) = self.links.get(path) {
+            return Ok(target.clone());
+        }
+        let pid = path.strip_prefix("/proc/").and_then(|path| path.strip_suffix("/ns/ipc")?.parse().ok());
+        let inode = pid.and_then(|pid: i32| self.processes.get(&pid)).ok_or(Errno::ENOENT)?;
+        inode.map(|inode| format!("ipc:[{inode}]").into_bytes())
+    }
+
+    fn pids(&mut self, into: &mut Vec<i32>) -> Result<(), Errno> {
+        into.clear();
+        into.extend(self.processes.keys());
+        Ok(())
+    }
+
+    fn enter(&mut self, pid: i32) -> Result<Seen, Errno> {
+        let inode = (*self.processes.get(&pid).ok_or(Errno::ENOENT)?)?;
+        self.closed.get(&inode).map_or(Ok(()), |errno| Err(*errno))?;
+        if self.namespace.is_ok_and(|here| here.inode != inode) {
+            let before = self.away;
+            self.home();
+            let there = self.others.iter().position(|other| other.id.inode == inode);
+            // A process in a namespace that the test did not describe has none any more.
+            match there {
+                Some(there) => self.swap(there),
+                None => {
+                    before.iter().for_each(|before| self.swap(*before));
+                    self.away = before;
+                    return Err(Errno::ENOENT);
+                }
+            }
+            self.away = there;
+        }
+        let id = self.namespace.ok().filter(|_| !self.without_ids).map(|id| id.instance);
+        Ok(Seen { inode, id })
+    }
+
+    fn home(&mut self) {
+        if let Some(other) = self.away.take() {
+            self.swap(other);
+        }
     }
 
     fn sem_info(&mut self) -> Result<SemUse, Errno> {
@@ -236,6 +332,9 @@ impl Kernel for FakeKernel {
     }
 }
 
+/// The agent's own namespace, unless a test says otherwise: the one the kernel boots with.
+pub const HOME: NamespaceId = NamespaceId { inode: 0xEFFF_FFFF, instance: 1 };
+
 /// Limits of a namespace as Linux makes it, since 3.19.
 pub const DEFAULT_LIMITS: Limits = Limits {
     semmsl: 32_000,
@@ -297,4 +396,38 @@ fn msg_file(objects: &[MsgQueue]) -> String {
 
 fn owner(owner: &Owner) -> String {
     format!("{:5} {:5} {:5} {:5}", owner.uid, owner.gid, owner.cuid, owner.cgid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entering_shows_the_other_namespace_and_home_the_first_again() {
+        let mut kernel =
+            FakeKernel { others: vec![FakeNamespace::new(7, 70), FakeNamespace::new(8, 80)], ..FakeKernel::new() };
+        for (pid, inode) in [(10, 7), (11, 8), (12, 9)] {
+            kernel.process(pid, inode);
+        }
+        kernel.limits.semmni = 1;
+        kernel.others[0].limits.semmni = 2;
+        kernel.others[1].limits.semmni = 3;
+        let semmni = |kernel: &mut FakeKernel| kernel.sem_limits().unwrap().semmni;
+        assert_eq!(kernel.enter(10), Ok(Seen { inode: 7, id: Some(70) }));
+        assert_eq!(semmni(&mut kernel), 2);
+        assert_eq!(kernel.enter(11), Ok(Seen { inode: 8, id: Some(80) }));
+        assert_eq!(semmni(&mut kernel), 3);
+        assert_eq!(
+            (kernel.enter(12), semmni(&mut kernel)),
+            (Err(Errno::ENOENT), 3),
+            "after an error it is where it was"
+        );
+        kernel.home();
+        assert_eq!((semmni(&mut kernel), kernel.namespace), (1, Ok(HOME)));
+        assert_eq!(kernel.enter(1), Ok(Seen { inode: HOME.inode, id: Some(1) }));
+        assert_eq!(kernel.read_link("/proc/11/ns/ipc"), Ok(b"ipc:[8]".to_vec()));
+        let limits = [1, 2, 3];
+        kernel.home();
+        assert_eq!([kernel.limits.semmni, kernel.others[0].limits.semmni, kernel.others[1].limits.semmni], limits);
+    }
 }

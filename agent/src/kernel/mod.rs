@@ -20,4 +20,4 @@ pub mod sysvipc;
 pub mod totals;
 pub mod zone;
 
-pub use ask::{Account, Kernel};
+pub use ask::{Account, Kernel, Seen};

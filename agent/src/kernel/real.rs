@@ -12,10 +12,11 @@ use highwater_ipc::snapshot::NamespaceId;
 use highwater_ipc::text::HostText;
 
 use super::names::{MAX_NAMES, Names};
-use super::{Account, Kernel, accounts as parse};
+use super::{Account, Kernel, Seen, accounts as parse};
 use crate::sys::accounts;
 use crate::sys::errno::Errno;
 use crate::sys::host::{self, Uname};
+use crate::sys::namespace;
 use crate::sys::sysvipc::{self, MsgLimits, MsgUse, SemLimits, SemUse, ShmLimits, ShmUse};
 
 /// Asks the kernel that runs this process, and its files.
@@ -28,6 +29,19 @@ pub struct RealKernel {
     changed: [Option<Change>; 2],
     /// [`RealKernel::stand_in`].
     instance: u64,
+    /// The way back of the thread that entered another namespace first; no other thread does.
+    way_home: Option<WayHome>,
+    /// Whether that thread is away.
+    away: bool,
+}
+
+/// The namespace that a thread lives in. The file keeps only the agent's own namespace alive, which lives as long as the
+/// agent anyway.
+#[derive(Debug)]
+struct WayHome {
+    file: File,
+    /// Device and inode of the namespace.
+    place: (u64, u64),
 }
 
 impl RealKernel {
@@ -39,7 +53,7 @@ impl RealKernel {
     /// Files below another directory (system calls still go to the running kernel).
     pub fn with_root(root: PathBuf) -> Self {
         let instance = u64::try_from(host::boottime().as_micros()).unwrap_or(u64::MAX);
-        Self { root, names: Names::new(look_up), changed: [None; 2], instance }
+        Self { root, names: Names::new(look_up), changed: [None; 2], instance, way_home: None, away: false }
     }
 
     /// Stands for the instance of this process's namespace where the kernel has no NS_GET_ID and it is not the initial
@@ -124,7 +138,10 @@ impl Kernel for RealKernel {
     /// Without NS_GET_ID (before Linux 6.18) the initial namespace, whose inode no other ever has, is instance 0; any
     /// other one is told apart by [`RealKernel::stand_in`].
     fn namespace(&mut self) -> Result<NamespaceId, Errno> {
-        let file = File::open(self.path("/proc/self/ns/ipc")).map_err(|error| Errno::of(&error))?;
+        let file = File::open(THREAD_NAMESPACE)
+            // Before Linux 3.17; no thread of this process is in another namespace than its first one for long.
+            .or_else(|_| File::open("/proc/self/ns/ipc"))
+            .map_err(|error| Errno::of(&error))?;
         let inode = file.metadata().map_err(|error| Errno::of(&error))?.ino();
         let instance = match host::namespace_id(&file) {
             Ok(id) => id,
@@ -132,6 +149,43 @@ impl Kernel for RealKernel {
             Err(_) => self.instance,
         };
         Ok(NamespaceId { inode, instance })
+    }
+
+    fn pids(&mut self, into: &mut Vec<i32>) -> Result<(), Errno> {
+        into.clear();
+        for entry in fs::read_dir(self.path("/proc")).map_err(|error| Errno::of(&error))? {
+            let name = entry.map_err(|error| Errno::of(&error))?.file_name();
+            into.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()).filter(|pid| *pid > 0));
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, pid: i32) -> Result<Seen, Errno> {
+        if self.way_home.is_none() {
+            // `/proc/self/ns/ipc` would be the main thread's, which need not be where this thread is.
+            let file = File::open(THREAD_NAMESPACE).map_err(|error| Errno::of(&error))?;
+            let place = place(&file.metadata().map_err(|error| Errno::of(&error))?);
+            self.way_home = Some(WayHome { file, place });
+        }
+        // Opened with O_CLOEXEC, and closed however this ends.
+        let file = File::open(self.path(&format!("/proc/{pid}/ns/ipc"))).map_err(|error| Errno::of(&error))?;
+        let inode = file.metadata().map_err(|error| Errno::of(&error))?.ino();
+        namespace::enter_ipc(&file)?;
+        self.away = true;
+        Ok(Seen { inode, id: host::namespace_id(&file).ok() })
+    }
+
+    fn home(&mut self) {
+        let Some(home) = self.way_home.as_ref().filter(|_| self.away) else { return };
+        let back = namespace::enter_ipc(&home.file).and_then(|()| {
+            let now = fs::metadata(THREAD_NAMESPACE).map_err(|error| Errno::of(&error))?;
+            Ok(place(&now) == home.place)
+        });
+        if back != Ok(true) {
+            tracing::error!(?back, "a thread cannot return from another IPC namespace; ending here");
+            std::process::abort();
+        }
+        self.away = false;
     }
 
     fn uname(&mut self) -> Result<Uname, Errno> {
@@ -160,6 +214,13 @@ impl Kernel for RealKernel {
 
 /// Inode of the IPC namespace the kernel boots with (`PROC_IPC_INIT_INO` of `linux/nsfs.h`).
 const INITIAL_NAMESPACE: u64 = 0xEFFF_FFFF;
+
+/// The calling thread's own namespace.
+const THREAD_NAMESPACE: &str = "/proc/thread-self/ns/ipc";
+
+fn place(data: &fs::Metadata) -> (u64, u64) {
+    (data.dev(), data.ino())
+}
 
 /// Largest `/etc/passwd` or `/etc/group` taken; names beyond it are asked of the name service switch.
 const MAX_ACCOUNTS: usize = 8 << 20;

@@ -1,6 +1,7 @@
-//! Puts the kernel's answers together: one sample of the host's own IPC namespace.
+//! Puts the kernel's answers together: one sample of every IPC namespace in the list, the host's first.
 //!
-//! The order is fixed: totals, objects of each kind, totals again, limits, names, zone. `/proc/sysvipc/*` is read in
+//! The order is fixed: in each namespace totals, objects of each kind, totals again, limits; then, at home, names and
+//! zone. `/proc/sysvipc/*` is read in
 //! steps and is no atomic view, so a sample whose totals differ before and after says that it is `torn`. What cannot be
 //! read is `None` and listed with its reason; the rest is kept.
 
@@ -8,7 +9,6 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use highwater_ipc::availability::Availability;
-use highwater_ipc::limits::Limits;
 use highwater_ipc::object::{Object, Owner};
 use highwater_ipc::snapshot::{BootId, Namespace, NamespaceId, Snapshot, State, Unreadable};
 use highwater_ipc::text::HostText;
@@ -42,9 +42,8 @@ pub struct Assembler {
     scratch: Scratch,
     boot_id: BootId,
     page_size: u32,
-    /// This process's namespace, once known: it stays in it, and an open file too many must not look like another one.
-    namespace: Option<NamespaceId>,
-    limits: limits::Known,
+    /// The namespaces that are visited, the host's first.
+    places: Vec<Place>,
     kconfig: Option<Kconfig>,
     decided: Option<(Findings, Availability)>,
 }
@@ -54,43 +53,28 @@ impl Assembler {
     pub fn new(mut kernel: Box<dyn Kernel>) -> Self {
         let boot_id = identity::boot_id(&mut *kernel).unwrap_or_default();
         let page_size = kernel.page_size();
-        let scratch = Scratch::default();
-        let limits = limits::Known::default();
-        Self { kernel, scratch, boot_id, page_size, namespace: None, limits, kconfig: None, decided: None }
+        let places = vec![Place::default()];
+        Self { kernel, scratch: Scratch::default(), boot_id, page_size, places, kconfig: None, decided: None }
     }
 
     /// Reads everything once. `interval_ms` is the planned time between samples, which the sample states.
     pub fn sample(&mut self, clock: &dyn HostClock, interval_ms: u32) -> Sample {
         let awake_us = clock.awake_us();
         let at = clock.now();
-        let before = Answers::ask(&mut *self.kernel);
-        let mut read = objects::read(&mut *self.kernel, &mut self.scratch, &before);
-        let after = Answers::ask(&mut *self.kernel);
-        read.unreadable.extend(before.errors().map(|(call, errno)| because(call, 0, errno)));
-        let limits = self.limits(&mut read.unreadable);
-        read.unreadable.truncate(Namespace::MAX_UNREADABLE);
-        let availability = self.availability(&before, read.proc_sem);
+        let visits: Vec<Visit> =
+            self.places.iter_mut().filter_map(|place| place.visit(&mut *self.kernel, &mut self.scratch)).collect();
+        self.kernel.home();
+        let availability = self.availability(visits.first());
 
         self.kernel.refresh_names(at.boot_us);
         let mut names = Names { kernel: &mut *self.kernel, users: BTreeMap::new(), groups: BTreeMap::new() };
-        names.of(read.sem.as_deref());
-        names.of(read.shm.as_deref());
-        names.of(read.msg.as_deref());
+        for Visit { namespace, .. } in &visits {
+            names.of(namespace.sem.as_deref());
+            names.of(namespace.shm.as_deref());
+            names.of(namespace.msg.as_deref());
+        }
         let Names { users, groups, .. } = names;
 
-        let namespace = Namespace {
-            id: self.namespace(),
-            name: None,
-            torn: before != after,
-            limits,
-            totals: before.totals(),
-            sem: read.sem,
-            shm: read.shm,
-            msg: read.msg,
-            unreadable: read.unreadable,
-            left_out: read.left_out,
-            ..Namespace::default()
-        };
         let state = State {
             boot_id: self.boot_id,
             interval_ms,
@@ -99,37 +83,17 @@ impl Assembler {
             availability,
             users: known(users),
             groups: known(groups),
-            namespaces: vec![namespace],
+            namespaces: visits.into_iter().map(|visit| visit.namespace).collect(),
             ..State::default()
         };
         let took_us = u32::try_from(clock.now().boot_since(&at)).unwrap_or(u32::MAX);
         Sample { snapshot: Snapshot { at, took_us, state }, awake_us }
     }
 
-    fn limits(&mut self, unreadable: &mut Vec<Unreadable>) -> Option<Limits> {
-        match self.limits.read(&mut *self.kernel, &mut self.scratch.buffer) {
-            Ok(limits) => Some(limits),
-            Err(errors) => {
-                unreadable.extend(errors.into_iter().map(|error| because(error.file, 0, error.problem)));
-                None
-            }
-        }
-    }
-
-    fn namespace(&mut self) -> NamespaceId {
-        if self.namespace.is_none() {
-            self.namespace = match self.kernel.namespace() {
-                // A kernel without IPC namespaces has one that nobody names.
-                Err(Errno::ENOENT) => Some(NamespaceId::default()),
-                answer => answer.ok(),
-            };
-        }
-        self.namespace.unwrap_or_default()
-    }
-
     /// Decides anew only when something was found otherwise.
-    fn availability(&mut self, totals: &Answers, proc_sem: Result<(), Errno>) -> Availability {
-        let findings = self.findings(totals, proc_sem);
+    fn availability(&mut self, visit: Option<&Visit>) -> Availability {
+        let (sem_info, proc_sem) = visit.map_or((Err(Errno::EIO), Err(Errno::EIO)), |v| (v.sem_info, v.proc_sem));
+        let findings = self.findings(sem_info, proc_sem);
         let short = [findings.sem_info, findings.proc_sem].iter().any(|found| found.is_err_and(Errno::is_shortage));
         match &self.decided {
             Some((before, decided)) if short || *before == findings => decided.clone(),
@@ -141,8 +105,7 @@ impl Assembler {
         }
     }
 
-    fn findings(&mut self, totals: &Answers, proc_sem: Result<(), Errno>) -> Findings {
-        let sem_info = totals.sem.map(|_| ());
+    fn findings(&mut self, sem_info: Result<(), Errno>, proc_sem: Result<(), Errno>) -> Findings {
         if sem_info.is_ok() {
             return Findings { sem_info, proc_sem, kconfig: None, seccomp: None, namespace_file: true };
         }
@@ -165,6 +128,73 @@ impl Assembler {
                 found
             }
         }
+    }
+}
+
+/// An IPC namespace that samples visit, and how to get there.
+#[derive(Debug, Default)]
+struct Place {
+    /// Which, once known: the agent stays in its own, and an open file too many must not make it look like another one.
+    id: Option<NamespaceId>,
+    /// A process in it; `None` = it is the agent's own.
+    member: Option<i32>,
+    limits: limits::Known,
+}
+
+/// What one visit found.
+struct Visit {
+    namespace: Namespace,
+    /// What SEM_INFO answered.
+    sem_info: Result<(), Errno>,
+    /// What opening and reading `/proc/sysvipc/sem` gave.
+    proc_sem: Result<(), Errno>,
+}
+
+impl Place {
+    /// Goes there and reads everything; `None` = there is no way in. The thread is left there.
+    fn visit(&mut self, kernel: &mut dyn Kernel, scratch: &mut Scratch) -> Option<Visit> {
+        match self.member {
+            None => kernel.home(),
+            Some(pid) => {
+                kernel.enter(pid).ok()?;
+            }
+        }
+        let before = Answers::ask(kernel);
+        let mut read = objects::read(kernel, scratch, &before);
+        let after = Answers::ask(kernel);
+        read.unreadable.extend(before.errors().map(|(call, errno)| because(call, 0, errno)));
+        let limits = match self.limits.read(kernel, &mut scratch.buffer) {
+            Ok(limits) => Some(limits),
+            Err(errors) => {
+                read.unreadable.extend(errors.into_iter().map(|error| because(error.file, 0, error.problem)));
+                None
+            }
+        };
+        read.unreadable.truncate(Namespace::MAX_UNREADABLE);
+        let namespace = Namespace {
+            id: self.id(kernel),
+            torn: before != after,
+            limits,
+            totals: before.totals(),
+            sem: read.sem,
+            shm: read.shm,
+            msg: read.msg,
+            unreadable: read.unreadable,
+            left_out: read.left_out,
+            ..Namespace::default()
+        };
+        Some(Visit { namespace, sem_info: before.sem.map(|_| ()), proc_sem: read.proc_sem })
+    }
+
+    fn id(&mut self, kernel: &mut dyn Kernel) -> NamespaceId {
+        if self.id.is_none() {
+            self.id = match kernel.namespace() {
+                // A kernel without IPC namespaces has one that nobody names.
+                Err(Errno::ENOENT) => Some(NamespaceId::default()),
+                answer => answer.ok(),
+            };
+        }
+        self.id.unwrap_or_default()
     }
 }
 

@@ -11,4 +11,5 @@ compile_error!("highwater-agent reads 64-bit Linux kernels");
 pub mod accounts;
 pub mod errno;
 pub mod host;
+pub mod namespace;
 pub mod sysvipc;

@@ -8,7 +8,7 @@ use highwater_agent::agent::{AgentHandle, SPOOL_DIR, spawn_sampling};
 use highwater_agent::clock::{HostClock, SystemClock};
 use highwater_agent::config::{Config, Interval};
 use highwater_agent::kernel::fake::FakeKernel;
-use highwater_agent::kernel::{Account, Kernel};
+use highwater_agent::kernel::{Account, Kernel, Seen};
 use highwater_agent::sys::errno::Errno;
 use highwater_agent::sys::host::Uname;
 use highwater_agent::sys::sysvipc::{MsgLimits, MsgUse, SemLimits, SemUse, ShmLimits, ShmUse};
@@ -193,6 +193,15 @@ impl Kernel for Shared {
     }
     fn read_link(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
         self.inner().read_link(path)
+    }
+    fn pids(&mut self, into: &mut Vec<i32>) -> Result<(), Errno> {
+        self.inner().pids(into)
+    }
+    fn enter(&mut self, pid: i32) -> Result<Seen, Errno> {
+        self.inner().enter(pid)
+    }
+    fn home(&mut self) {
+        self.inner().home();
     }
     fn sem_info(&mut self) -> Result<SemUse, Errno> {
         self.inner().sem_info()
