@@ -95,7 +95,7 @@ pub(crate) struct Process {
 /// What a process did that changed its memory or its disks.
 #[derive(Clone, Debug)]
 enum Did {
-    Take(Sample),
+    Take(Box<Sample>),
     Settle(EpochNo, Seq),
     BeginEpoch(GapReason, u64, u64),
     RequestKeyframe,
@@ -223,7 +223,7 @@ impl Machine {
         let mut journal = open(&state, &spool, self.limits, process.opened).ok()?;
         for did in &process.did {
             match did.clone() {
-                Did::Take(sample) => journal.take(sample),
+                Did::Take(sample) => journal.take(*sample),
                 Did::Settle(no, next) => journal.settle(no, next),
                 Did::BeginEpoch(reason, id, step) => drop(journal.begin_epoch(reason, id, step)),
                 Did::RequestKeyframe => journal.request_keyframe(),
@@ -279,7 +279,7 @@ impl Machine {
         let sample = Sample { snapshot, awake_us: self.clock.awake_us(ground.now_ms) };
         let Some(current) = process.journal.spooled().pop() else { return };
         let (epoch, seq) = (current.epoch, current.next);
-        process.did.push(Did::Take(sample.clone()));
+        process.did.push(Did::Take(Box::new(sample.clone())));
         process.journal.take(sample);
         ground.truth.made[self.number].insert((epoch, seq), number);
         let (host, machine, true_ms) = (self.host, self.number, ground.now_ms);
