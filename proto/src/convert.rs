@@ -1,11 +1,12 @@
 //! Where wire and domain meet, both ways; hostile input is refused here with an error that names the field.
 
+use highwater_ipc::activity::Activity;
 use highwater_ipc::codec::{self, CodecError};
 use highwater_ipc::record::{
     Body, Chain, Content, Epoch, EpochId, EpochNo, GapReason, Keyframe, Record, RecordKind, Seq,
 };
 use highwater_ipc::session::{Hello, HostFacts, Now, SpooledEpoch, StoredEpoch, Verdict, Welcome};
-use highwater_ipc::snapshot::{BootId, State};
+use highwater_ipc::snapshot::{BootId, Namespace, State};
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::At;
 
@@ -297,19 +298,32 @@ fn first_part(part: v1::Record) -> Result<Record, WireError> {
     })
 }
 
-/// Writes the present of a host that is behind; its objects are left out.
+/// Writes the present of a host that is behind, without objects, owners and names; of many namespaces as many of the
+/// first ones as fit.
 pub fn now_to_wire(now: &Now) -> v1::Now {
-    let mut state = now.state.clone();
-    for namespace in &mut state.namespaces {
-        (namespace.sem, namespace.shm, namespace.msg) = (None, None, None);
+    let (wall_ms, backlog_from_ms) = (now.at.wall_ms, now.backlog_from_ms);
+    let mut most = now.state.namespaces.len();
+    let mut summary = summary_of(now, most);
+    while summary.len() > bounds::SUMMARY && most > 0 {
+        most /= 2;
+        summary = summary_of(now, most);
     }
-    (state.users, state.groups) = Default::default();
-    let content = Content::Keyframe(Keyframe { gap: None, took_us: 0, state, activity: Default::default() });
-    v1::Now {
-        wall_ms: now.at.wall_ms,
-        backlog_from_ms: now.backlog_from_ms,
-        summary: codec::encode_body(&Body { at: now.at, content }),
-    }
+    v1::Now { wall_ms, backlog_from_ms, summary }
+}
+
+fn summary_of(now: &Now, most: usize) -> Vec<u8> {
+    let bare = |n: &Namespace| {
+        let (name, unreadable) = (n.name.clone(), n.unreadable.clone());
+        let Namespace { id, named_by, skipped, torn, limits, totals, left_out, .. } = *n;
+        Namespace { id, name, named_by, skipped, torn, limits, totals, unreadable, left_out, ..Namespace::default() }
+    };
+    let State { boot_id, interval_ms, page_size, ref zone, ref availability, ref risks, ref unseen, .. } = now.state;
+    let (zone, availability, risks, unseen) = (zone.clone(), availability.clone(), risks.clone(), unseen.clone());
+    let namespaces = now.state.namespaces.iter().take(most).map(bare).collect();
+    let state =
+        State { boot_id, interval_ms, page_size, zone, availability, risks, unseen, namespaces, ..State::default() };
+    let content = Content::Keyframe(Keyframe { gap: None, took_us: 0, state, activity: Activity::default() });
+    codec::encode_body(&Body { at: now.at, content })
 }
 
 /// Reads the present of a host that is behind.
@@ -356,118 +370,4 @@ fn fixed<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], W
 }
 
 #[cfg(test)]
-mod tests {
-    use prost::Message as _;
-
-    use super::*;
-
-    fn record(kind: RecordKind, first: u64, last: u64, body: Vec<u8>) -> Record {
-        Record { kind, first_seq: Seq(first), seq: Seq(last), chain: Chain([1; 8]), missing: None, body }
-    }
-
-    #[test]
-    fn a_large_record_travels_in_parts_and_comes_out_whole() {
-        let whole = record(RecordKind::Keyframe, 5, 5, (0..=255).cycle().take(bounds::PART * 2 + 7).collect());
-        let parts = record_to_wire(&whole);
-        assert_eq!(parts.len(), 3);
-        let mut assembler = Assembler::default();
-        let mut out = None;
-        for part in parts {
-            assert!(out.is_none());
-            out = assembler.push(part).unwrap();
-        }
-        assert_eq!(out, Some(whole));
-    }
-
-    #[test]
-    fn what_a_record_can_take_is_known_from_its_first_part_and_never_grows() {
-        let whole = record(RecordKind::Keyframe, 5, 5, vec![7; Record::MAX_BODY]);
-        let mut parts = record_to_wire(&whole).into_iter();
-        let mut assembler = Assembler::default();
-        assert_eq!(assembler.expects(), None);
-        assembler.push(parts.next().unwrap()).unwrap();
-        assert_eq!(assembler.expects(), Some(Record::MAX_BODY));
-        let mut more = parts.next().unwrap();
-        more.more_parts += 1;
-        let refused = assembler.clone().push(more.clone());
-        assert!(matches!(refused, Err(WireError::Contradiction { .. } | WireError::TooLarge { .. })), "{refused:?}");
-        more.more_parts -= 2;
-        assert!(matches!(assembler.clone().push(more), Err(WireError::Contradiction { .. })));
-        let second = record_to_wire(&whole).swap_remove(1);
-        assembler.push(second).unwrap();
-        let capacity = assembler.open.as_ref().unwrap().body.capacity();
-        assert_eq!(capacity, Record::MAX_BODY);
-        let out: Vec<_> = parts.filter_map(|part| assembler.push(part).unwrap()).collect();
-        assert_eq!(out, [whole]);
-        assert_eq!((out[0].body.capacity(), assembler.expects()), (capacity, None));
-        let small = record_to_wire(&record(RecordKind::Delta, 6, 6, vec![0; bounds::PART + 1])).remove(0);
-        assembler.push(small).unwrap();
-        assert_eq!(assembler.expects(), Some(2 * bounds::PART));
-    }
-
-    #[test]
-    fn merged_heartbeats_keep_their_span() {
-        let beats = record(RecordKind::Heartbeat, 3, 9, vec![1]);
-        let mut parts = record_to_wire(&beats);
-        assert_eq!(Assembler::default().push(parts.remove(0)).unwrap(), Some(beats));
-    }
-
-    #[test]
-    fn a_part_as_large_as_any_and_many_small_records_keep_within_a_message() {
-        let reason = Some(GapReason::SpoolDamaged);
-        let large = Record {
-            missing: reason,
-            ..record(RecordKind::Keyframe, bounds::NUMBER, bounds::NUMBER, vec![0; Record::MAX_BODY])
-        };
-        let message = |records| v1::FromAgent {
-            message: Some(v1::from_agent::Message::Records(v1::Records { epoch_no: bounds::NUMBER, records })),
-        };
-        let parts = record_to_wire(&large);
-        assert_eq!(parts.len(), Record::MAX_BODY.div_ceil(bounds::PART));
-        for part in parts {
-            assert!(message(vec![part]).encoded_len() <= bounds::MESSAGE);
-        }
-        // What a record takes beside its body: an agent counts 64 bytes.
-        let beats = record(RecordKind::Heartbeat, 0, bounds::NUMBER, vec![0; 100]);
-        let part = record_to_wire(&beats).remove(0);
-        let most = message(vec![part; bounds::RECORDS]).encoded_len();
-        assert!(most < bounds::RECORDS * (100 + 64), "{most}");
-    }
-
-    #[test]
-    fn why_records_are_missing_travels_with_a_keyframe_alone_and_is_a_known_reason() {
-        let body = vec![7; bounds::PART + 1];
-        let keyframe = Record { missing: Some(GapReason::SpoolDamaged), ..record(RecordKind::Keyframe, 3, 3, body) };
-        let mut assembler = Assembler::default();
-        let whole = record_to_wire(&keyframe).into_iter().filter_map(|part| assembler.push(part).unwrap()).last();
-        assert_eq!(whole, Some(keyframe.clone()));
-        let mut part = record_to_wire(&Record { body: vec![1], ..keyframe }).remove(0);
-        part.missing = 200;
-        let unknown = WireError::UnknownCode { field: "Record.missing", value: 200 };
-        assert_eq!(Assembler::default().push(part.clone()), Err(unknown));
-        (part.missing, part.kind) = (1, RecordKind::Delta.code().into());
-        assert!(matches!(Assembler::default().push(part), Err(WireError::Contradiction { .. })));
-    }
-
-    #[test]
-    fn refuses_what_contradicts_itself_or_exceeds_a_bound() {
-        let mut part = record_to_wire(&record(RecordKind::Delta, 3, 3, vec![1])).remove(0);
-        part.merged = 1;
-        assert!(matches!(Assembler::default().push(part.clone()), Err(WireError::Contradiction { .. })));
-        part.merged = 0;
-        part.seq = u64::MAX;
-        assert!(matches!(
-            Assembler::default().push(part.clone()),
-            Err(WireError::TooLarge { field: "Record.seq", .. })
-        ));
-        part.seq = 1;
-        part.chain = vec![0; 9];
-        assert!(matches!(Assembler::default().push(part.clone()), Err(WireError::WrongLength { .. })));
-        part.chain = vec![0; 8];
-        part.part = 1;
-        assert!(matches!(Assembler::default().push(part.clone()), Err(WireError::Contradiction { .. })));
-        part.part = 0;
-        part.more_parts = u32::MAX;
-        assert!(matches!(Assembler::default().push(part), Err(WireError::TooLarge { .. })));
-    }
-}
+mod tests;

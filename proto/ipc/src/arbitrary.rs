@@ -1,5 +1,7 @@
 //! Strategies for property tests: states as odd as a hostile host can make them, and pairs of states that are alike.
 
+mod facts;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -10,14 +12,16 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use self::facts::{activity, kind, known, named_by, risk, who, who_change};
 use crate::availability::{Availability, SysvipcState};
 use crate::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta, diff};
 use crate::limits::{Limits, Totals};
-use crate::object::{Key, MsgQueue, Owner, Perms, SemArray, ShmSegment};
+use crate::object::{Key, Kind, MsgQueue, Owner, Perms, SemArray, ShmSegment};
 use crate::record::{Body, Chain, Content, Event, GapReason, Keyframe, Record, RecordKind, Seq};
 use crate::snapshot::{BootId, LeftOut, Namespace, NamespaceId, State, Unreadable};
 use crate::text::HostText;
 use crate::time::At;
+use crate::who::{Known, Who};
 
 /// Up to [`HostText::MAX`] bytes of any value; short ones mostly.
 pub(crate) fn text() -> impl Strategy<Value = HostText> {
@@ -161,10 +165,14 @@ fn left_out() -> impl Strategy<Value = LeftOut> {
 pub(crate) fn namespace() -> BoxedStrategy<Namespace> {
     let lists = (option::of(list(sem(), 0..8)), option::of(list(shm(), 0..6)), option::of(list(msg(), 0..6)));
     let whole = (option::of(limits()), option::of(totals()));
-    (namespace_id(), option::of(text()), any::<bool>(), whole, lists, list(unreadable(), 0..3), left_out())
-        .prop_map(|(id, name, torn, (limits, totals), (sem, shm, msg), unreadable, left_out)| Namespace {
+    let named = (option::of(text()), named_by(), narrow());
+    let rest = (list(unreadable(), 0..3), left_out(), option::of(who()));
+    (namespace_id(), named, any::<bool>(), whole, lists, rest)
+        .prop_map(|(id, named, torn, (limits, totals), (sem, shm, msg), (unreadable, left_out, who))| Namespace {
             id,
-            name,
+            name: named.0,
+            named_by: named.1,
+            skipped: named.2,
             torn,
             limits,
             totals,
@@ -173,7 +181,7 @@ pub(crate) fn namespace() -> BoxedStrategy<Namespace> {
             msg,
             unreadable,
             left_out,
-            ..Namespace::default()
+            who,
         })
         .boxed()
 }
@@ -192,17 +200,19 @@ fn names() -> impl Strategy<Value = BTreeMap<u32, HostText>> {
 pub(crate) fn state() -> BoxedStrategy<State> {
     let numbers = (narrow(), narrow());
     let namespaces = list(namespace(), 0..4);
-    (any::<[u8; 16]>(), numbers, text(), availability(), names(), names(), namespaces)
-        .prop_map(|(boot_id, (interval_ms, page_size), zone, availability, users, groups, namespaces)| State {
+    let facts = (availability(), list(risk(), 0..3), list(unreadable(), 0..3));
+    (any::<[u8; 16]>(), numbers, text(), facts, names(), names(), namespaces)
+        .prop_map(|(boot_id, (interval_ms, page_size), zone, facts, users, groups, namespaces)| State {
             boot_id: BootId(boot_id),
             interval_ms,
             page_size,
             zone,
-            availability,
+            availability: facts.0,
             users,
             groups,
+            risks: facts.1,
+            unseen: facts.2,
             namespaces,
-            ..State::default()
         })
         .boxed()
 }
@@ -221,6 +231,9 @@ enum Step {
     Blind(Index),
     Queue(Index, Vec<MsgQueue>),
     Name(u32, HostText),
+    Own(Index, Box<Who>),
+    Learn(Index, (Kind, i32), Known),
+    Forget(Index, Index),
 }
 
 fn step() -> BoxedStrategy<Step> {
@@ -237,6 +250,9 @@ fn step() -> BoxedStrategy<Step> {
         1 => at().prop_map(Step::Blind),
         1 => (at(), list(msg(), 0..4)).prop_map(|(n, m)| Step::Queue(n, m)),
         1 => (narrow(), text()).prop_map(|(uid, name)| Step::Name(uid, name)),
+        1 => (at(), who()).prop_map(|(n, who)| Step::Own(n, Box::new(who))),
+        2 => (at(), (kind(), id()), known()).prop_map(|(n, key, known)| Step::Learn(n, key, known)),
+        1 => (at(), at()).prop_map(|(n, i)| Step::Forget(n, i)),
     ]
     .boxed()
 }
@@ -252,6 +268,15 @@ fn take(state: &mut State, step: Step) {
         Step::Swap(i, j) => {
             let len = namespaces.len();
             namespaces.swap(i.index(len), j.index(len));
+        }
+        Step::Own(n, who) => nth(namespaces, n).who = Some(*who),
+        Step::Learn(n, key, known) => {
+            drop(nth(namespaces, n).who.get_or_insert_default().objects.insert(key, known));
+        }
+        Step::Forget(n, i) => {
+            let who = nth(namespaces, n).who.get_or_insert_default();
+            let keys: Vec<_> = who.objects.keys().copied().collect();
+            keys.get(i.index(keys.len().max(1))).map(|key| who.objects.remove(key));
         }
         Step::Blind(n) => nth(namespaces, n).sem = None,
         Step::Queue(n, queues) => nth(namespaces, n).msg = Some(queues),
@@ -307,11 +332,14 @@ fn namespace_delta() -> BoxedStrategy<NamespaceDelta> {
     let lists = (list_change(sem().boxed()), list_change(shm().boxed()), list_change(msg().boxed()));
     let whole = (option::of(option::of(limits())), option::of(option::of(totals())));
     let rest = (option::of(list(unreadable(), 0..3)), option::of(left_out()));
-    let small = (namespace_id(), option::of(option::of(text())), option::of(any::<bool>()));
-    let change = (small, whole, lists, rest).prop_map(
-        |((id, name, torn), (limits, totals), (sem, shm, msg), (unreadable, left_out))| NamespaceChange {
+    let named = (option::of(option::of(text())), option::of(named_by()), option::of(narrow()));
+    let small = (namespace_id(), named, option::of(any::<bool>()));
+    let change = (small, whole, lists, rest, who_change()).prop_map(
+        |((id, named, torn), (limits, totals), (sem, shm, msg), (unreadable, left_out), who)| NamespaceChange {
             id,
-            name,
+            name: named.0,
+            named_by: named.1,
+            skipped: named.2,
             torn,
             limits,
             totals,
@@ -320,9 +348,7 @@ fn namespace_delta() -> BoxedStrategy<NamespaceDelta> {
             msg,
             unreadable,
             left_out,
-            named_by: None,
-            skipped: None,
-            who: Default::default(),
+            who,
         },
     );
     prop_oneof![
@@ -338,8 +364,10 @@ pub(crate) fn delta() -> BoxedStrategy<Delta> {
     let names = || list((narrow(), option::of(text())), 0..4);
     let numbers = (narrow(), option::of(any::<[u8; 16]>()), option::of(narrow()), option::of(narrow()));
     let texts = (option::of(text()), option::of(availability()));
-    (numbers, texts, names(), names(), list(namespace_delta(), 0..4))
-        .prop_map(|((took_us, boot_id, interval_ms, page_size), (zone, availability), users, groups, namespaces)| {
+    let facts = (option::of(list(risk(), 0..3)), option::of(list(unreadable(), 0..3)), activity());
+    (numbers, texts, facts, names(), names(), list(namespace_delta(), 0..4))
+        .prop_map(|(numbers, (zone, availability), (risks, unseen, activity), users, groups, namespaces)| {
+            let (took_us, boot_id, interval_ms, page_size) = numbers;
             Delta {
                 took_us,
                 boot_id: boot_id.map(BootId),
@@ -349,8 +377,10 @@ pub(crate) fn delta() -> BoxedStrategy<Delta> {
                 availability,
                 users,
                 groups,
+                risks,
+                unseen,
+                activity,
                 namespaces,
-                ..Delta::default()
             }
         })
         .boxed()
@@ -367,9 +397,8 @@ fn gap() -> impl Strategy<Value = GapReason> {
 
 /// Any body of any kind.
 pub(crate) fn body() -> BoxedStrategy<Body> {
-    let keyframe = (option::of(gap()), narrow(), state()).prop_map(|(gap, took_us, state)| {
-        Content::Keyframe(Keyframe { gap, took_us, state, activity: crate::activity::Activity::default() })
-    });
+    let keyframe = (option::of(gap()), narrow(), activity(), state())
+        .prop_map(|(gap, took_us, activity, state)| Content::Keyframe(Keyframe { gap, took_us, activity, state }));
     let difference = states().prop_filter_map("equal states", |(a, b)| diff(&a, &b, 7).map(Content::Delta));
     let step = (at(), any::<i64>()).prop_map(|(before, by_ms)| Content::Event(Event::ClockStep { before, by_ms }));
     let content = prop_oneof![

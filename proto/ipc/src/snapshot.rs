@@ -68,8 +68,8 @@ pub struct State {
 }
 
 impl State {
-    /// The most rows of objects, names and unreadable sources in one state, and in one packed body, all lists
-    /// together: ten times the agent's budget.
+    /// The most rows of objects, names, owners with their comms, risks and unreadable sources in one state, and in one
+    /// packed body, all lists together: ten times the agent's budget.
     pub const MAX_ENTRIES: usize = 1 << 20;
     /// The most namespaces, likewise: all that a machine was seen to hold (96,000), and a third more.
     pub const MAX_NAMESPACES: usize = 1 << 17;
@@ -82,7 +82,11 @@ impl State {
             let lists = [n.sem.as_ref().map(Vec::len), n.shm.as_ref().map(Vec::len), n.msg.as_ref().map(Vec::len)];
             n.unreadable.len() + n.who.as_ref().map_or(0, Who::entries) + lists.into_iter().flatten().sum::<usize>()
         };
-        self.users.len() + self.groups.len() + self.namespaces.iter().map(rows).sum::<usize>()
+        self.users.len()
+            + self.groups.len()
+            + self.risks.len()
+            + self.unseen.len()
+            + self.namespaces.iter().map(rows).sum::<usize>()
     }
 }
 

@@ -29,7 +29,7 @@ impl Who {
 
     /// How many entries it has: counted against [`crate::snapshot::State::MAX_ENTRIES`].
     pub fn entries(&self) -> usize {
-        self.comms.len() + self.objects.len()
+        self.comms.values().map(|comms| 1 + comms.len()).sum::<usize>() + self.objects.len()
     }
 }
 

@@ -3,24 +3,25 @@
 use alloc::vec::Vec;
 
 use super::CodecError;
+use super::activity::{read_activity, write_activity};
 use super::state::Context;
 use super::varint::{Reader, Writer};
 use super::{delta, state};
-use crate::activity::Activity;
 use crate::record::{Body, Content, Event, GapReason, Keyframe, Record, RecordKind};
 use crate::time::At;
 
 /// Packs a body. Equal bodies give equal bytes.
 pub fn encode_body(body: &Body) -> Vec<u8> {
     let mut out = Writer::default();
-    let mut context = Context::new(body.at.wall_ms);
+    let mut context = Context::new(&body.at);
     out.byte(VERSION);
     write_at(&mut out, &body.at);
     out.byte(body.content.kind().code());
     match &body.content {
-        Content::Keyframe(Keyframe { gap, took_us, state, .. }) => {
+        Content::Keyframe(Keyframe { gap, took_us, activity, state }) => {
             out.byte(gap.map_or(0, GapReason::code));
             out.number((*took_us).into());
+            write_activity(&mut out, &mut context, activity);
             state::write_state(&mut out, &mut context, state);
         }
         Content::Delta(delta) => delta::write_delta(&mut out, &mut context, delta),
@@ -71,7 +72,7 @@ const CLOCK_STEP: u8 = 1;
 const MAX_BOOT_US: u64 = u64::MAX >> 1;
 
 fn read_content(bytes: &mut Reader<'_>, kind: RecordKind, at: &At) -> Result<Content, CodecError> {
-    let mut context = Context::new(at.wall_ms);
+    let mut context = Context::new(at);
     Ok(match kind {
         RecordKind::Keyframe => Content::Keyframe(Keyframe {
             gap: bytes.code("gap", |code| match code {
@@ -79,7 +80,7 @@ fn read_content(bytes: &mut Reader<'_>, kind: RecordKind, at: &At) -> Result<Con
                 code => GapReason::from_code(code).map(Some),
             })?,
             took_us: bytes.u32("took_us")?,
-            activity: Activity::default(),
+            activity: read_activity(bytes, &mut context)?,
             state: state::read_state(bytes, &mut context)?,
         }),
         RecordKind::Delta => Content::Delta(delta::read_delta(bytes, &mut context)?),

@@ -3,59 +3,63 @@
 use alloc::vec::Vec;
 
 use super::CodecError;
+use super::activity::{read_some_activity, write_activity};
 use super::rows::{Neighbours, ObjectRow, read_list, write_list};
 use super::state::{self, Context};
-use super::varint::{Reader, Writer};
+use super::varint::{Reader, Writer, bits};
+use super::who;
 use crate::activity::Activity;
 use crate::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta, WhoChange};
 use crate::object::Object;
 use crate::snapshot::{BootId, State};
 use crate::text::HostText;
 
+/// How many parts a delta can change.
+const PARTS: u32 = 11;
+/// How many parts of a namespace can change.
+const NAMESPACE_PARTS: u32 = 12;
+
 pub(super) fn write_delta(out: &mut Writer, context: &mut Context, delta: &Delta) {
     out.number(delta.took_us.into());
-    let Delta { boot_id, interval_ms, page_size, zone, availability, users, groups, namespaces, .. } = delta;
-    let which = [
-        boot_id.is_some(),
-        interval_ms.is_some(),
-        page_size.is_some(),
-        zone.is_some(),
-        availability.is_some(),
+    let Delta { activity, boot_id, interval_ms, page_size, zone, availability, users, groups, risks, unseen, .. } =
+        delta;
+    out.number(bits(&[
+        !delta.namespaces.is_empty(),
+        !activity.is_empty(),
         !users.is_empty(),
         !groups.is_empty(),
-        !namespaces.is_empty(),
-    ];
-    out.byte(which.into_iter().enumerate().fold(0, |which, (bit, set)| which | u8::from(set) << bit));
-    boot_id.iter().for_each(|id| out.bytes(&id.0));
-    interval_ms.iter().for_each(|ms| out.number((*ms).into()));
-    page_size.iter().for_each(|bytes| out.number((*bytes).into()));
-    zone.iter().for_each(|zone| out.text(zone));
-    availability.iter().for_each(|availability| state::write_availability(out, availability));
+        availability.is_some(),
+        risks.is_some(),
+        unseen.is_some(),
+        zone.is_some(),
+        interval_ms.is_some(),
+        page_size.is_some(),
+        boot_id.is_some(),
+    ]));
+    if !delta.namespaces.is_empty() {
+        out.count(delta.namespaces.len());
+        delta.namespaces.iter().for_each(|namespace| write_namespace(out, context, namespace));
+    }
+    if !activity.is_empty() {
+        write_activity(out, context, activity);
+    }
     write_names(out, users);
     write_names(out, groups);
-    if !namespaces.is_empty() {
-        out.count(namespaces.len());
-        namespaces.iter().for_each(|namespace| write_namespace(out, context, namespace));
-    }
+    availability.iter().for_each(|availability| state::write_availability(out, availability));
+    risks.iter().for_each(|risks| state::write_risks(out, risks));
+    unseen.iter().for_each(|unseen| state::write_unreadable(out, unseen));
+    zone.iter().for_each(|zone| out.text(zone));
+    interval_ms.iter().for_each(|ms| out.number((*ms).into()));
+    page_size.iter().for_each(|bytes| out.number((*bytes).into()));
+    boot_id.iter().for_each(|id| out.bytes(&id.0));
 }
 
 pub(super) fn read_delta(bytes: &mut Reader<'_>, context: &mut Context) -> Result<Delta, CodecError> {
     let took_us = bytes.u32("took_us")?;
-    let which = bytes.byte("what a delta changes")?;
-    let which = |bit: u8| which >> bit & 1 == 1;
+    let which = bytes.bits("what a delta changes", PARTS)?;
     Ok(Delta {
         took_us,
-        activity: Activity::default(),
-        risks: None,
-        unseen: None,
-        boot_id: if which(0) { Some(BootId(bytes.array("boot_id")?)) } else { None },
-        interval_ms: if which(1) { Some(bytes.u32("interval_ms")?) } else { None },
-        page_size: if which(2) { Some(bytes.u32("page_size")?) } else { None },
-        zone: if which(3) { Some(bytes.text("zone")?) } else { None },
-        availability: if which(4) { Some(state::read_availability(bytes)?) } else { None },
-        users: if which(5) { read_names(bytes)? } else { Vec::new() },
-        groups: if which(6) { read_names(bytes)? } else { Vec::new() },
-        namespaces: if which(7) {
+        namespaces: if which(0) {
             let offset = bytes.offset();
             match bytes.count("changed namespaces", State::MAX_NAMESPACES, 3)? {
                 0 => return Err(CodecError::NotCanonical { offset, what: "changed namespaces" }),
@@ -64,6 +68,16 @@ pub(super) fn read_delta(bytes: &mut Reader<'_>, context: &mut Context) -> Resul
         } else {
             Vec::new()
         },
+        activity: if which(1) { read_some_activity(bytes, context)? } else { Activity::default() },
+        users: if which(2) { read_names(bytes)? } else { Vec::new() },
+        groups: if which(3) { read_names(bytes)? } else { Vec::new() },
+        availability: if which(4) { Some(state::read_availability(bytes)?) } else { None },
+        risks: if which(5) { Some(state::read_risks(bytes)?) } else { None },
+        unseen: if which(6) { Some(state::read_unseen(bytes)?) } else { None },
+        zone: if which(7) { Some(bytes.text("zone")?) } else { None },
+        interval_ms: if which(8) { Some(bytes.u32("interval_ms")?) } else { None },
+        page_size: if which(9) { Some(bytes.u32("page_size")?) } else { None },
+        boot_id: if which(10) { Some(BootId(bytes.array("boot_id")?)) } else { None },
     })
 }
 
@@ -88,36 +102,10 @@ fn read_names(bytes: &mut Reader<'_>) -> Result<Vec<(u32, Option<HostText>)>, Co
     }
     let mut next = 0;
     bytes.list(count, |bytes| {
-        let id = read_step(bytes, "the id of a changed name", next)?;
+        let id = bytes.step("the id of a changed name", next)?;
         next = i64::from(id) + 1;
         Ok((id, bytes.optional_text("a changed name")?))
     })
-}
-
-/// A number that is expected to be `next`.
-fn read_step<T>(bytes: &mut Reader<'_>, what: &'static str, next: i64) -> Result<T, CodecError>
-where
-    T: TryFrom<i64> + Bounded,
-{
-    let offset = bytes.offset();
-    let value = next.saturating_add(bytes.signed(what)?);
-    T::try_from(value).map_err(|_| CodecError::OutOfRange { offset, what, value, low: T::LOW, high: T::HIGH })
-}
-
-/// The range of a narrow number.
-trait Bounded {
-    const LOW: i64;
-    const HIGH: i64;
-}
-
-impl Bounded for u32 {
-    const LOW: i64 = 0;
-    const HIGH: i64 = u32::MAX as i64;
-}
-
-impl Bounded for i32 {
-    const LOW: i64 = i32::MIN as i64;
-    const HIGH: i64 = i32::MAX as i64;
 }
 
 fn write_namespace(out: &mut Writer, context: &mut Context, delta: &NamespaceDelta) {
@@ -151,8 +139,9 @@ fn read_namespace(bytes: &mut Reader<'_>, context: &mut Context) -> Result<Names
 }
 
 fn write_change(out: &mut Writer, context: &mut Context, change: &NamespaceChange) {
-    let NamespaceChange { name, torn, limits, totals, sem, shm, msg, unreadable, left_out, .. } = change;
-    let which = [
+    let NamespaceChange { name, named_by, skipped, torn, limits, totals, sem, shm, msg, .. } = change;
+    let NamespaceChange { unreadable, left_out, who, .. } = change;
+    out.number(bits(&[
         totals.is_some(),
         *sem != ListChange::Same,
         *shm != ListChange::Same,
@@ -162,8 +151,10 @@ fn write_change(out: &mut Writer, context: &mut Context, change: &NamespaceChang
         name.is_some(),
         unreadable.is_some(),
         left_out.is_some(),
-    ];
-    out.number(which.into_iter().enumerate().fold(0, |which, (bit, set)| which | u64::from(set) << bit));
+        *who != WhoChange::Same,
+        named_by.is_some(),
+        skipped.is_some(),
+    ]));
     if let Some(totals) = totals {
         out.byte(totals.is_some().into());
         totals.iter().for_each(|totals| state::write_totals(out, totals));
@@ -179,16 +170,14 @@ fn write_change(out: &mut Writer, context: &mut Context, change: &NamespaceChang
     name.iter().for_each(|name| out.optional_text(name.as_ref()));
     unreadable.iter().for_each(|unreadable| state::write_unreadable(out, unreadable));
     left_out.iter().for_each(|left_out| state::write_left_out(out, left_out));
+    who::write_change(out, context, who);
+    named_by.iter().for_each(|named_by| out.byte(state::named_by_code(*named_by)));
+    skipped.iter().for_each(|skipped| out.number((*skipped).into()));
 }
 
 fn read_change(bytes: &mut Reader<'_>, context: &mut Context) -> Result<NamespaceChange, CodecError> {
     let id = state::read_id(bytes, context)?;
-    let offset = bytes.offset();
-    let which = bytes.number("what changed in a namespace")?;
-    if which >> 9 != 0 {
-        return Err(CodecError::UnknownCode { offset, what: "what changed in a namespace", value: which });
-    }
-    let which = |bit: u8| which >> bit & 1 == 1;
+    let which = bytes.bits("what changed in a namespace", NAMESPACE_PARTS)?;
     let seconds = context.seconds;
     let totals = match which(0) {
         true if bytes.flag("whether totals are known")? => Some(Some(state::read_totals(bytes)?)),
@@ -212,9 +201,9 @@ fn read_change(bytes: &mut Reader<'_>, context: &mut Context) -> Result<Namespac
         msg,
         unreadable: if which(7) { Some(state::read_unreadable(bytes)?) } else { None },
         left_out: if which(8) { Some(state::read_left_out(bytes)?) } else { None },
-        named_by: None,
-        skipped: None,
-        who: WhoChange::Same,
+        who: if which(9) { who::read_change(bytes, context)? } else { WhoChange::Same },
+        named_by: if which(10) { Some(bytes.code("what a name is", state::named_by)?) } else { None },
+        skipped: if which(11) { Some(bytes.u32("skipped")?) } else { None },
     })
 }
 
@@ -255,7 +244,7 @@ fn read_edits<T: ObjectRow + Object>(bytes: &mut Reader<'_>, seconds: i64) -> Re
             let count = bytes.entries("removed rows", State::MAX_ENTRIES, 1)?;
             let mut next = 0;
             let removed = bytes.list(count, |bytes| {
-                let id: i32 = read_step(bytes, "the id of a removed row", next)?;
+                let id: i32 = bytes.step("the id of a removed row", next)?;
                 next = i64::from(id) + 1;
                 Ok(id)
             })?;
@@ -264,7 +253,7 @@ fn read_edits<T: ObjectRow + Object>(bytes: &mut Reader<'_>, seconds: i64) -> Re
             let mut next = 0;
             let mut neighbours = Neighbours::new::<T>(seconds);
             let added = bytes.list(count, |bytes| {
-                let position: u32 = read_step(bytes, "the position of an added row", next)?;
+                let position: u32 = bytes.step("the position of an added row", next)?;
                 next = i64::from(position) + 1;
                 Ok((position, neighbours.read(bytes)?))
             })?;

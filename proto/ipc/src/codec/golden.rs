@@ -1,4 +1,5 @@
-//! C8: bytes of version 1 that every later reader must understand. The files are never edited, only added.
+//! C8: bytes of version 1 that every later reader must understand. Once it is released the files are never edited, only
+//! added.
 
 use alloc::format;
 use alloc::string::String;
@@ -6,14 +7,17 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{decode_body, decode_record, encode_body, encode_record};
+use crate::activity::{Act, Activity, Actor, Did, Peak};
 use crate::availability::{Availability, SysvipcState};
-use crate::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta};
-use crate::limits::{Limits, Totals};
-use crate::object::{Key, MsgQueue, Owner, Perms, SemArray, ShmSegment};
+use crate::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta, WhoChange};
+use crate::limits::{Limits, Resource, Totals, Usage};
+use crate::object::{Key, Kind, MsgQueue, Owner, Perms, SemArray, ShmSegment};
 use crate::record::{Body, Chain, Content, Event, GapReason, Keyframe, Record, RecordKind, Seq};
-use crate::snapshot::{BootId, LeftOut, Namespace, NamespaceId, State, Unreadable};
+use crate::risk::{Risk, RiskKind};
+use crate::snapshot::{BootId, LeftOut, NamedBy, Namespace, NamespaceId, State, Unreadable};
 use crate::text::HostText;
 use crate::time::At;
+use crate::who::{Doubt, Grade, Known, Orphan, Who};
 
 const AT: At = At { wall_ms: 1_241_364_900_123, boot_us: 86_400_000_001 };
 
@@ -137,6 +141,7 @@ fn host_namespace() -> Namespace {
         msg: Some(vec![queue(7, None), queue(8, Some(16384))]),
         unreadable: vec![unreadable()],
         left_out: LeftOut { sem: 0, shm: 1, msg: u64::MAX },
+        who: Some(who()),
         ..Namespace::default()
     }
 }
@@ -145,6 +150,8 @@ fn container() -> Namespace {
     Namespace {
         id: NamespaceId { inode: 4_026_532_288, instance: u64::MAX },
         name: Some(HostText::cut(b"\xff\x1b[2J\n\xe2\x80\xae")),
+        named_by: NamedBy::Podman,
+        skipped: 63,
         torn: false,
         limits: Some(Limits { semmni: 32000, ..limits() }),
         totals: None,
@@ -155,6 +162,63 @@ fn container() -> Namespace {
         left_out: LeftOut::default(),
         ..Namespace::default()
     }
+}
+
+fn who() -> Who {
+    let orphan = Orphan { grade: Grade::Certain, doubt: Doubt::None, last_pids: vec![811, 812] };
+    let unattached = Orphan { grade: Grade::Unattached, doubt: Doubt::MayBeCache, last_pids: vec![] };
+    let known = |comm: Option<&str>, orphan| Known { comm: comm.map(HostText::from), orphan };
+    Who {
+        comms: [(33, vec!["apache2".into(), "a comm of 17 bytes".into()]), (u32::MAX, vec![])].into(),
+        objects: [
+            ((Kind::Sem, 98304), known(Some("apache2"), Some(orphan.clone()))),
+            ((Kind::Sem, 98305), known(Some("a comm of 17 bytes"), Some(orphan))),
+            ((Kind::Shm, i32::MAX), known(Some("postgres"), Some(unattached))),
+            ((Kind::Msg, 7), known(None, None)),
+        ]
+        .into(),
+    }
+}
+
+fn activity() -> Activity {
+    let refused = Act {
+        did: Did::Refused(28),
+        kind: Kind::Sem,
+        namespace: Some(NamespaceId { inode: 4_026_531_839, instance: 1 }),
+        by: Actor { pid: 8791, comm: "apache2".into(), uid: Some(0) },
+        first_us: AT.boot_us - 400_000,
+        last_us: AT.boot_us - 400_000,
+        count: 1,
+        key: Key(0),
+        size: 1,
+        ids: vec![],
+        bound_by: Some(Usage { resource: Resource::Semmni, used: 128, limit: 128 }),
+    };
+    let made = Act {
+        did: Did::Created,
+        kind: Kind::Shm,
+        namespace: None,
+        by: Actor { pid: 4_194_303, comm: HostText::cut(b"\n\x1b"), uid: None },
+        last_us: u64::MAX,
+        count: u64::MAX,
+        key: Key(-1),
+        size: u64::MAX,
+        ids: vec![5, 6, -1],
+        bound_by: None,
+        ..refused.clone()
+    };
+    let gone = Act { did: Did::Removed, kind: Kind::Msg, ..made.clone() };
+    let namespace = NamespaceId { inode: 4_026_531_839, instance: 1 };
+    let peak = Peak { namespace, boot_us: AT.boot_us - 1, sem_arrays: 52, semaphores: 416 };
+    Activity { acts: vec![refused, made, gone], more: 3, lost: 300, peaks: vec![peak] }
+}
+
+fn risks() -> Vec<Risk> {
+    vec![Risk { kind: RiskKind::RemoveIpc, why: "uid 1000 holds 2 arrays".into(), remedy: "RemoveIPC=no".into() }]
+}
+
+fn unseen() -> Unreadable {
+    Unreadable { source: "/proc/1/ns/ipc".into(), line: 0, error: "EACCES (13)".into() }
 }
 
 fn availability() -> Availability {
@@ -174,8 +238,9 @@ fn state() -> State {
         availability: availability(),
         users: [(0, "root".into()), (1001, HostText::cut(b"ap\xc3\x28che\n\x1b")), (u32::MAX, "".into())].into(),
         groups: [(33, "www-data".into())].into(),
+        risks: risks(),
+        unseen: vec![unseen()],
         namespaces: vec![host_namespace(), container()],
-        ..State::default()
     }
 }
 
@@ -198,9 +263,15 @@ fn delta() -> Delta {
         msg: ListChange::Unreadable,
         unreadable: Some(vec![unreadable()]),
         left_out: Some(LeftOut { sem: 1, shm: 0, msg: 0 }),
-        named_by: None,
-        skipped: None,
-        who: Default::default(),
+        named_by: Some(NamedBy::Comm),
+        skipped: Some(0),
+        who: WhoChange::Edits {
+            comms: vec![(33, None), (48, Some(vec!["httpd".into()]))],
+            objects: vec![
+                ((Kind::Sem, 98305), None),
+                ((Kind::Sem, 131_073), Some(Known { comm: Some("httpd".into()), orphan: None })),
+            ],
+        },
     };
     Delta {
         took_us: 310,
@@ -216,18 +287,15 @@ fn delta() -> Delta {
             NamespaceDelta::Changed(change),
             NamespaceDelta::Appeared { position: 1, namespace: container() },
         ],
-        ..Delta::default()
+        risks: Some(risks()),
+        unseen: Some(vec![]),
+        activity: activity(),
     }
 }
 
 #[test]
 fn c8_the_keyframe_of_version_1() {
-    let keyframe = Keyframe {
-        gap: Some(GapReason::HostDown),
-        took_us: 310,
-        state: state(),
-        activity: crate::activity::Activity::default(),
-    };
+    let keyframe = Keyframe { gap: Some(GapReason::HostDown), took_us: 310, state: state(), activity: activity() };
     check(Content::Keyframe(keyframe), include_str!("../../testdata/v1/keyframe.hex"));
 }
 

@@ -32,10 +32,10 @@ pub(super) trait ObjectRow: Row {
 /// A column whose number does not fit its type.
 #[derive(Debug)]
 pub(super) struct BadColumn {
-    column: usize,
-    value: u64,
-    low: i64,
-    high: i64,
+    pub(super) column: usize,
+    pub(super) value: u64,
+    pub(super) low: i64,
+    pub(super) high: i64,
 }
 
 pub(super) fn write_row(out: &mut Writer, columns: &Columns, expected: &Columns) {
@@ -111,7 +111,7 @@ pub(super) fn read_list<T: ObjectRow>(bytes: &mut Reader<'_>, seconds: i64) -> R
     bytes.list(count, |bytes| neighbours.read(bytes))
 }
 
-fn wide(value: i32) -> u64 {
+pub(super) fn wide(value: i32) -> u64 {
     i64::from(value).cast_unsigned()
 }
 
@@ -123,7 +123,7 @@ fn unsigned_value(value: u64, column: usize) -> Result<u32, BadColumn> {
     u32::try_from(value).map_err(|_| BadColumn { column, value, low: 0, high: u32::MAX.into() })
 }
 
-fn signed(columns: &Columns, column: usize) -> Result<i32, BadColumn> {
+pub(super) fn signed(columns: &Columns, column: usize) -> Result<i32, BadColumn> {
     let value = columns[column];
     i32::try_from(value.cast_signed()).map_err(|_| BadColumn {
         column,

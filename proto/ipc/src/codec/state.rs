@@ -5,27 +5,40 @@ use alloc::vec::Vec;
 
 use super::CodecError;
 use super::rows::{Columns, Row, read_list, read_row, write_list, write_row};
-use super::varint::{Reader, Writer};
+use super::texts::Texts;
+use super::varint::{Reader, Writer, bits};
+use super::who::{read_who, write_who};
 use crate::availability::{Availability, SysvipcState};
 use crate::limits::{Limits, Totals};
-use crate::snapshot::{BootId, LeftOut, Namespace, NamespaceId, State, Unreadable};
+use crate::risk::{Risk, RiskKind};
+use crate::snapshot::{BootId, LeftOut, NamedBy, Namespace, NamespaceId, State, Unreadable};
 use crate::text::HostText;
+use crate::time::At;
 
 /// What differences are taken to: the body's time, and what stood in the body last.
 pub(super) struct Context {
     /// The body's wall clock, whole seconds since 1970.
     pub(super) seconds: i64,
-    id: NamespaceId,
+    /// The body's boot clock, microseconds.
+    pub(super) boot_us: u64,
+    /// The namespace named last.
+    pub(super) id: NamespaceId,
+    /// The comms that were named.
+    pub(super) texts: Texts,
     limits: Columns,
 }
 
 impl Context {
-    pub(super) fn new(wall_ms: i64) -> Self {
+    pub(super) fn new(at: &At) -> Self {
         // PROC_IPC_INIT_INO of linux/proc_ns.h: the namespace that every host has.
         let id = NamespaceId { inode: 0xEFFF_FFFF, instance: 0 };
-        Self { seconds: wall_ms.div_euclid(1000), id, limits: [0; 16] }
+        let seconds = at.wall_ms.div_euclid(1000);
+        Self { seconds, boot_us: at.boot_us, id, texts: Texts::default(), limits: [0; 16] }
     }
 }
+
+/// How many parts a namespace can have or lack.
+const PARTS: u32 = 11;
 
 pub(super) fn write_state(out: &mut Writer, context: &mut Context, state: &State) {
     out.bytes(&state.boot_id.0);
@@ -35,6 +48,8 @@ pub(super) fn write_state(out: &mut Writer, context: &mut Context, state: &State
     write_availability(out, &state.availability);
     write_names(out, &state.users);
     write_names(out, &state.groups);
+    write_risks(out, &state.risks);
+    write_unreadable(out, &state.unseen);
     out.count(state.namespaces.len());
     state.namespaces.iter().for_each(|namespace| write_namespace(out, context, namespace));
 }
@@ -48,8 +63,8 @@ pub(super) fn read_state(bytes: &mut Reader<'_>, context: &mut Context) -> Resul
         availability: read_availability(bytes)?,
         users: read_names(bytes)?,
         groups: read_names(bytes)?,
-        risks: Vec::new(),
-        unseen: Vec::new(),
+        risks: read_risks(bytes)?,
+        unseen: read_unseen(bytes)?,
         namespaces: {
             let count = bytes.count("namespaces", State::MAX_NAMESPACES, 4)?;
             bytes.list(count, |bytes| read_namespace(bytes, context))?
@@ -84,6 +99,23 @@ pub(super) fn read_availability(bytes: &mut Reader<'_>) -> Result<Availability, 
     Ok(Availability { state, evidence, remedy: bytes.text("remedy")? })
 }
 
+pub(super) fn write_risks(out: &mut Writer, risks: &[Risk]) {
+    out.count(risks.len());
+    for Risk { kind, why, remedy } in risks {
+        out.byte(RiskKind::ALL.iter().find(|(k, ..)| k == kind).map_or(0, |(_, code, _)| *code));
+        out.text(why);
+        out.text(remedy);
+    }
+}
+
+pub(super) fn read_risks(bytes: &mut Reader<'_>) -> Result<Vec<Risk>, CodecError> {
+    let count = bytes.entries("risks", Risk::MAX, 3)?;
+    let known = |code| RiskKind::ALL.iter().find(|(_, c, _)| *c == code).map(|(kind, ..)| *kind);
+    bytes.list(count, |bytes| {
+        Ok(Risk { kind: bytes.code("a risk", known)?, why: bytes.text("a risk's why")?, remedy: bytes.text("remedy")? })
+    })
+}
+
 fn write_names(out: &mut Writer, names: &BTreeMap<u32, HostText>) {
     out.count(names.len());
     let mut next = 0;
@@ -110,16 +142,33 @@ fn read_names(bytes: &mut Reader<'_>) -> Result<BTreeMap<u32, HostText>, CodecEr
 pub(super) fn write_namespace(out: &mut Writer, context: &mut Context, namespace: &Namespace) {
     write_id(out, context, namespace.id);
     let left_out = namespace.left_out != LeftOut::default();
-    let Namespace { name, torn, limits, totals, sem, shm, msg, .. } = namespace;
-    let has = [name.is_some(), *torn, limits.is_some(), totals.is_some(), sem.is_some(), shm.is_some(), msg.is_some()];
-    let has = has.into_iter().chain([left_out]).enumerate();
-    out.byte(has.fold(0, |has, (bit, set)| has | u8::from(set) << bit));
-    name.iter().for_each(|name| out.text(name));
+    let Namespace { name, named_by, skipped, torn, limits, totals, sem, shm, msg, who, .. } = namespace;
+    out.number(bits(&[
+        limits.is_some(),
+        totals.is_some(),
+        sem.is_some(),
+        shm.is_some(),
+        msg.is_some(),
+        *torn,
+        name.is_some(),
+        who.is_some(),
+        *named_by != NamedBy::Nothing,
+        *skipped > 0,
+        left_out,
+    ]));
     limits.iter().for_each(|limits| write_limits(out, context, limits));
     totals.iter().for_each(|totals| write_totals(out, totals));
     sem.iter().for_each(|rows| write_list(out, rows, context.seconds));
     shm.iter().for_each(|rows| write_list(out, rows, context.seconds));
     msg.iter().for_each(|rows| write_list(out, rows, context.seconds));
+    name.iter().for_each(|name| out.text(name));
+    who.iter().for_each(|who| write_who(out, context, who));
+    if *named_by != NamedBy::Nothing {
+        out.byte(named_by_code(*named_by));
+    }
+    if *skipped > 0 {
+        out.number((*skipped).into());
+    }
     if left_out {
         write_left_out(out, &namespace.left_out);
     }
@@ -128,21 +177,44 @@ pub(super) fn write_namespace(out: &mut Writer, context: &mut Context, namespace
 
 pub(super) fn read_namespace(bytes: &mut Reader<'_>, context: &mut Context) -> Result<Namespace, CodecError> {
     let id = read_id(bytes, context)?;
-    let has = bytes.byte("what a namespace has")?;
-    let has = |bit: u8| has >> bit & 1 == 1;
+    let has = bytes.bits("what a namespace has", PARTS)?;
     Ok(Namespace {
         id,
-        name: if has(0) { Some(bytes.text("a namespace's name")?) } else { None },
-        torn: has(1),
-        limits: if has(2) { Some(read_limits(bytes, context)?) } else { None },
-        totals: if has(3) { Some(read_totals(bytes)?) } else { None },
-        sem: if has(4) { Some(read_list(bytes, context.seconds)?) } else { None },
-        shm: if has(5) { Some(read_list(bytes, context.seconds)?) } else { None },
-        msg: if has(6) { Some(read_list(bytes, context.seconds)?) } else { None },
-        left_out: if has(7) { read_some_left_out(bytes)? } else { LeftOut::default() },
+        limits: if has(0) { Some(read_limits(bytes, context)?) } else { None },
+        totals: if has(1) { Some(read_totals(bytes)?) } else { None },
+        sem: if has(2) { Some(read_list(bytes, context.seconds)?) } else { None },
+        shm: if has(3) { Some(read_list(bytes, context.seconds)?) } else { None },
+        msg: if has(4) { Some(read_list(bytes, context.seconds)?) } else { None },
+        torn: has(5),
+        name: if has(6) { Some(bytes.text("a namespace's name")?) } else { None },
+        who: if has(7) { Some(read_who(bytes, context)?) } else { None },
+        named_by: if has(8) { read_some_named_by(bytes)? } else { NamedBy::Nothing },
+        skipped: if has(9) { read_some_skipped(bytes)? } else { 0 },
+        left_out: if has(10) { read_some_left_out(bytes)? } else { LeftOut::default() },
         unreadable: read_unreadable(bytes)?,
-        ..Namespace::default()
     })
+}
+
+pub(super) fn named_by_code(named_by: NamedBy) -> u8 {
+    NamedBy::ALL.iter().find(|(n, ..)| *n == named_by).map_or(0, |(_, code, _)| *code)
+}
+
+pub(super) fn named_by(code: u8) -> Option<NamedBy> {
+    NamedBy::ALL.iter().find(|(_, c, _)| *c == code).map(|(named_by, ..)| *named_by)
+}
+
+/// What a name is, there only because it is something.
+fn read_some_named_by(bytes: &mut Reader<'_>) -> Result<NamedBy, CodecError> {
+    bytes.code("what a name is", |code| named_by(code).filter(|named_by| *named_by != NamedBy::Nothing))
+}
+
+/// A number that is there only because it is not 0.
+fn read_some_skipped(bytes: &mut Reader<'_>) -> Result<u32, CodecError> {
+    let offset = bytes.offset();
+    match bytes.u32("skipped")? {
+        0 => Err(CodecError::NotCanonical { offset, what: "skipped" }),
+        skipped => Ok(skipped),
+    }
 }
 
 pub(super) fn write_id(out: &mut Writer, context: &mut Context, id: NamespaceId) {
@@ -210,7 +282,15 @@ pub(super) fn write_unreadable(out: &mut Writer, unreadable: &[Unreadable]) {
 }
 
 pub(super) fn read_unreadable(bytes: &mut Reader<'_>) -> Result<Vec<Unreadable>, CodecError> {
-    let count = bytes.entries("unreadable", Namespace::MAX_UNREADABLE, 3)?;
+    read_sources(bytes, "unreadable", Namespace::MAX_UNREADABLE)
+}
+
+pub(super) fn read_unseen(bytes: &mut Reader<'_>) -> Result<Vec<Unreadable>, CodecError> {
+    read_sources(bytes, "unseen", State::MAX_UNSEEN)
+}
+
+fn read_sources(bytes: &mut Reader<'_>, what: &'static str, bound: usize) -> Result<Vec<Unreadable>, CodecError> {
+    let count = bytes.entries(what, bound, 3)?;
     bytes.list(count, |bytes| {
         Ok(Unreadable {
             source: bytes.text("an unreadable source")?,

@@ -59,6 +59,11 @@ impl Writer {
     }
 }
 
+/// Bit i is set where the i-th is true.
+pub(super) fn bits(set: &[bool]) -> u64 {
+    set.iter().enumerate().fold(0, |bits, (bit, set)| bits | u64::from(*set) << bit)
+}
+
 /// Unpacks hostile bytes.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -178,6 +183,33 @@ impl<'a> Reader<'a> {
         Ok(count)
     }
 
+    /// Which of `known` bits are set; another is refused.
+    pub(super) fn bits(&mut self, what: &'static str, known: u32) -> Result<impl Fn(u8) -> bool + use<>, CodecError> {
+        let offset = self.offset();
+        match self.number(what)? {
+            value if value >> known == 0 => Ok(move |bit| value >> bit & 1 == 1),
+            value => Err(CodecError::UnknownCode { offset, what, value }),
+        }
+    }
+
+    /// Counts entries that were not counted as they were announced (C5).
+    pub(super) fn spend(&mut self, what: &'static str, count: usize) -> Result<(), CodecError> {
+        let (offset, bound) = (self.offset(), self.entries as u64);
+        let left = self.entries.checked_sub(count);
+        self.entries = left.ok_or(CodecError::TooLarge { offset, what, value: count as u64, bound })?;
+        Ok(())
+    }
+
+    /// A number that is expected to be `next`.
+    pub(super) fn step<T>(&mut self, what: &'static str, next: i64) -> Result<T, CodecError>
+    where
+        T: TryFrom<i64> + Bounded,
+    {
+        let offset = self.offset();
+        let value = next.saturating_add(self.signed(what)?);
+        T::try_from(value).map_err(|_| CodecError::OutOfRange { offset, what, value, low: T::LOW, high: T::HIGH })
+    }
+
     /// A code of one byte, translated.
     pub(super) fn code<T>(&mut self, what: &'static str, known: impl Fn(u8) -> Option<T>) -> Result<T, CodecError> {
         let offset = self.offset();
@@ -205,4 +237,20 @@ impl<'a> Reader<'a> {
         }
         Ok(out)
     }
+}
+
+/// The range of a narrow number.
+pub(super) trait Bounded {
+    const LOW: i64;
+    const HIGH: i64;
+}
+
+impl Bounded for u32 {
+    const LOW: i64 = 0;
+    const HIGH: i64 = u32::MAX as i64;
+}
+
+impl Bounded for i32 {
+    const LOW: i64 = i32::MIN as i64;
+    const HIGH: i64 = i32::MAX as i64;
 }
