@@ -1,14 +1,15 @@
 //! When to sample, what a sample is, and which record it becomes; no sockets.
 //!
 //! [`cadence`] says when (pure), [`assemble`] turns the kernel's answers into a `Snapshot`, [`record`] turns snapshots
-//! into records (pure), [`thread`] is the thread that samples: apart from the agent's runtime, because it will enter
-//! other IPC namespaces, which belong to a thread.
+//! into records (pure), [`who`] says who holds the objects, [`thread`] is the thread that samples: apart from the agent's
+//! runtime, because it will enter other IPC namespaces, which belong to a thread.
 
 pub mod assemble;
 pub mod cadence;
 mod objects;
 pub mod record;
 pub mod thread;
+pub mod who;
 
 pub use assemble::{Assembler, Sample};
 pub use record::Recorder;
