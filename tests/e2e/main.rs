@@ -5,6 +5,7 @@
 
 mod apache;
 mod api;
+mod availability;
 mod cli;
 mod clone;
 mod harness;

@@ -65,6 +65,13 @@ impl Agent {
         self
     }
 
+    /// The same with another errno.
+    #[must_use]
+    pub fn refused(mut self, errno: i32) -> Self {
+        self.wrapper = vec![binaries::ipc_tool(), "refused".into(), errno.to_string().into(), "--".into()];
+        self
+    }
+
     /// Sets an environment variable from the next start on.
     #[must_use]
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {

@@ -127,6 +127,22 @@ impl IpcNamespace {
         }
     }
 
+    /// The agent where every user may run it, for processes in this namespace only: the build's own directory need not
+    /// be open to others.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be put there.
+    #[track_caller]
+    pub fn public_agent(&self) -> &'static str {
+        const PLACE: &str = "/var/lib/highwater-public";
+        let mut command = self.command("sh");
+        let script = "mount -t tmpfs -o mode=0755 fixture /var/lib; mkdir $1; cp $2 $1/highwater-agent; chmod 755 $1/*";
+        command.args(["-e", "-c", script, "public", PLACE]).arg(binaries::agent());
+        run(command);
+        "/var/lib/highwater-public/highwater-agent"
+    }
+
     /// Runs `ipc-tool` on one line and returns what it printed: the id for `create-…`, nothing otherwise.
     /// The commands are those of `tests/src/bin/ipc_tool.rs`.
     #[track_caller]

@@ -8,15 +8,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use highwater_ipc::availability::Availability;
 use highwater_ipc::object::{Object, Owner};
 use highwater_ipc::snapshot::{BootId, Namespace, NamespaceId, Snapshot, State, Unreadable};
 use highwater_ipc::text::HostText;
 
+use super::availability::Judge;
 use super::objects::{self, Scratch};
 use crate::clock::HostClock;
-use crate::kernel::availability::{Findings, decide, parse_seccomp};
-use crate::kernel::kconfig::{self, Kconfig};
 use crate::kernel::totals::Answers;
 use crate::kernel::{Account, Kernel, identity, limits, zone};
 use crate::sys::errno::Errno;
@@ -44,8 +42,7 @@ pub struct Assembler {
     page_size: u32,
     /// The namespaces that are visited, the host's first.
     places: Vec<Place>,
-    kconfig: Option<Kconfig>,
-    decided: Option<(Findings, Availability)>,
+    judge: Judge,
 }
 
 impl Assembler {
@@ -54,7 +51,7 @@ impl Assembler {
         let boot_id = identity::boot_id(&mut *kernel).unwrap_or_default();
         let page_size = kernel.page_size();
         let places = vec![Place::default()];
-        Self { kernel, scratch: Scratch::default(), boot_id, page_size, places, kconfig: None, decided: None }
+        Self { kernel, scratch: Scratch::default(), boot_id, page_size, places, judge: Judge::default() }
     }
 
     /// Reads everything once. `interval_ms` is the planned time between samples, which the sample states.
@@ -64,7 +61,9 @@ impl Assembler {
         let visits: Vec<Visit> =
             self.places.iter_mut().filter_map(|place| place.visit(&mut *self.kernel, &mut self.scratch)).collect();
         self.kernel.home();
-        let availability = self.availability(visits.first());
+        let (sem_info, proc_sem) =
+            visits.first().map_or((Err(Errno::EIO), Err(Errno::EIO)), |own| (own.sem_info, own.proc_sem));
+        let availability = self.judge.judge(&mut *self.kernel, sem_info, proc_sem, at);
 
         self.kernel.refresh_names(at.boot_us);
         let mut names = Names { kernel: &mut *self.kernel, users: BTreeMap::new(), groups: BTreeMap::new() };
@@ -88,46 +87,6 @@ impl Assembler {
         };
         let took_us = u32::try_from(clock.now().boot_since(&at)).unwrap_or(u32::MAX);
         Sample { snapshot: Snapshot { at, took_us, state }, awake_us }
-    }
-
-    /// Decides anew only when something was found otherwise.
-    fn availability(&mut self, visit: Option<&Visit>) -> Availability {
-        let (sem_info, proc_sem) = visit.map_or((Err(Errno::EIO), Err(Errno::EIO)), |v| (v.sem_info, v.proc_sem));
-        let findings = self.findings(sem_info, proc_sem);
-        let short = [findings.sem_info, findings.proc_sem].iter().any(|found| found.is_err_and(Errno::is_shortage));
-        match &self.decided {
-            Some((before, decided)) if short || *before == findings => decided.clone(),
-            _ => {
-                let decided = decide(&findings);
-                self.decided = Some((findings, decided.clone()));
-                decided
-            }
-        }
-    }
-
-    fn findings(&mut self, sem_info: Result<(), Errno>, proc_sem: Result<(), Errno>) -> Findings {
-        if sem_info.is_ok() {
-            return Findings { sem_info, proc_sem, kconfig: None, seccomp: None, namespace_file: true };
-        }
-        let seccomp = match self.kernel.read("/proc/self/status", MAX_STATUS, &mut self.scratch.buffer) {
-            Ok(_) => parse_seccomp(&self.scratch.buffer),
-            Err(_) => None,
-        };
-        let namespace_file = self.kernel.namespace() != Err(Errno::ENOENT);
-        Findings { sem_info, proc_sem, kconfig: Some(self.kconfig()), seccomp, namespace_file }
-    }
-
-    /// The configuration of a running kernel does not change; one that was not found may be put there.
-    fn kconfig(&mut self) -> Kconfig {
-        match &self.kconfig {
-            Some(found @ (Kconfig::Yes { .. } | Kconfig::NotSet { .. })) => found.clone(),
-            _ => {
-                let release = self.kernel.uname().unwrap_or_default().release;
-                let found = kconfig::read(&mut *self.kernel, &release);
-                self.kconfig = Some(found.clone());
-                found
-            }
-        }
     }
 }
 
@@ -205,9 +164,6 @@ pub(super) fn because(source: &str, line: u32, error: impl Display) -> Unreadabl
     let error = HostText::from_escaped(&shown).unwrap_or_else(|| shown.as_str().into());
     Unreadable { source: source.into(), line, error }
 }
-
-/// `/proc/self/status` has 1.5 kB.
-const MAX_STATUS: usize = 64 << 10;
 
 /// Collects the names of the accounts that own or made an object.
 struct Names<'a> {

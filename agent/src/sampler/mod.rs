@@ -5,6 +5,7 @@
 //! runtime, because it will enter other IPC namespaces, which belong to a thread.
 
 pub mod assemble;
+mod availability;
 pub mod cadence;
 mod objects;
 pub mod record;

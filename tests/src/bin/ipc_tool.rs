@@ -4,6 +4,7 @@
 //! ipc-tool hold                         prints "holding" and stays until its input closes; a line `attach ID` on its
 //!                                       input attaches a shared memory segment, and prints "attached"
 //! ipc-tool without-sysvipc -- CMD..     runs CMD with every System V IPC call answered ENOSYS by a seccomp filter
+//! ipc-tool refused ERRNO -- CMD..       the same with another errno, by number
 //! ipc-tool converse                     as `script`, but each line is answered at once: an id, or 0
 //! ipc-tool script                       reads lines from its input:
 //!   create-sem KEY NSEMS [MODE]           prints the id; KEY is `private`, 0x hexadecimal or signed decimal
@@ -32,7 +33,8 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["hold"] => hold(),
-        ["without-sysvipc", "--", program, rest @ ..] => without_sysvipc(program, rest),
+        ["without-sysvipc", "--", program, rest @ ..] => refused(libc::ENOSYS, program, rest),
+        ["refused", errno, "--", program, rest @ ..] => refused(number(errno), program, rest),
         ["converse"] => converse(),
         ["script"] => script(),
         _ => panic!("ipc-tool hold | converse | script | without-sysvipc -- CMD.."),
@@ -226,12 +228,13 @@ const SYSVIPC_CALLS: [libc::c_long; 12] = [
     libc::SYS_msgrcv,
 ];
 
-/// Installs a filter that answers ENOSYS to [`SYSVIPC_CALLS`], as a kernel without them does, and becomes `program`.
-fn without_sysvipc(program: &str, args: &[&str]) {
+/// Installs a filter that answers that errno to [`SYSVIPC_CALLS`] (ENOSYS as a kernel without them does, EPERM and EACCES
+/// as policies do), and becomes `program`.
+fn refused(errno: c_int, program: &str, args: &[&str]) {
     const LOAD_NUMBER: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS, of seccomp_data.nr at offset 0
     const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
     const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    let enosys = u32::try_from(libc::ENOSYS).expect("a small number");
+    let errno = u32::try_from(errno).expect("an errno");
     let instruction = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
     let mut filter = vec![instruction(LOAD_NUMBER, 0, 0)];
     for (at, call) in SYSVIPC_CALLS.iter().enumerate() {
@@ -240,7 +243,7 @@ fn without_sysvipc(program: &str, args: &[&str]) {
         filter.push(instruction(JUMP_IF_EQUAL, over, u32::try_from(*call).expect("a system call number")));
     }
     filter.push(instruction(RETURN, 0, libc::SECCOMP_RET_ALLOW));
-    filter.push(instruction(RETURN, 0, libc::SECCOMP_RET_ERRNO | enosys));
+    filter.push(instruction(RETURN, 0, libc::SECCOMP_RET_ERRNO | errno));
     let length = u16::try_from(filter.len()).expect("a short filter");
     let program_of = libc::sock_fprog { len: length, filter: filter.as_mut_ptr() };
     // SAFETY: the program and its instructions live until prctl returns, which copies them.
