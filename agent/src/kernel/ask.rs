@@ -18,6 +18,9 @@ pub trait Kernel: Send {
     /// bytes are there (a size from `stat(2)` is 0 or wrong for files of /proc). Returns whether all of it was read.
     fn read(&mut self, path: &str, limit: usize, into: &mut Vec<u8>) -> Result<bool, Errno>;
 
+    /// The names in a directory, ascending, at most the first thousand that the kernel gives.
+    fn list(&mut self, path: &str) -> Result<Vec<Vec<u8>>, Errno>;
+
     /// Target of a symbolic link, as bytes.
     fn read_link(&mut self, path: &str) -> Result<Vec<u8>, Errno>;
 

@@ -203,6 +203,14 @@ impl Kernel for FakeKernel {
         Ok(content.len() <= limit)
     }
 
+    fn list(&mut self, path: &str) -> Result<Vec<Vec<u8>>, Errno> {
+        let below = format!("{path}/");
+        let inside = self.files.keys().filter_map(|file| file.strip_prefix(&below)?.split('/').next());
+        let mut names: Vec<Vec<u8>> = inside.map(|name| name.as_bytes().to_vec()).collect();
+        names.dedup();
+        if names.is_empty() { Err(Errno::ENOENT) } else { Ok(names) }
+    }
+
     fn read_link(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
         if let Some(target) = self.links.get(path) {
             return Ok(target.clone());

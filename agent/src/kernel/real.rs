@@ -94,6 +94,14 @@ impl Kernel for RealKernel {
         fill(&mut file.map_err(|error| Errno::of(&error))?, limit, into).map_err(|error| Errno::of(&error))
     }
 
+    fn list(&mut self, path: &str) -> Result<Vec<Vec<u8>>, Errno> {
+        let entries = fs::read_dir(self.path(path)).map_err(|error| Errno::of(&error))?;
+        let names = entries.take(MAX_LISTED).map(|entry| entry.map(|entry| entry.file_name().into_vec()));
+        let mut names = names.collect::<Result<Vec<_>, _>>().map_err(|error| Errno::of(&error))?;
+        names.sort();
+        Ok(names)
+    }
+
     fn read_link(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
         let target = fs::read_link(self.path(path)).map_err(|error| Errno::of(&error))?;
         Ok(target.into_os_string().into_vec())
@@ -221,6 +229,9 @@ const THREAD_NAMESPACE: &str = "/proc/thread-self/ns/ipc";
 fn place(data: &fs::Metadata) -> (u64, u64) {
     (data.dev(), data.ino())
 }
+
+/// Most names of a directory taken.
+const MAX_LISTED: usize = 1000;
 
 /// Largest `/etc/passwd` or `/etc/group` taken; names beyond it are asked of the name service switch.
 const MAX_ACCOUNTS: usize = 8 << 20;

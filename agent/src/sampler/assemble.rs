@@ -14,6 +14,7 @@ use highwater_ipc::text::HostText;
 
 use super::availability::Judge;
 use super::objects::{self, Scratch};
+use super::risks::Risks;
 use crate::clock::HostClock;
 use crate::kernel::totals::Answers;
 use crate::kernel::{Account, Kernel, identity, limits, zone};
@@ -43,6 +44,7 @@ pub struct Assembler {
     /// The namespaces that are visited, the host's first.
     places: Vec<Place>,
     judge: Judge,
+    risks: Risks,
 }
 
 impl Assembler {
@@ -51,7 +53,15 @@ impl Assembler {
         let boot_id = identity::boot_id(&mut *kernel).unwrap_or_default();
         let page_size = kernel.page_size();
         let places = vec![Place::default()];
-        Self { kernel, scratch: Scratch::default(), boot_id, page_size, places, judge: Judge::default() }
+        Self {
+            kernel,
+            scratch: Scratch::default(),
+            boot_id,
+            page_size,
+            places,
+            judge: Judge::default(),
+            risks: Risks::default(),
+        }
     }
 
     /// Reads everything once. `interval_ms` is the planned time between samples, which the sample states.
@@ -73,6 +83,8 @@ impl Assembler {
             names.of(namespace.msg.as_deref());
         }
         let Names { users, groups, .. } = names;
+        let own = visits.first();
+        let risks = own.map_or_else(Vec::new, |own| self.risks.of(&mut *self.kernel, &own.namespace, at));
 
         let state = State {
             boot_id: self.boot_id,
@@ -82,6 +94,7 @@ impl Assembler {
             availability,
             users: known(users),
             groups: known(groups),
+            risks,
             namespaces: visits.into_iter().map(|visit| visit.namespace).collect(),
             ..State::default()
         };

@@ -9,6 +9,7 @@ mod availability;
 pub mod cadence;
 mod objects;
 pub mod record;
+mod risks;
 pub mod thread;
 pub mod who;
 

@@ -191,6 +191,9 @@ impl Kernel for Shared {
     fn read(&mut self, path: &str, limit: usize, into: &mut Vec<u8>) -> Result<bool, Errno> {
         self.inner().read(path, limit, into)
     }
+    fn list(&mut self, path: &str) -> Result<Vec<Vec<u8>>, Errno> {
+        self.inner().list(path)
+    }
     fn read_link(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
         self.inner().read_link(path)
     }
