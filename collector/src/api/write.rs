@@ -80,6 +80,7 @@ pub(super) fn snapshot(resolved: &Resolved, as_of: &AsOf, held: &Held) -> Snapsh
         also: Some(held.also_ms.iter().copied().map(span).collect()),
         received_at_ms: Some(held.received_ms),
         skew_ms: Some(as_of.skew_ms),
+        activity: None,
     };
     SnapshotJson { notes: resolved.notes.clone(), ..SnapshotJson::new(&held.snapshot, &envelope) }
 }

@@ -111,6 +111,19 @@ impl Doubt {
         (Doubt::UserLives, 7, "nothing is attached now, but a process that made or used it lives"),
     ];
 
+    /// The word of the JSON contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Doubt::None => "none",
+            Doubt::Waiting => "waiting",
+            Doubt::OwnerLives => "owner_lives",
+            Doubt::MakerLives => "maker_lives",
+            Doubt::NotAllSeen => "not_all_seen",
+            Doubt::MayBeCache => "may_be_cache",
+            Doubt::UserLives => "user_lives",
+        }
+    }
+
     /// The words that people read, as `reason` in JSON.
     pub fn reason(self) -> &'static str {
         Self::ALL.iter().find(|(d, ..)| *d == self).map_or("", |(_, _, words)| words)

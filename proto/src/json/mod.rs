@@ -11,8 +11,15 @@
 //! - `*_u64` are strings of decimal digits, for numbers that can reach 2^64-1; no other number does on a real kernel.
 //! - Text from hosts is escaped ([`highwater_ipc::text::HostText::escaped`]), keys are `0x%08x`, permissions octal as
 //!   `/proc` prints them, times of the sampled host RFC 3339 in UTC with milliseconds, times of objects Unix seconds.
-//! - Added to the contract: `boot_us_u64` (boot clock of the sample) and `torn` of each namespace.
+//! - Added to the contract: `boot_us_u64` (boot clock of the sample); `at_risk`, `unseen` and `activity` of the sample;
+//!   `torn`, `named_by`, `skipped`, `owners` (uids with their comms; null = processes could not be looked at) and
+//!   `unlisted` (what is known of objects that the lists do not show) of each namespace; `comm` (of the maker) of each
+//!   object, and `doubt` of an orphan: the stable word for its `reason`.
+//! - `last_pids` of an object are the dead processes that used an orphan last; null of any other: live pids are in no
+//!   record.
 
+mod activity;
+mod held;
 mod read;
 mod shape;
 #[cfg(test)]
@@ -21,7 +28,8 @@ mod write;
 
 pub use read::JsonError;
 pub use shape::{
-    LeftOutJson, LimitsJson, MsgJson, NamespaceJson, OwnerJson, SemJson, ShmJson, SnapshotJson, SpanJson, SysvipcJson,
-    TotalsJson, UnreadableJson,
+    ActJson, ActivityJson, ActorJson, HeldJson, HolderJson, InNamespaceJson, KnownJson, LeftOutJson, LimitsJson,
+    MsgJson, NamespaceJson, OrphanJson, OwnerJson, PeakJson, RiskJson, SemJson, ShmJson, SnapshotJson, SpanJson,
+    SysvipcJson, TotalsJson, UnreadableJson, UsageJson,
 };
 pub use write::{Envelope, Names, Span};

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use highwater_ipc::availability::{Availability, SysvipcState};
 use highwater_ipc::limits::{Limits, Totals};
 use highwater_ipc::object::{Key, MsgQueue, Owner, Perms, SemArray, ShmSegment};
-use highwater_ipc::snapshot::{BootId, LeftOut, Namespace, NamespaceId, Snapshot, State, Unreadable};
+use highwater_ipc::risk::{Risk, RiskKind};
+use highwater_ipc::snapshot::{BootId, LeftOut, NamedBy, Namespace, NamespaceId, Snapshot, State, Unreadable};
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::{At, parse_rfc3339_ms};
 
+use super::held;
 use super::shape::{
-    LimitsJson, MsgJson, NamespaceJson, OwnerJson, SemJson, ShmJson, SnapshotJson, SpanJson, SysvipcJson, TotalsJson,
-    UnreadableJson,
+    ActivityJson, LimitsJson, MsgJson, NamespaceJson, OwnerJson, RiskJson, SemJson, ShmJson, SnapshotJson, SpanJson,
+    SysvipcJson, TotalsJson, UnreadableJson,
 };
 use super::write::{Envelope, Span};
 
@@ -76,8 +78,9 @@ impl SnapshotJson {
             availability: availability(top, &self.sysvipc)?,
             users: names.users.known(),
             groups: names.groups.known(),
+            risks: risks(top, &self.at_risk)?,
+            unseen: sources(top, "unseen", &self.unseen, State::MAX_UNSEEN)?,
             namespaces,
-            ..State::default()
         };
         let at = At { wall_ms: time(top, "at", &self.at)?, boot_us: digits(top, "boot_us_u64", &self.boot_us_u64)? };
         Ok((Snapshot { at, took_us: self.took_us, state }, self.envelope()?))
@@ -95,19 +98,20 @@ impl SnapshotJson {
             also: self.also.as_ref().map(spans).transpose()?,
             received_at_ms: maybe_time("received_at", &self.received_at)?,
             skew_ms: self.skew_ms,
+            activity: self.activity.as_ref().map(ActivityJson::to_activity).transpose()?,
         })
     }
 }
 
 /// Where in the document.
 #[derive(Clone, Copy, Default)]
-struct Place {
+pub(super) struct Place {
     namespace: Option<usize>,
     row: Option<(&'static str, usize)>,
 }
 
 impl Place {
-    fn row(self, kind: &'static str, index: usize) -> Place {
+    pub(super) fn row(self, kind: &'static str, index: usize) -> Place {
         Place { row: Some((kind, index)), ..self }
     }
 
@@ -117,7 +121,7 @@ impl Place {
         namespace + &row
     }
 
-    fn not(self, field: &'static str, value: &str, expected: &'static str) -> JsonError {
+    pub(super) fn not(self, field: &'static str, value: &str, expected: &'static str) -> JsonError {
         JsonError::Meaning { place: self.path(), field, value: HostText::from(value), expected }
     }
 }
@@ -150,19 +154,23 @@ impl Ids {
 }
 
 fn read_namespace(json: &NamespaceJson, torn: bool, place: Place, names: &mut Names) -> Result<Namespace, JsonError> {
-    bounded(place, "unreadable", json.unreadable.len(), Namespace::MAX_UNREADABLE)?;
+    for holder in json.owners.iter().flatten().flatten() {
+        names.users.learn(place, "owners.user", holder.uid, holder.user.as_deref())?;
+    }
     Ok(Namespace {
         id: NamespaceId { inode: json.id, instance: digits(place, "instance", &json.instance)? },
         name: json.name.as_deref().map(|name| text(place, "name", name)).transpose()?,
+        named_by: named_by(place, &json.named_by)?,
+        skipped: json.skipped,
         torn: json.torn.unwrap_or(torn),
         limits: json.limits.as_ref().map(|json| limits(place, json)).transpose()?,
         totals: json.totals.as_ref().map(|json| totals(place, json)).transpose()?,
         sem: rows(json.sem.as_deref(), |i, json| sem(place.row("sem", i), json, names))?,
         shm: rows(json.shm.as_deref(), |i, json| shm(place.row("shm", i), json, names))?,
         msg: rows(json.msg.as_deref(), |i, json| msg(place.row("msg", i), json, names))?,
-        unreadable: json.unreadable.iter().map(|json| unreadable(place, json)).collect::<Result<_, _>>()?,
+        unreadable: sources(place, "unreadable", &json.unreadable, Namespace::MAX_UNREADABLE)?,
         left_out: LeftOut { sem: json.left_out.sem, shm: json.left_out.shm, msg: json.left_out.msg },
-        ..Namespace::default()
+        who: held::who(place, json)?,
     })
 }
 
@@ -269,19 +277,46 @@ fn availability(place: Place, json: &SysvipcJson) -> Result<Availability, JsonEr
     Ok(Availability { state, evidence, remedy: text(place, "sysvipc.remedy", &json.remedy)? })
 }
 
-fn unreadable(place: Place, json: &UnreadableJson) -> Result<Unreadable, JsonError> {
-    Ok(Unreadable {
-        source: text(place, "unreadable.source", &json.source)?,
-        line: json.line.unwrap_or(0),
-        error: text(place, "unreadable.error", &json.error)?,
-    })
+fn sources(
+    place: Place,
+    field: &'static str,
+    sources: &[UnreadableJson],
+    most: usize,
+) -> Result<Vec<Unreadable>, JsonError> {
+    bounded(place, field, sources.len(), most)?;
+    let read = |json: &UnreadableJson| {
+        Ok(Unreadable {
+            source: text(place, field, &json.source)?,
+            line: json.line.unwrap_or(0),
+            error: text(place, field, &json.error)?,
+        })
+    };
+    sources.iter().map(read).collect()
+}
+
+fn risks(place: Place, risks: &[RiskJson]) -> Result<Vec<Risk>, JsonError> {
+    bounded(place, "at_risk", risks.len(), Risk::MAX)?;
+    let read = |json: &RiskJson| {
+        let kind = RiskKind::ALL.into_iter().find(|(kind, ..)| kind.name() == json.kind);
+        Ok(Risk {
+            kind: kind.ok_or_else(|| place.not("at_risk.kind", &json.kind, "the name of a risk"))?.0,
+            why: text(place, "at_risk.why", &json.why)?,
+            remedy: text(place, "at_risk.remedy", &json.remedy)?,
+        })
+    };
+    risks.iter().map(read).collect()
+}
+
+fn named_by(place: Place, value: &str) -> Result<NamedBy, JsonError> {
+    let known = NamedBy::ALL.into_iter().find(|(named_by, ..)| named_by.name() == value);
+    known.map(|(named_by, ..)| named_by).ok_or_else(|| place.not("named_by", value, "what a name can be"))
 }
 
 fn span(place: Place, from: &'static str, to: &'static str, json: &SpanJson) -> Result<Span, JsonError> {
     Ok(Span { from_ms: time(place, from, &json.from)?, to_ms: time(place, to, &json.to)? })
 }
 
-fn text(place: Place, field: &'static str, value: &str) -> Result<HostText, JsonError> {
+pub(super) fn text(place: Place, field: &'static str, value: &str) -> Result<HostText, JsonError> {
     HostText::from_escaped(value).ok_or_else(|| place.not(field, value, "escaped text of at most 256 bytes"))
 }
 
@@ -289,13 +324,13 @@ fn time(place: Place, field: &'static str, value: &str) -> Result<i64, JsonError
     parse_rfc3339_ms(value).ok_or_else(|| place.not(field, value, "a time like 2026-11-24T03:12:00.000Z"))
 }
 
-fn digits(place: Place, field: &'static str, value: &str) -> Result<u64, JsonError> {
+pub(super) fn digits(place: Place, field: &'static str, value: &str) -> Result<u64, JsonError> {
     let all_digits = value.bytes().all(|b| b.is_ascii_digit());
     let number = if all_digits { value.parse().ok() } else { None };
     number.ok_or_else(|| place.not(field, value, "a string of decimal digits, at most 18446744073709551615"))
 }
 
-fn key(place: Place, value: &str) -> Result<Key, JsonError> {
+pub(super) fn key(place: Place, value: &str) -> Result<Key, JsonError> {
     let bytes = value.strip_prefix("0x").and_then(crate::token::from_hex::<4>);
     let key = bytes.map(|bytes| Key(i32::from_be_bytes(bytes)));
     key.ok_or_else(|| place.not("key", value, "0x and eight hexadecimal digits"))
@@ -313,7 +348,7 @@ fn boot_id(place: Place, value: &str) -> Result<BootId, JsonError> {
     bytes.map(BootId).ok_or_else(|| place.not("boot_id", value, "a boot id of 8-4-4-4-12 hexadecimal digits"))
 }
 
-fn bounded(place: Place, field: &'static str, len: usize, most: usize) -> Result<(), JsonError> {
+pub(super) fn bounded(place: Place, field: &'static str, len: usize, most: usize) -> Result<(), JsonError> {
     if len > most {
         return Err(JsonError::TooMany { place: place.path(), field, len, most });
     }

@@ -1,7 +1,8 @@
 //! The shapes, field by field in the contract's order.
 #![allow(missing_docs, reason = "the contract's names; what a field means is at the domain field of that name")]
 
-use serde::{Deserialize, Serialize};
+use highwater_ipc::snapshot::NamedBy;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A snapshot and what is known about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +30,15 @@ pub struct SnapshotJson {
     pub tz: String,
     pub page_size: u32,
     pub sysvipc: SysvipcJson,
+    #[serde(default)]
+    pub at_risk: Vec<RiskJson>,
+    /// What the agent cannot see of the host as a whole.
+    #[serde(default)]
+    pub unseen: Vec<UnreadableJson>,
     pub namespaces: Vec<NamespaceJson>,
+    /// What happened since the sample before; absent where nothing did, or nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<ActivityJson>,
     /// Of an answer: what a person should know about the choice of host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -58,6 +67,10 @@ pub struct NamespaceJson {
     pub id: u64,
     pub instance: String,
     pub name: Option<String>,
+    #[serde(default = "nothing")]
+    pub named_by: String,
+    #[serde(default)]
+    pub skipped: u32,
     /// Derived: everything was read and nothing left out.
     pub complete: bool,
     /// Of this namespace; absent = as the snapshot's.
@@ -67,9 +80,141 @@ pub struct NamespaceJson {
     pub left_out: LeftOutJson,
     pub limits: Option<LimitsJson>,
     pub totals: Option<TotalsJson>,
+    /// null = processes could not be looked at.
+    #[serde(default, deserialize_with = "there", skip_serializing_if = "Option::is_none")]
+    pub owners: Option<Option<Vec<HolderJson>>>,
     pub sem: Option<Vec<SemJson>>,
     pub shm: Option<Vec<ShmJson>>,
     pub msg: Option<Vec<MsgJson>>,
+    /// What is known of objects that the lists do not show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unlisted: Vec<KnownJson>,
+}
+
+fn nothing() -> String {
+    NamedBy::Nothing.name().to_owned()
+}
+
+/// Tells null (`Some(None)`) from absent (`None`).
+fn there<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+/// A uid with the comms of its processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderJson {
+    pub uid: u32,
+    pub user: Option<String>,
+    pub comms: Vec<String>,
+}
+
+/// What is known of an object beside its row: null = not known, absent = an older agent, or an object outside a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeldJson {
+    /// Of an orphan: the dead processes that used it last.
+    #[serde(default, deserialize_with = "there", skip_serializing_if = "Option::is_none")]
+    pub last_pids: Option<Option<Vec<i32>>>,
+    /// Derived: the comms of its uid's processes.
+    #[serde(default, deserialize_with = "there", skip_serializing_if = "Option::is_none")]
+    pub owners: Option<Option<Vec<String>>>,
+    /// Of the process that made it, or else used it last.
+    #[serde(default, deserialize_with = "there", skip_serializing_if = "Option::is_none")]
+    pub comm: Option<Option<String>>,
+    #[serde(default, deserialize_with = "there", skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<Option<OrphanJson>>,
+}
+
+/// Nobody seems to hold it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphanJson {
+    pub grade: String,
+    pub doubt: String,
+    /// Derived: what the doubt means.
+    pub reason: String,
+}
+
+/// What is known of an object that is not listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownJson {
+    pub kind: String,
+    pub id: i32,
+    #[serde(flatten)]
+    pub held: HeldJson,
+}
+
+/// What threatens the host although nothing went wrong yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RiskJson {
+    pub kind: String,
+    pub why: String,
+    pub remedy: String,
+}
+
+/// What happened since the sample before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivityJson {
+    pub acts: Vec<ActJson>,
+    pub more_u64: String,
+    pub lost_u64: String,
+    pub peaks: Vec<PeakJson>,
+}
+
+/// Calls of one process that did the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActJson {
+    /// Derived: the wall clock at the first call.
+    pub at: String,
+    /// created, removed or refused.
+    pub did: String,
+    /// Of a refusal.
+    pub errno: Option<u32>,
+    pub kind: String,
+    /// null = not known.
+    pub namespace: Option<InNamespaceJson>,
+    pub by: ActorJson,
+    pub first_us_u64: String,
+    pub last_us_u64: String,
+    pub count_u64: String,
+    pub key: String,
+    pub size_u64: String,
+    pub ids: Vec<i32>,
+    pub bound_by: Option<UsageJson>,
+}
+
+/// Which namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InNamespaceJson {
+    /// The inode.
+    pub id: u64,
+    pub instance: String,
+}
+
+/// The process that called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorJson {
+    pub pid: i32,
+    pub comm: String,
+    pub uid: Option<u32>,
+    pub user: Option<String>,
+}
+
+/// A limit with its use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageJson {
+    pub resource: String,
+    pub used_u64: String,
+    pub limit_u64: String,
+}
+
+/// The true high-water mark between two samples.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeakJson {
+    /// Derived: the wall clock at that instant.
+    pub at: String,
+    pub namespace: InNamespaceJson,
+    pub boot_us_u64: String,
+    pub sem_arrays_u64: String,
+    pub semaphores_u64: String,
 }
 
 /// One source that could not be read.
@@ -146,6 +291,8 @@ pub struct SemJson {
     pub owner: OwnerJson,
     pub otime: i64,
     pub ctime: i64,
+    #[serde(flatten)]
+    pub held: HeldJson,
 }
 
 /// A shared memory segment.
@@ -165,6 +312,8 @@ pub struct ShmJson {
     pub ctime: i64,
     pub rss_u64: String,
     pub swap_u64: String,
+    #[serde(flatten)]
+    pub held: HeldJson,
 }
 
 /// A message queue.
@@ -183,4 +332,6 @@ pub struct MsgJson {
     pub stime: i64,
     pub rtime: i64,
     pub ctime: i64,
+    #[serde(flatten)]
+    pub held: HeldJson,
 }

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use highwater_ipc::activity::{Act, Activity, Actor, Did, Peak};
 use highwater_ipc::availability::{Availability, SysvipcState};
-use highwater_ipc::limits::{Limits, Totals};
-use highwater_ipc::object::{Key, MsgQueue, Owner, Perms, SemArray, ShmSegment};
-use highwater_ipc::snapshot::{BootId, LeftOut, Namespace, NamespaceId, Snapshot, State, Unreadable};
+use highwater_ipc::limits::{Limits, Resource, Totals, Usage};
+use highwater_ipc::object::{Key, Kind, MsgQueue, Owner, Perms, SemArray, ShmSegment};
+use highwater_ipc::risk::{Risk, RiskKind};
+use highwater_ipc::snapshot::{BootId, LeftOut, NamedBy, Namespace, NamespaceId, Snapshot, State, Unreadable};
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::{At, RFC3339_MAX_MS, RFC3339_MIN_MS};
+use highwater_ipc::who::{Doubt, Grade, Known, Orphan, Who};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+
+mod facts;
 
 use super::{Envelope, JsonError, SnapshotJson, Span};
 
@@ -43,6 +48,18 @@ fn example() -> (Snapshot, Envelope) {
         rss: 4096,
         swap: 0,
     };
+    let orphan = Orphan { grade: Grade::Certain, doubt: Doubt::None, last_pids: vec![811, 812] };
+    let unattached = Orphan { grade: Grade::Unattached, doubt: Doubt::MayBeCache, last_pids: vec![] };
+    let known = |comm: Option<&str>, orphan| Known { comm: comm.map(HostText::from), orphan };
+    let who = Who {
+        comms: [(33, vec![HostText::cut(b"www\n"), HostText::from("sh")])].into(),
+        objects: [
+            ((Kind::Sem, 98304), known(Some("httpd"), Some(orphan))),
+            ((Kind::Shm, 6), known(None, Some(unattached))),
+            ((Kind::Msg, 0), known(Some("mq"), None)),
+        ]
+        .into(),
+    };
     let namespace = Namespace {
         id: NamespaceId { inode: 4_026_531_839, instance: 3 },
         name: None,
@@ -71,11 +88,14 @@ fn example() -> (Snapshot, Envelope) {
             error: HostText::from("column qnum is missing"),
         }],
         left_out: LeftOut { sem: 0, shm: 0, msg: 7 },
+        who: Some(who),
         ..Namespace::default()
     };
     let other = Namespace {
         id: NamespaceId { inode: 4_026_532_999, instance: u64::MAX },
         name: Some(HostText::from("c0ffee")),
+        named_by: NamedBy::Docker,
+        skipped: 3,
         torn: true,
         limits: None,
         totals: None,
@@ -98,8 +118,9 @@ fn example() -> (Snapshot, Envelope) {
         },
         users: BTreeMap::from([(0, HostText::from("root")), (33, HostText::cut(b"www\n\x1b\xff"))]),
         groups: BTreeMap::from([(0, HostText::from("root"))]),
+        risks: vec![Risk { kind: RiskKind::RemoveIpc, why: "uid 1000".into(), remedy: "RemoveIPC=no".into() }],
+        unseen: vec![Unreadable { source: "/proc/1/ns/ipc".into(), line: 0, error: "EACCES (13)".into() }],
         namespaces: vec![namespace, other],
-        ..State::default()
     };
     let at = At { wall_ms: 1_795_489_920_123, boot_us: 123_456_789 };
     let span = Span { from_ms: at.wall_ms, to_ms: at.wall_ms + 60_000 };
@@ -111,8 +132,30 @@ fn example() -> (Snapshot, Envelope) {
         also: Some(vec![]),
         received_at_ms: Some(at.wall_ms + 40),
         skew_ms: Some(-3),
+        activity: Some(happened()),
     };
     (Snapshot { at, took_us: 310, state }, envelope)
+}
+
+fn happened() -> Activity {
+    let refused = Act {
+        did: Did::Refused(28),
+        kind: Kind::Sem,
+        namespace: Some(NamespaceId { inode: 4_026_531_839, instance: 3 }),
+        by: Actor { pid: 8791, comm: HostText::cut(b"apache2\x1b"), uid: Some(33) },
+        first_us: 123_056_789,
+        last_us: 123_056_800,
+        count: 2,
+        key: Key(0x51),
+        size: 1,
+        ids: vec![],
+        bound_by: Some(Usage { resource: Resource::Semmni, used: 128, limit: 128 }),
+    };
+    let by = Actor { pid: 1, comm: "sh".into(), uid: None };
+    let made = Act { did: Did::Created, namespace: None, by, ids: vec![5, 6], bound_by: None, ..refused.clone() };
+    let namespace = NamespaceId { inode: 4_026_531_839, instance: 3 };
+    let peak = Peak { namespace, boot_us: 123_456_000, sem_arrays: 52, semaphores: u64::MAX };
+    Activity { acts: vec![refused, made], more: 1, lost: 2, peaks: vec![peak] }
 }
 
 /// `HIGHWATER_GOLDEN=rewrite` writes the file anew.
@@ -132,7 +175,7 @@ fn an_agent_alone_writes_none_of_the_collector_s_fields() {
     let (snapshot, _) = example();
     let envelope = Envelope { host: Some(HostText::from("web-17")), ..Envelope::default() };
     let value = serde_json::to_value(SnapshotJson::new(&snapshot, &envelope)).unwrap();
-    for absent in ["host_id", "asked_at", "covered", "also", "received_at", "skew_ms"] {
+    for absent in ["host_id", "asked_at", "covered", "also", "received_at", "skew_ms", "activity"] {
         assert!(value.get(absent).is_none(), "{absent}");
     }
     assert!(value["torn"].as_bool().unwrap());
@@ -142,7 +185,7 @@ fn an_agent_alone_writes_none_of_the_collector_s_fields() {
 fn reads_the_golden_file_and_ignores_fields_of_a_newer_writer() {
     let mut value: serde_json::Value = serde_json::from_str(GOLDEN).unwrap();
     value["of_a_later_version"] = serde_json::json!({"x": [1]});
-    value["namespaces"][0]["sem"][0]["owners"] = serde_json::json!(["httpd"]);
+    value["namespaces"][0]["sem"][0]["of_a_later_version"] = serde_json::json!(["httpd"]);
     let json: SnapshotJson = serde_json::from_value(value).unwrap();
     assert_eq!(json.to_snapshot(), Ok(example()));
 }
@@ -165,6 +208,22 @@ fn refuses_what_means_nothing_and_says_where() {
         ("limits.shmmax_u64", error(|json| json.namespaces[0].limits.as_mut().unwrap().shmmax_u64 = String::new())),
         ("perms", error(|json| json.namespaces[0].shm.as_mut().unwrap()[0].perms = "0x1ff".into())),
         ("host", error(|json| json.host = Some("\\n".into()))),
+        ("named_by", error(|json| json.namespaces[0].named_by = "guess".into())),
+        ("at_risk.kind", error(|json| json.at_risk[0].kind = "doom".into())),
+        ("did", error(|json| json.activity.as_mut().unwrap().acts[0].errno = None)),
+        (
+            "bound_by.resource",
+            error(|json| {
+                json.activity.as_mut().unwrap().acts[0].bound_by.as_mut().unwrap().resource = "SEMVMX".into();
+            }),
+        ),
+        (
+            "orphan.doubt",
+            error(|json| {
+                let held = &mut json.namespaces[0].sem.as_mut().unwrap()[0].held;
+                held.orphan.as_mut().unwrap().as_mut().unwrap().doubt = "much".into();
+            }),
+        ),
         ("sysvipc.state", error(|json| json.sysvipc.state = "fine".into())),
     ] {
         assert!(matches!(&wrong, JsonError::Meaning { field: f, .. } if *f == field), "{field}: {wrong}");
@@ -173,6 +232,27 @@ fn refuses_what_means_nothing_and_says_where() {
     assert!(matches!(two, JsonError::TwoNames { field: "cuser", id: 33, .. }), "{two}");
     let many = error(|json| json.sysvipc.evidence = vec![String::new(); Availability::MAX_EVIDENCE + 1]);
     assert!(matches!(many, JsonError::TooMany { field: "sysvipc.evidence", len: 17, most: 16, .. }), "{many}");
+    let many = |change: fn(&mut SnapshotJson)| match error(change) {
+        JsonError::TooMany { field, most, .. } => (field, most),
+        other => panic!("{other}"),
+    };
+    let risk = |json: &mut SnapshotJson| json.at_risk = vec![json.at_risk[0].clone(); 17];
+    assert_eq!(many(risk), ("at_risk", 16));
+    assert_eq!(many(|json| json.unseen = vec![json.unseen[0].clone(); 17]), ("unseen", 16));
+    let pids = |json: &mut SnapshotJson| {
+        json.namespaces[0].sem.as_mut().unwrap()[0].held.last_pids = Some(Some(vec![1; 9]));
+    };
+    assert_eq!(many(pids), ("last_pids", 8));
+    let acts = |json: &mut SnapshotJson| {
+        let acts = &mut json.activity.as_mut().unwrap().acts;
+        *acts = vec![acts[0].clone(); 257];
+    };
+    assert_eq!(many(acts), ("activity.acts", 256));
+    let comms = |json: &mut SnapshotJson| {
+        let owners = json.namespaces[0].owners.as_mut().unwrap().as_mut().unwrap();
+        owners[0].comms = vec![String::new(); 9];
+    };
+    assert_eq!(many(comms), ("owners.comms", 8));
 }
 
 proptest! {
@@ -209,8 +289,9 @@ fn envelope() -> impl Strategy<Value = Envelope> {
         option::of(span()),
         spans,
         any::<[Option<i32>; 2]>(),
+        option::of(facts::activity()),
     )
-        .prop_map(|(host, host_id, asked_at_ms, covered, also, [received, skew])| Envelope {
+        .prop_map(|(host, host_id, asked_at_ms, covered, also, [received, skew], activity)| Envelope {
             host,
             host_id,
             asked_at_ms,
@@ -218,6 +299,7 @@ fn envelope() -> impl Strategy<Value = Envelope> {
             also,
             received_at_ms: received.map(i64::from),
             skew_ms: skew.map(i64::from),
+            activity,
         })
 }
 
@@ -317,12 +399,15 @@ fn namespace() -> impl Strategy<Value = Namespace> {
     let objects = (option::of(vec(sem(), 0..4)), option::of(vec(shm(), 0..4)), option::of(vec(msg(), 0..4)));
     let unreadable =
         (text(), any::<u32>(), text()).prop_map(|(source, line, error)| Unreadable { source, line, error });
-    let rest = (vec(unreadable, 0..3), any::<[u64; 3]>());
+    let rest = (vec(unreadable, 0..3), any::<[u64; 3]>(), option::of(facts::who()));
+    let named = (option::of(text()), facts::named_by(), any::<u32>());
     let figures = (option::of(limits()), option::of(totals()));
-    (any::<(u64, u64, bool)>(), option::of(text()), figures, objects, rest).prop_map(
-        |((inode, instance, torn), name, (limits, totals), (sem, shm, msg), (unreadable, left))| Namespace {
+    (any::<(u64, u64, bool)>(), named, figures, objects, rest).prop_map(
+        |((inode, instance, torn), named, (limits, totals), (sem, shm, msg), (unreadable, left, who))| Namespace {
             id: NamespaceId { inode, instance },
-            name,
+            name: named.0,
+            named_by: named.1,
+            skipped: named.2,
             torn,
             limits,
             totals,
@@ -331,7 +416,7 @@ fn namespace() -> impl Strategy<Value = Namespace> {
             msg,
             unreadable,
             left_out: LeftOut { sem: left[0], shm: left[1], msg: left[2] },
-            ..Namespace::default()
+            who,
         },
     )
 }
@@ -348,11 +433,12 @@ fn availability() -> impl Strategy<Value = Availability> {
 fn snapshot() -> impl Strategy<Value = Snapshot> {
     let names = || proptest::collection::btree_map(prop_oneof![0..4_u32, Just(u32::MAX)], text(), 0..5);
     let numbers = (ms(), any::<u64>(), any::<[u32; 3]>(), any::<[u8; 16]>());
-    (numbers, text(), availability(), names(), names(), vec(namespace(), 0..3)).prop_map(
+    let facts = (availability(), vec(facts::risk(), 0..3), vec(facts::unseen(), 0..3));
+    (numbers, text(), facts, names(), names(), vec(namespace(), 0..3)).prop_map(
         |(
             (wall_ms, boot_us, [took_us, interval_ms, page_size], boot),
             zone,
-            availability,
+            (availability, risks, unseen),
             users,
             groups,
             namespaces,
@@ -366,8 +452,9 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 availability,
                 users: users.into_iter().filter(|(id, _)| uids.contains(id)).collect(),
                 groups: groups.into_iter().filter(|(id, _)| gids.contains(id)).collect(),
+                risks,
+                unseen,
                 namespaces,
-                ..State::default()
             };
             Snapshot { at: At { wall_ms, boot_us }, took_us, state }
         },
@@ -381,9 +468,13 @@ fn ids(namespaces: &[Namespace]) -> (Vec<u32>, Vec<u32>) {
         let msg = n.msg.iter().flatten().map(|o| o.owner);
         sem.chain(shm).chain(msg)
     });
-    owners.map(|o| ([o.uid, o.cuid], [o.gid, o.cgid])).fold(Default::default(), |(mut uids, mut gids), (u, g)| {
-        uids.extend(u);
-        gids.extend(g);
-        (uids, gids)
-    })
+    let holders = namespaces.iter().flat_map(|n| n.who.iter().flat_map(|who| who.comms.keys().copied())).collect();
+    owners.map(|o| ([o.uid, o.cuid], [o.gid, o.cgid])).fold(
+        (holders, vec![]),
+        |(mut uids, mut gids): (Vec<_>, Vec<_>), (u, g)| {
+            uids.extend(u);
+            gids.extend(g);
+            (uids, gids)
+        },
+    )
 }

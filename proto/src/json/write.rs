@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use highwater_ipc::activity::Activity;
 use highwater_ipc::limits::{Limits, Totals};
-use highwater_ipc::object::{MsgQueue, Owner, SemArray, ShmSegment};
+use highwater_ipc::object::{Kind, MsgQueue, Owner, SemArray, ShmSegment};
+use highwater_ipc::risk::Risk;
 use highwater_ipc::snapshot::{LeftOut, Namespace, Snapshot, State, Unreadable};
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::format_rfc3339_ms;
 
+use super::held::holders;
 use super::shape::{
-    LeftOutJson, LimitsJson, MsgJson, NamespaceJson, OwnerJson, SemJson, ShmJson, SnapshotJson, SpanJson, SysvipcJson,
-    TotalsJson, UnreadableJson,
+    ActivityJson, HeldJson, LeftOutJson, LimitsJson, MsgJson, NamespaceJson, OwnerJson, RiskJson, SemJson, ShmJson,
+    SnapshotJson, SpanJson, SysvipcJson, TotalsJson, UnreadableJson,
 };
 
 /// What is known about a snapshot beside what was sampled. All of it is optional: an agent alone knows its host's name.
@@ -30,6 +33,8 @@ pub struct Envelope {
     pub received_at_ms: Option<i64>,
     /// The host's wall clock minus the collector's, milliseconds.
     pub skew_ms: Option<i64>,
+    /// What happened since the sample before; `None` = nothing, or nobody looked.
+    pub activity: Option<Activity>,
 }
 
 /// A span of time, milliseconds since 1970.
@@ -83,7 +88,10 @@ impl SnapshotJson {
                 evidence: state.availability.evidence.iter().map(HostText::escaped).collect(),
                 remedy: state.availability.remedy.escaped(),
             },
+            at_risk: state.risks.iter().map(RiskJson::from).collect(),
+            unseen: state.unseen.iter().map(UnreadableJson::from).collect(),
             namespaces: state.namespaces.iter().map(|namespace| NamespaceJson::new(namespace, names)).collect(),
+            activity: envelope.activity.as_ref().map(|activity| ActivityJson::new(activity, snapshot.at, names)),
             notes: Vec::new(),
         }
     }
@@ -92,19 +100,35 @@ impl SnapshotJson {
 impl NamespaceJson {
     /// Writes a namespace.
     pub fn new(namespace: &Namespace, names: Names<'_>) -> Self {
+        let who = namespace.who.as_ref();
+        let held = |kind, id, owner: Owner| HeldJson::new(who, kind, id, owner.uid);
+        let (owners, unlisted) = holders(namespace, names);
         NamespaceJson {
             id: namespace.id.inode,
             instance: namespace.id.instance.to_string(),
             name: namespace.name.as_ref().map(HostText::escaped),
+            named_by: namespace.named_by.name().to_owned(),
+            skipped: namespace.skipped,
             complete: namespace.complete(),
             torn: Some(namespace.torn),
             unreadable: namespace.unreadable.iter().map(UnreadableJson::from).collect(),
             left_out: LeftOutJson::from(namespace.left_out),
             limits: namespace.limits.as_ref().map(LimitsJson::from),
             totals: namespace.totals.as_ref().map(TotalsJson::from),
-            sem: rows(namespace.sem.as_deref(), |array| SemJson::new(array, names)),
-            shm: rows(namespace.shm.as_deref(), |segment| ShmJson::new(segment, names)),
-            msg: rows(namespace.msg.as_deref(), |queue| MsgJson::new(queue, names)),
+            owners: Some(owners),
+            sem: rows(namespace.sem.as_deref(), |array| SemJson {
+                held: held(Kind::Sem, array.semid, array.owner),
+                ..SemJson::new(array, names)
+            }),
+            shm: rows(namespace.shm.as_deref(), |segment| ShmJson {
+                held: held(Kind::Shm, segment.shmid, segment.owner),
+                ..ShmJson::new(segment, names)
+            }),
+            msg: rows(namespace.msg.as_deref(), |queue| MsgJson {
+                held: held(Kind::Msg, queue.msqid, queue.owner),
+                ..MsgJson::new(queue, names)
+            }),
+            unlisted,
         }
     }
 }
@@ -114,7 +138,7 @@ fn rows<T, J>(objects: Option<&[T]>, write: impl Fn(&T) -> J) -> Option<Vec<J>> 
 }
 
 impl SemJson {
-    /// Writes an array.
+    /// Writes an array alone: who holds it is told in a snapshot.
     pub fn new(array: &SemArray, names: Names<'_>) -> Self {
         SemJson {
             key: array.key.to_string(),
@@ -124,12 +148,13 @@ impl SemJson {
             owner: OwnerJson::new(array.owner, names),
             otime: array.otime,
             ctime: array.ctime,
+            held: HeldJson::default(),
         }
     }
 }
 
 impl ShmJson {
-    /// Writes a segment.
+    /// Writes a segment, likewise.
     pub fn new(segment: &ShmSegment, names: Names<'_>) -> Self {
         ShmJson {
             key: segment.key.to_string(),
@@ -145,12 +170,13 @@ impl ShmJson {
             ctime: segment.ctime,
             rss_u64: segment.rss.to_string(),
             swap_u64: segment.swap.to_string(),
+            held: HeldJson::default(),
         }
     }
 }
 
 impl MsgJson {
-    /// Writes a queue.
+    /// Writes a queue, likewise.
     pub fn new(queue: &MsgQueue, names: Names<'_>) -> Self {
         MsgJson {
             key: queue.key.to_string(),
@@ -165,6 +191,7 @@ impl MsgJson {
             stime: queue.stime,
             rtime: queue.rtime,
             ctime: queue.ctime,
+            held: HeldJson::default(),
         }
     }
 }
@@ -192,6 +219,12 @@ impl From<&Unreadable> for UnreadableJson {
             line: (unreadable.line > 0).then_some(unreadable.line),
             error: unreadable.error.escaped(),
         }
+    }
+}
+
+impl From<&Risk> for RiskJson {
+    fn from(Risk { kind, why, remedy }: &Risk) -> Self {
+        RiskJson { kind: kind.name().to_owned(), why: why.escaped(), remedy: remedy.escaped() }
     }
 }
 
