@@ -175,6 +175,7 @@ CREATE TABLE host_facts (
     state         text     NOT NULL CHECK (state IN ('available', 'absent', 'proc_hidden', 'blocked', 'unknown')),
     evidence      jsonb    NOT NULL,           -- array of escaped text
     remedy        text     NOT NULL,
+    risks         jsonb    NOT NULL,           -- array of {kind, why, remedy}, escaped text; kind: proto/ipc/src/risk.rs
     name          text     NOT NULL,
     kernel        text     NOT NULL,
     arch          text     NOT NULL,

@@ -96,6 +96,7 @@ CREATE TABLE public.host_facts (
     state text NOT NULL,
     evidence jsonb NOT NULL,
     remedy text NOT NULL,
+    risks jsonb NOT NULL,
     name text NOT NULL,
     kernel text NOT NULL,
     arch text NOT NULL,

@@ -11,8 +11,10 @@ use crate::query::AskError;
 use crate::query::HostName;
 use crate::query::Reading;
 use crate::query::as_of::Instant;
+use crate::query::event::EventKind;
+use crate::query::fleet::AtRisk;
 use crate::query::host::{Meaning, Resolved, resolve};
-use crate::query::timeline::{Bookmark, EventKind};
+use crate::query::timeline::Bookmark;
 use crate::query::walk::Position;
 
 /// Answers a page holds, unless told otherwise, and at most.
@@ -93,6 +95,17 @@ pub(super) fn states(text: Option<&str>) -> Result<Vec<SysvipcState>, Problem> {
 /// Kinds of events.
 pub(super) fn event_kinds(text: Option<&str>) -> Result<Vec<EventKind>, Problem> {
     list("kind", text, &EventKind::ALL.map(|(_, name)| name).join(", "), EventKind::from_name)
+}
+
+/// Kinds of objects.
+pub(super) fn kinds(text: Option<&str>) -> Result<Vec<Kind>, Problem> {
+    let read = |word: &str| Kind::ALL.into_iter().find(|k| k.name() == word);
+    list("kind", text, &Kind::ALL.map(Kind::name).join(", "), read)
+}
+
+/// Kinds of risks.
+pub(super) fn risks(text: Option<&str>) -> Result<Vec<AtRisk>, Problem> {
+    list("at_risk", text, &AtRisk::ALL.map(AtRisk::name).join(", "), AtRisk::from_name)
 }
 
 /// `KEY=VALUE`.

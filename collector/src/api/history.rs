@@ -1,4 +1,4 @@
-//! `/hosts/{host}/snapshot`, `lsipc`, `diff` and `timeline`.
+//! `/hosts/{host}/snapshot`, `lsipc`, `diff`, `blame` and `timeline`.
 
 use axum::Json;
 use axum::extract::{Path, Query, State, rejection::QueryRejection};
@@ -9,9 +9,10 @@ use serde::Deserialize;
 use super::json::TimelineJson;
 use super::problem::Problem;
 use super::router::Shared;
-use super::{ask, write};
+use super::{ask, write, write_event};
 use crate::query::Reading;
 use crate::query::as_of::{Answer, AsOf, Held, Instant, as_of};
+use crate::query::blame::{BlameAnswer, blame as rank};
 use crate::query::diff::{DiffAnswer, MOST_RECORDS, diff as compare};
 use crate::query::host::Resolved;
 use crate::query::timeline::{Question, timeline as tell};
@@ -96,11 +97,43 @@ pub(super) async fn diff(
     let resolved = ask::host(&mut reading, &host, to, now_ms).await?;
     Ok(match compare(&mut reading, resolved.host.id, (from, to), now_ms, MOST_RECORDS).await? {
         DiffAnswer::Compared(diff) => Json(write::diff(&resolved, &diff)).into_response(),
-        DiffAnswer::Gap(as_of) => match &as_of.answer {
-            Answer::Gap(gap) => Json(write::gap_answer(&resolved, &as_of, gap)).into_response(),
-            Answer::Held(_) => Problem::internal("an instant is both held and a gap").into_response(),
-        },
+        DiffAnswer::Gap(as_of) => gap_of(&resolved, &as_of),
     })
+}
+
+/// Parameters of `blame`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BlameParams {
+    since: Option<String>,
+    until: Option<String>,
+    kind: Option<String>,
+}
+
+/// Who grew.
+pub(super) async fn blame(
+    State(shared): State<Shared>,
+    Path(host): Path<String>,
+    params: Result<Query<BlameParams>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(params) = params?;
+    let since = params.since.as_deref().map(|t| ask::instant("since", Some(t))).transpose()?;
+    let until = ask::instant("until", params.until.as_deref())?;
+    let kinds = ask::kinds(params.kind.as_deref())?;
+    let now_ms = shared.clock.now_ms();
+    let mut reading = Reading::begin(&shared.db).await?;
+    let resolved = ask::host(&mut reading, &host, until, now_ms).await?;
+    Ok(match rank(&mut reading, resolved.host.id, (since, until), &kinds, now_ms).await? {
+        BlameAnswer::Ranked(blame) => Json(write::blame(&resolved, &blame)).into_response(),
+        BlameAnswer::Gap(as_of) => gap_of(&resolved, &as_of),
+    })
+}
+
+fn gap_of(resolved: &Resolved, as_of: &AsOf) -> Response {
+    match &as_of.answer {
+        Answer::Gap(gap) => Json(write::gap_answer(resolved, as_of, gap)).into_response(),
+        Answer::Held(_) => Problem::internal("an instant is both held and a gap").into_response(),
+    }
 }
 
 /// Parameters of `timeline`.
@@ -145,7 +178,7 @@ pub(super) async fn timeline(
         since: format_rfc3339_ms(since_ms),
         until: format_rfc3339_ms(until_ms),
         skew_ms,
-        events: timeline.events.iter().map(write::event).collect(),
+        events: timeline.events.iter().map(write_event::event).collect(),
         next_cursor: timeline.next.as_ref().map(ask::event_cursor),
         notes: resolved.notes,
     }))

@@ -20,6 +20,7 @@ use crate::query::fleet::{Question, fleet};
 pub(super) struct HostsParams {
     lacks_sysvipc: Option<String>,
     state: Option<String>,
+    at_risk: Option<String>,
     label: Option<String>,
     stale: Option<String>,
     all: Option<String>,
@@ -81,6 +82,7 @@ fn question(params: &HostsParams) -> Result<Question, Problem> {
     Ok(Question {
         states,
         reported: lacks,
+        at_risk: ask::risks(params.at_risk.as_deref())?,
         labels: ask::list("label", params.label.as_deref(), "KEY=VALUE", ask::label)?,
         stale: ask::flag("stale", params.stale.as_deref())?,
         all: ask::flag("all", params.all.as_deref())?,

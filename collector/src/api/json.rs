@@ -7,8 +7,15 @@ use std::collections::BTreeMap;
 use highwater_proto::json::{MsgJson, SemJson, ShmJson};
 use serde::{Deserialize, Serialize};
 
+mod event;
+
+pub use self::event::{
+    ByJson, DetailJson, ErrnoJson, EventJson, LostJson, PeakJson, RiskJson, SubjectJson, TimelineJson,
+};
 /// The kinds of events: what `kind` of an event can say.
-pub use crate::query::timeline::EventKind;
+pub use crate::query::event::EventKind;
+/// The kinds of risks: what `kind` of one in `at_risk` can say.
+pub use crate::query::fleet::AtRisk;
 
 /// A page of hosts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,24 +72,13 @@ pub struct HostJson {
     /// Whether its agent's stream is up.
     pub connected: bool,
     /// What will break at the next logout or reboot.
-    pub at_risk: Vec<AtRiskJson>,
+    pub at_risk: Vec<RiskJson>,
     /// What is nearest to its limit.
     pub worst: Option<WorstJson>,
     /// The host's clock minus the collector's, as last measured.
     pub skew_ms: Option<i64>,
     /// Time between its samples.
     pub interval_ms: Option<i64>,
-}
-
-/// Something that will break.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct AtRiskJson {
-    /// What kind of risk.
-    pub kind: String,
-    /// Why it is one.
-    pub why: String,
-    /// What to do.
-    pub remedy: String,
 }
 
 /// The resource that is nearest to its limit.
@@ -274,128 +270,91 @@ pub struct OwnerChangeJson {
     pub bytes_after_u64: String,
 }
 
-/// What happened, in order.
+/// Who grew.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TimelineJson {
+pub struct BlameJson {
     /// The host's name.
     pub host: String,
     /// Its id.
     pub host_id: String,
-    /// From when, host's clock.
+    /// The first instant, host's clock.
     pub since: String,
-    /// Until when.
+    /// Where that comes from: `asked`, `day_before` (the second instant) or `first_sample`.
+    pub since_is: String,
+    /// The second instant.
     pub until: String,
     /// The host's clock minus the collector's.
     pub skew_ms: i64,
-    /// By (epoch, seq): a host's clock can go back.
-    pub events: Vec<EventJson>,
-    /// Where to go on.
-    pub next_cursor: Option<String>,
+    /// Spans in between of which nobody knows what came and went in them.
+    pub gaps: Vec<GapJson>,
+    /// Who grew most comes first.
+    pub owners: Vec<OwnerGrowthJson>,
+    /// Lists that were not whole at one of the instants: nothing is said of those.
+    pub unknown: Vec<UnknownListJson>,
+    /// For the first of the owners with certain orphans: what to do, in order.
+    pub remedy: Vec<RemedyJson>,
     /// What a person should know about the choice of host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-/// Something that happened.
+/// What one owner holds of one kind in one namespace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct EventJson {
-    /// First sample that shows it, or when it happened.
-    pub at: String,
-    /// One of the contract's kinds.
-    pub kind: String,
+pub struct OwnerGrowthJson {
+    /// The host's name.
+    pub host: String,
     /// Inode of the namespace.
-    pub namespace: Option<u64>,
-    /// The object.
-    pub subject: Option<SubjectJson>,
-    /// More about it; which fields there are depends on the kind.
-    pub detail: DetailJson,
-    /// Who did it, where that is recorded.
-    pub by: Option<ByJson>,
-}
-
-/// An object by what people call it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SubjectJson {
+    pub namespace: u64,
+    /// What that is called, as claimed; null = it has no name, or is the host's own.
+    pub namespace_name: Option<String>,
     /// `sem`, `shm` or `msg`.
     pub kind: String,
-    /// semid, shmid or msqid.
-    pub id: i32,
-    /// Its key.
-    pub key: String,
-}
-
-/// Who did something.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ByJson {
-    /// As whom.
-    pub uid: Option<u32>,
-    /// Its name.
+    /// Whose.
+    pub uid: u32,
+    /// Its name; null = none.
     pub user: Option<String>,
-    /// Which process.
-    pub pid: Option<i32>,
-    /// Its comm.
+    /// The program's comm; null = not known, or the uid runs several.
     pub comm: Option<String>,
-    /// How that is known: `trace`, `cuid` or `cpid`.
-    pub source: String,
+    /// Objects (arrays, segments or queues) at the first instant.
+    pub arrays_before: u64,
+    /// Objects at the second.
+    pub arrays_after: u64,
+    /// After minus before.
+    pub net: i64,
+    /// Semaphores after minus before.
+    pub semaphores_net: i64,
+    /// Bytes after minus before: decimal digits, after a `-` if there are fewer.
+    pub bytes_net_u64: String,
+    /// What nobody seems to hold any more at the second instant: certain, likely and unattached.
+    pub orphans: u64,
+    /// Of those, the certain ones: semaphore arrays only.
+    pub orphans_certain: u64,
+    /// Of those, the likely ones.
+    pub orphans_likely: u64,
+    /// Of those, the segments that nothing is attached to.
+    pub orphans_unattached: u64,
+    /// Bytes in all of them: what removing them would destroy.
+    pub orphan_bytes_u64: String,
 }
 
-/// More about an event. Absent fields do not belong to its kind.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DetailJson {
-    /// Last sample that does not show it yet; absent = `at` is exact.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_before: Option<String>,
-    /// changed: the object as it was; removed: as it was last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<ObjectJson>,
-    /// created, changed: the object as it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<ObjectJson>,
-    /// changed: which fields differ.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fields: Option<Vec<String>>,
-    /// limit_changed: which.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resource: Option<String>,
-    /// limit_changed: as it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub before_u64: Option<String>,
-    /// limit_changed: as it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub after_u64: Option<String>,
-    /// reboot: the boot that ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub boot_id_before: Option<String>,
-    /// reboot: the boot that began.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub boot_id: Option<String>,
-    /// reboot: when it began.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub booted_at: Option<String>,
-    /// reboot: objects that went with the boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lost: Option<LostJson>,
-    /// clock_step: by how much; negative = back.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub by_ms: Option<i64>,
-    /// gap: which.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gap: Option<GapJson>,
-    /// agent_started: its epoch, opaque.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<String>,
+/// A list that was not whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnknownListJson {
+    /// Inode of the namespace.
+    pub namespace: u64,
+    /// `sem`, `shm` or `msg`.
+    pub kind: String,
 }
 
-/// Objects that a reboot took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LostJson {
-    /// Semaphore arrays.
-    pub sem: u64,
-    /// Shared memory segments.
-    pub shm: u64,
-    /// Message queues.
-    pub msg: u64,
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemedyJson {
+    /// What it does.
+    pub step: String,
+    /// The command, holding numbers only; null = there is none.
+    pub command: Option<String>,
+    /// What can go wrong.
+    pub risk: String,
 }
 
 /// Which build answers.

@@ -17,6 +17,7 @@ mod router;
 mod server;
 mod tokens;
 mod write;
+mod write_event;
 
 pub use router::ApiState;
 pub use server::serve;

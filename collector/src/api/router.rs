@@ -54,6 +54,7 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/hosts/{host}/snapshot", get(history::snapshot))
         .route("/hosts/{host}/lsipc", get(history::lsipc))
         .route("/hosts/{host}/diff", get(history::diff))
+        .route("/hosts/{host}/blame", get(history::blame))
         .route("/hosts/{host}/timeline", get(history::timeline))
         .route("/tokens", post(tokens::create).get(tokens::list).layer(DefaultBodyLimit::max(tokens::MAX_BODY)))
         .route("/tokens/{token}", delete(tokens::revoke))

@@ -4,18 +4,19 @@ use highwater_ipc::render::lsipc::rows as lsipc_rows;
 use highwater_ipc::snapshot::State;
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::format_rfc3339_ms as rfc3339;
+use highwater_ipc::who::Grade;
 use highwater_proto::json::{Envelope, MsgJson, Names, SemJson, ShmJson, SnapshotJson, Span};
 
 use super::json::*;
 use crate::query::ClosedGap;
 use crate::query::TurnedAway;
 use crate::query::as_of::{AsOf, Held};
-use crate::query::change::{AnyObject, What};
+use crate::query::blame::{Blame, Owner};
+use crate::query::change::AnyObject;
 use crate::query::diff::{Diff, ObjectChange, OwnerChange};
 use crate::query::fleet;
 use crate::query::gap::{Gap, GapState};
 use crate::query::host::Resolved;
-use crate::query::timeline::{Event, Happened};
 
 /// A page of hosts.
 pub(super) fn hosts(fleet: &fleet::Fleet, next_cursor: Option<String>, now_ms: i64) -> HostsJson {
@@ -34,6 +35,10 @@ pub(super) fn host(host: &fleet::Host) -> HostJson {
         limit_u64: w.usage.limit.to_string(),
         ratio: w.usage.ratio(),
     });
+    let risks = facts.into_iter().flat_map(|f| &f.risks).map(|risk| {
+        let (kind, why, remedy) = (risk.kind.clone(), risk.why.clone(), risk.remedy.clone());
+        RiskJson { kind, why, remedy }
+    });
     HostJson {
         id: host.row.host.id.to_string(),
         name: facts.map_or_else(|| host.row.host.name.clone(), |f| f.name.clone()),
@@ -51,7 +56,7 @@ pub(super) fn host(host: &fleet::Host) -> HostJson {
         distro: facts.and_then(|f| text(&f.distro)),
         agent_version: facts.and_then(|f| text(&f.agent_version)),
         connected: host.connected,
-        at_risk: host.turned_away.iter().map(clone).collect(),
+        at_risk: host.turned_away.iter().map(clone).chain(risks).collect(),
         worst,
         skew_ms: status.map(|s| s.skew_ms),
         interval_ms: status.map(|s| s.interval_ms),
@@ -59,10 +64,10 @@ pub(super) fn host(host: &fleet::Host) -> HostJson {
 }
 
 /// Another agent that uses the host's certificate.
-fn clone(turned_away: &TurnedAway) -> AtRiskJson {
+fn clone(turned_away: &TurnedAway) -> RiskJson {
     let TurnedAway { at_ms, why, peer } = turned_away;
     let peer = HostText::from(peer.as_str()).escaped();
-    AtRiskJson {
+    RiskJson {
         kind: "clone".to_owned(),
         why: format!("an agent at {peer} was turned away at {}: {}", rfc3339(*at_ms), why.why()),
         remedy: why.remedy().to_owned(),
@@ -97,7 +102,8 @@ pub(super) fn gap_answer(resolved: &Resolved, as_of: &AsOf, found: &Gap) -> GapA
     }
 }
 
-fn gap(gap: &Gap) -> GapJson {
+/// A gap.
+pub(super) fn gap(gap: &Gap) -> GapJson {
     let (from, to) = (gap.from_ms.map(rfc3339), gap.to_ms.map(rfc3339));
     GapJson {
         from: from.clone(),
@@ -213,7 +219,8 @@ fn owner_change(owner: &OwnerChange, a: &State, b: &State) -> OwnerChangeJson {
     }
 }
 
-fn object(object: &AnyObject, names: Names<'_>) -> ObjectJson {
+/// An object of any kind.
+pub(super) fn object(object: &AnyObject, names: Names<'_>) -> ObjectJson {
     match object {
         AnyObject::Sem(o) => ObjectJson::Sem(SemJson::new(o, names)),
         AnyObject::Shm(o) => ObjectJson::Shm(ShmJson::new(o, names)),
@@ -222,7 +229,7 @@ fn object(object: &AnyObject, names: Names<'_>) -> ObjectJson {
 }
 
 /// Names of the fields in which two objects of one kind differ, but for names of users and groups: those are derived.
-fn differing(before: &ObjectJson, after: &ObjectJson) -> Vec<String> {
+pub(super) fn differing(before: &ObjectJson, after: &ObjectJson) -> Vec<String> {
     let fields = |o: &ObjectJson| match serde_json::to_value(o) {
         Ok(serde_json::Value::Object(map)) => map,
         _ => serde_json::Map::new(),
@@ -233,88 +240,48 @@ fn differing(before: &ObjectJson, after: &ObjectJson) -> Vec<String> {
     after.keys().filter(differs).cloned().collect()
 }
 
-/// One event.
-pub(super) fn event(event: &Event) -> EventJson {
-    let mut json = EventJson {
-        at: rfc3339(event.at_ms),
-        kind: event.kind().name().to_owned(),
-        namespace: event.namespace.map(|n| n.inode),
-        subject: None,
-        detail: DetailJson { not_before: event.after_ms.map(rfc3339), ..DetailJson::default() },
-        by: None,
-    };
-    match &event.happened {
-        Happened::Change { what, names } => change(&mut json, what, Names::of(&names.0.state)),
-        Happened::Reboot { before, after, booted_ms, lost } => {
-            json.detail.boot_id_before = Some(before.to_string());
-            json.detail.boot_id = Some(after.to_string());
-            json.detail.booted_at = Some(rfc3339(*booted_ms));
-            let [sem, shm, msg] = lost.map(|n| u64::try_from(n).unwrap_or(u64::MAX));
-            json.detail.lost = Some(LostJson { sem, shm, msg });
-        }
-        Happened::ClockStep { by_ms } => json.detail.by_ms = Some(*by_ms),
-        Happened::Gap(found) => json.detail.gap = Some(gap(found)),
-        Happened::AgentStarted { epoch } => json.detail.epoch = Some(epoch.0.to_string()),
-        Happened::AgentStopped => {}
-    }
-    json
-}
-
-fn change(json: &mut EventJson, what: &What, names: Names<'_>) {
-    let subject =
-        |o: &AnyObject| Some(SubjectJson { kind: o.kind().name().to_owned(), id: o.id(), key: o.key().to_string() });
-    match what {
-        What::Created(created) => {
-            json.subject = subject(created);
-            json.by = Some(creator(created, names));
-            json.detail.after = Some(object(created, names));
-        }
-        What::Removed(removed) => {
-            json.subject = subject(removed);
-            json.detail.before = Some(object(removed, names));
-        }
-        What::Changed { before, after } => {
-            json.subject = subject(after);
-            let (before, after) = (object(before, names), object(after, names));
-            json.detail.fields = Some(differing(&before, &after));
-            json.detail.before = Some(before);
-            json.detail.after = Some(after);
-        }
-        What::LimitChanged { resource, before, after } => {
-            json.detail.resource = Some((*resource).to_owned());
-            json.detail.before_u64 = Some(before.to_string());
-            json.detail.after_u64 = Some(after.to_string());
-        }
-        What::NamespaceAppeared | What::NamespaceGone => {}
+/// Who grew.
+pub(super) fn blame(resolved: &Resolved, blame: &Blame) -> BlameJson {
+    let host = &resolved.host.name;
+    BlameJson {
+        host: host.clone(),
+        host_id: resolved.host.id.to_string(),
+        since: rfc3339(blame.asked_ms.0),
+        since_is: blame.since.name().to_owned(),
+        until: rfc3339(blame.asked_ms.1),
+        skew_ms: blame.skew_ms,
+        gaps: blame.gaps.iter().map(closed_gap).collect(),
+        owners: blame.owners.iter().map(|owner| owner_growth(host, owner)).collect(),
+        unknown: blame
+            .unknown
+            .iter()
+            .map(|(namespace, kind)| UnknownListJson { namespace: namespace.inode, kind: kind.name().to_owned() })
+            .collect(),
+        remedy: Vec::new(),
+        notes: resolved.notes.clone(),
     }
 }
 
-/// Who made an object: the kernel keeps the creator's uid, for shared memory also its pid.
-fn creator(object: &AnyObject, names: Names<'_>) -> ByJson {
-    let cuid = object.owner().cuid;
-    let pid = match object {
-        AnyObject::Shm(segment) if segment.cpid != 0 => Some(segment.cpid),
-        _ => None,
-    };
-    ByJson {
-        uid: Some(cuid),
-        user: names.users.get(&cuid).map(HostText::escaped),
-        pid,
-        comm: None,
-        source: if pid.is_some() { "cpid" } else { "cuid" }.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use highwater_ipc::record::EpochNo;
-
-    use super::*;
-
-    #[test]
-    fn an_epoch_is_an_opaque_text_in_json() {
-        let happened = Happened::AgentStarted { epoch: EpochNo(u64::MAX) };
-        let started = event(&Event { at_ms: 0, after_ms: None, namespace: None, happened });
-        assert_eq!(serde_json::to_value(&started).unwrap()["detail"]["epoch"], "18446744073709551615");
+fn owner_growth(host: &str, owner: &Owner) -> OwnerGrowthJson {
+    let orphans = |grade| u64::try_from(owner.orphans(grade).len()).unwrap_or(u64::MAX);
+    let [certain, likely, unattached] = [Grade::Certain, Grade::Likely, Grade::Unattached].map(orphans);
+    OwnerGrowthJson {
+        host: host.to_owned(),
+        namespace: owner.namespace.inode,
+        namespace_name: owner.namespace_name.as_ref().map(HostText::escaped),
+        kind: owner.kind.name().to_owned(),
+        uid: owner.uid,
+        user: owner.user.as_ref().map(HostText::escaped),
+        comm: owner.comm.as_ref().map(HostText::escaped),
+        arrays_before: owner.before.objects,
+        arrays_after: owner.after.objects,
+        net: owner.net(),
+        semaphores_net: owner.semaphores_net(),
+        bytes_net_u64: owner.bytes_net().to_string(),
+        orphans: certain.saturating_add(likely).saturating_add(unattached),
+        orphans_certain: certain,
+        orphans_likely: likely,
+        orphans_unattached: unattached,
+        orphan_bytes_u64: owner.orphan_bytes.to_string(),
     }
 }

@@ -1,6 +1,6 @@
 //! Objects and events in words, one line each. Pure: JSON of the contract in, text out.
 
-use crate::api::json::{ByJson, EventJson, ObjectJson};
+use crate::api::json::{ByJson, DetailJson, EventJson, ObjectJson, PeakJson};
 use highwater_ipc::time::parse_rfc3339_ms;
 use highwater_proto::json::OwnerJson;
 use jiff::tz::TimeZone;
@@ -41,9 +41,9 @@ pub fn events(events: &[EventJson], look: &Look<'_>, last_date: &mut String) -> 
 
 fn tone(kind: &str) -> Tone {
     match kind {
-        "created" | "agent_started" | "namespace_appeared" => Tone::Good,
-        "removed" | "refused" | "reboot" | "flag_raised" | "namespace_gone" => Tone::Bad,
-        "limit_changed" | "gap" | "clock_step" | "agent_stopped" => Tone::Warn,
+        "created" | "agent_started" | "namespace_appeared" | "risk_cleared" => Tone::Good,
+        "removed" | "refused" | "reboot" | "flag_raised" | "namespace_gone" | "risk_raised" => Tone::Bad,
+        "limit_changed" | "gap" | "clock_step" | "agent_stopped" | "peak" | "lost" => Tone::Warn,
         _ => Tone::Plain,
     }
 }
@@ -54,6 +54,8 @@ fn words(event: &EventJson, zone: &TimeZone) -> String {
         text.as_ref().and_then(|t| parse_rfc3339_ms(t)).map_or_else(|| "?".to_owned(), |ms| when::show(ms, zone))
     };
     let mut words = match (event.kind.as_str(), &detail.before, &detail.after) {
+        ("refused", ..) => return refused_words(event, zone) + &place_words(event),
+        ("namespace_appeared" | "namespace_gone", ..) => return namespace_words(event) + &since_words(event, zone),
         ("created", _, Some(object)) => object_words(object),
         ("removed", Some(object), _) => object_words(object),
         ("changed", Some(before), Some(after)) => {
@@ -87,14 +89,118 @@ fn words(event: &EventJson, zone: &TimeZone) -> String {
             let more = gap.detail.as_ref().map_or_else(String::new, |d| format!("  {d}"));
             format!("no samples {until}  {reason}{more}")
         }),
+        ("created" | "removed", None, None) => unseen_words(event),
+        ("peak", ..) => detail.peak.as_ref().map_or_else(String::new, peak_words),
+        ("lost", ..) => lost_words(detail),
+        ("risk_raised", ..) => {
+            detail.risk.as_ref().map_or_else(String::new, |r| format!("{}  {}; remedy: {}", r.kind, r.why, r.remedy))
+        }
+        ("risk_cleared", ..) => detail.risk.as_ref().map_or_else(String::new, |r| format!("{}  {}", r.kind, r.why)),
         ("agent_started", ..) => detail.epoch.as_ref().map_or_else(String::new, |e| format!("epoch {e}")),
         _ => String::new(),
     };
     if let Some(by) = &event.by {
         words.push_str(&format!("  by {}", by_words(by)));
     }
+    words.push_str(&place_words(event));
     words.push_str(&since_words(event, zone));
     words
+}
+
+/// `httpd (pid 13808) refused semget: SEMMNI 128/128  ENOSPC  nsems 1 key 0x00000000  as apache(48)  17 times until ..`
+fn refused_words(event: &EventJson, zone: &TimeZone) -> String {
+    let detail = &event.detail;
+    let by = event.by.as_ref();
+    let comm = by.and_then(|b| b.comm.as_deref()).unwrap_or("?");
+    let pid = by.and_then(|b| b.pid).map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    let mut words = format!("{comm}{pid} refused {}", detail.call.as_deref().unwrap_or("?"));
+    if let (Some(resource), Some(used), Some(limit)) = (&detail.resource, &detail.used_u64, &detail.limit_u64) {
+        words.push_str(&format!(": {resource} {used}/{limit}"));
+    }
+    if let Some(errno) = &detail.errno {
+        let name = errno.name.clone().unwrap_or_else(|| format!("errno {}", errno.number));
+        words.push_str(&format!("  {name}"));
+    }
+    words.push_str(&asked_words(detail));
+    if let Some(by) = by.filter(|b| b.uid.is_some()) {
+        words.push_str(&format!("  as {}", user(by.user.as_deref(), by.uid)));
+    }
+    let last_ms = detail.last_at.as_ref().and_then(|t| parse_rfc3339_ms(t));
+    if let (Some(count @ 2..), Some(last_ms)) = (detail.count, last_ms) {
+        words.push_str(&format!("  {count} times until {}", when::show_time(last_ms, zone)));
+    }
+    words
+}
+
+/// What a call asked for.
+fn asked_words(detail: &DetailJson) -> String {
+    let mut words = Vec::new();
+    words.extend(detail.nsems.map(|n| format!("nsems {n}")));
+    words.extend(detail.size_u64.as_ref().map(|n| format!("size {n}")));
+    words.extend(detail.key.as_ref().map(|key| format!("key {key}")));
+    if words.is_empty() { String::new() } else { format!("  {}", words.join(" ")) }
+}
+
+/// Objects that no sample shows.
+fn unseen_words(event: &EventJson) -> String {
+    const SHOWN: usize = 8;
+    let detail = &event.detail;
+    let ids = detail.ids.as_deref().unwrap_or_default();
+    let count = detail.count.unwrap_or(0);
+    let noun = if count == 1 { "object" } else { "objects" };
+    let how = match (event.kind.as_str(), detail.transient) {
+        (_, Some(true)) => "that came and went between two samples",
+        ("created", _) => "that no sample shows",
+        _ => "that no sample had shown",
+    };
+    let mut listed: Vec<String> = ids.iter().take(SHOWN).map(ToString::to_string).collect();
+    if u64::try_from(listed.len()).is_ok_and(|n| n < count) {
+        listed.push("..".to_owned());
+    }
+    format!("{count} {noun} {how}: {}{}", listed.join(" "), asked_words(detail))
+}
+
+fn peak_words(peak: &PeakJson) -> String {
+    let limits = match (peak.semmni, peak.semmns) {
+        (Some(semmni), Some(semmns)) => format!(" (SEMMNI {semmni}, SEMMNS {semmns})"),
+        _ => String::new(),
+    };
+    format!("high-water mark {} arrays / {} semaphores{limits}", peak.sem_arrays, peak.semaphores)
+}
+
+fn lost_words(detail: &DetailJson) -> String {
+    let mut words = Vec::new();
+    if let Some(lost @ 1..) = detail.events_lost {
+        words.push(format!("{lost} trace events were lost: names may be missing"));
+    }
+    if let Some(beyond @ 1..) = detail.calls_beyond {
+        words.push(format!("{beyond} more calls than one sample carries: their processes are not told"));
+    }
+    words.join("; ")
+}
+
+/// `4026532201 docker 3f2a..; 1 arrays, 3 segments, 0 queues with 209715200 bytes went with it`.
+fn namespace_words(event: &EventJson) -> String {
+    let mut words = event.namespace.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    if let Some(name) = &event.namespace_name {
+        let by = event.detail.named_by.as_deref().unwrap_or("?");
+        words.push_str(&format!(" {by} {name}"));
+    }
+    if let Some(lost) = &event.detail.lost {
+        let bytes = event.detail.bytes_u64.as_deref().unwrap_or("?");
+        let (sem, shm, msg) = (lost.sem, lost.shm, lost.msg);
+        words.push_str(&format!("; {sem} arrays, {shm} segments, {msg} queues with {bytes} bytes went with it"));
+    }
+    words
+}
+
+/// Where, if that is not the host's own namespace.
+fn place_words(event: &EventJson) -> String {
+    match (event.own_namespace, event.namespace, &event.namespace_name) {
+        (Some(false), Some(inode), Some(name)) => format!("  in namespace {inode} {name}"),
+        (Some(false), Some(inode), None) => format!("  in namespace {inode}"),
+        _ => String::new(),
+    }
 }
 
 /// Between two samples a minute or more apart, when it happened is worth a word.

@@ -15,7 +15,7 @@ use super::exit::Exit;
 use super::host::{fleet_instant, own_zone};
 use super::table::{Tone, paint, table};
 use super::{print, when};
-use crate::api::json::{HostJson, HostsJson};
+use crate::api::json::{AtRisk, HostJson, HostsJson, RiskJson};
 
 /// Arguments of `hosts`.
 #[derive(Debug, Args)]
@@ -28,6 +28,10 @@ pub struct HostsArgs {
     #[arg(long, value_name = "S,..", value_delimiter = ',',
           value_parser = PossibleValuesParser::new(SysvipcState::ALL.map(SysvipcState::name)))]
     pub state: Vec<String>,
+    /// Only hosts with one of these risks: what their next logout or reboot breaks
+    #[arg(long, value_name = "K,..", value_delimiter = ',',
+          value_parser = PossibleValuesParser::new(AtRisk::ALL.map(AtRisk::name)))]
+    pub at_risk: Vec<String>,
     /// Only hosts with these labels
     #[arg(long, value_name = "K=V,..", value_delimiter = ',', value_parser = label)]
     pub label: Vec<String>,
@@ -40,7 +44,8 @@ pub struct HostsArgs {
     /// At this instant of the collector's clock
     #[arg(long, value_name = "T", allow_hyphen_values = true, value_parser = when::typed)]
     pub at: Option<String>,
-    /// Exit with 3 if any host asked for, on whichever page, lacks System V IPC or is at a limit
+    /// Exit with 3 if any host asked for, on whichever page, lacks System V IPC or is at a limit, or has one of the
+    /// risks of --at-risk
     #[arg(long)]
     pub exit_code: bool,
     /// The most hosts of one --json document [default: 1000]
@@ -55,6 +60,7 @@ const EXAMPLES: &str = "Examples:
   highwater hosts                                   who is there, and what is nearest to its limit
   highwater hosts --lacks-sysvipc                   where programs that need System V IPC cannot run, why, and the remedy
   highwater hosts --lacks-sysvipc --at 2026-06-30   the same on an audit date
+  highwater hosts --at-risk removeipc               where the next logout removes somebody's objects
   highwater hosts --stale                           who should report and does not
   highwater hosts --label role=web --exit-code      for scripts: 3 = somebody lacks it or is at a limit";
 
@@ -75,6 +81,9 @@ pub fn run(args: &HostsArgs, global: &Global) -> anyhow::Result<Exit> {
     if !args.state.is_empty() {
         parameters.push(("state", args.state.join(",")));
     }
+    if !args.at_risk.is_empty() {
+        parameters.push(("at_risk", args.at_risk.join(",")));
+    }
     if !args.label.is_empty() {
         parameters.push(("label", args.label.join(",")));
     }
@@ -92,7 +101,8 @@ pub fn run(args: &HostsArgs, global: &Global) -> anyhow::Result<Exit> {
         page.extend(cursor.take().map(|cursor| ("cursor", cursor)));
         let answer = client.get("/hosts", &page)?;
         let json: HostsJson = client.read(&answer)?;
-        trouble |= args.exit_code && json.hosts.iter().any(is_trouble);
+        let is_at_risk = |host: &HostJson| host.at_risk.iter().any(|r| args.at_risk.contains(&r.kind));
+        trouble |= args.exit_code && json.hosts.iter().any(|h| is_trouble(h) || is_at_risk(h));
         if global.wants_json() {
             // One page is printed; the exit code is about all of them.
             if now.is_empty() {
@@ -112,7 +122,11 @@ pub fn run(args: &HostsArgs, global: &Global) -> anyhow::Result<Exit> {
     }
     if !global.wants_json() {
         let look = Look { now_ms: parse_rfc3339_ms(&now).unwrap_or(0), zone: &zone, color: global.wants_color() };
-        let text = if args.lacks_sysvipc { lacking(&hosts, &look) } else { fleet(&hosts, &look) };
+        let text = match (args.lacks_sysvipc, args.at_risk.as_slice()) {
+            (true, _) => lacking(&hosts, &look),
+            (false, []) => fleet(&hosts, &look),
+            (false, kinds) => at_risk(&hosts, kinds, &look),
+        };
         print::answer(text.as_bytes()).context("writing the answer")?;
     }
     Ok(if trouble { Exit::Trouble } else { Exit::Answered })
@@ -186,6 +200,34 @@ fn lacking(hosts: &[HostJson], look: &Look<'_>) -> String {
     out
 }
 
+/// The answer to "which hosts are next": one block a host, with what was found and what to do.
+fn at_risk(hosts: &[HostJson], kinds: &[String], look: &Look<'_>) -> String {
+    if hosts.is_empty() {
+        return format!("no host is at risk: {}\n", kinds.join(", "));
+    }
+    let count = |kind: &String| hosts.iter().filter(|h| h.at_risk.iter().any(|r| r.kind == *kind)).count();
+    let sums: Vec<String> = kinds.iter().map(|kind| format!("{} {kind}", count(kind))).collect();
+    let noun = if hosts.len() == 1 { "host is" } else { "hosts are" };
+    let mut out =
+        paint(&format!("{} {noun} at risk: {}", hosts.len(), sums.join(", ")), Tone::Strong, look.color) + "\n";
+    for host in hosts {
+        out.push_str(&format!(
+            "\n{}  {}, last seen {}\n",
+            paint(&host.name, Tone::Strong, look.color),
+            host.lifecycle,
+            last_seen(host, look)
+        ));
+        for risk in host.at_risk.iter().filter(|r| kinds.contains(&r.kind)) {
+            out.push_str(&risk_words(risk));
+        }
+    }
+    out
+}
+
+fn risk_words(risk: &RiskJson) -> String {
+    format!("  {:<9} {}\n  remedy    {}\n", risk.kind, risk.why, risk.remedy)
+}
+
 fn why(host: &HostJson) -> String {
     let mut out = String::new();
     for evidence in &host.evidence {
@@ -195,7 +237,7 @@ fn why(host: &HostJson) -> String {
         out.push_str(&format!("  remedy    {remedy}\n"));
     }
     for risk in &host.at_risk {
-        out.push_str(&format!("  {:<9} {}\n  remedy    {}\n", risk.kind, risk.why, risk.remedy));
+        out.push_str(&risk_words(risk));
     }
     out
 }
@@ -230,7 +272,7 @@ fn worst(host: &HostJson) -> (String, Tone) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::json::{AtRiskJson, WorstJson};
+    use crate::api::json::WorstJson;
 
     fn host(name: &str, state: &str) -> HostJson {
         HostJson {
@@ -289,7 +331,7 @@ db-3
     fn a_host_with_a_copy_is_explained_below_the_table() {
         let mut cloned = host("web-17", "available");
         let (why, remedy) = ("an agent at 10.0.0.7 was turned away".into(), "enrol it".into());
-        cloned.at_risk = vec![AtRiskJson { kind: "clone".into(), why, remedy }];
+        cloned.at_risk = vec![RiskJson { kind: "clone".into(), why, remedy }];
         let text = fleet(&[cloned], &look(&TimeZone::UTC));
         let below = "\n\nweb-17\n  clone     an agent at 10.0.0.7 was turned away\n  remedy    enrol it\n";
         assert!(text.ends_with(below), "{text}");

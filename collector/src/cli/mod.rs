@@ -3,7 +3,9 @@
 //!
 //! Every command but `up`, `migrate` and `version` is a client of the HTTP API and knows nothing of the database.
 
+pub mod amount;
 pub mod args;
+pub mod blame;
 pub mod client;
 pub mod data_dir;
 pub mod diff;

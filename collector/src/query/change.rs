@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use highwater_ipc::limits::Limits;
 use highwater_ipc::object::{Key, Kind, MsgQueue, Object, Owner, SemArray, ShmSegment};
-use highwater_ipc::snapshot::{Namespace, NamespaceId, State};
+use highwater_ipc::snapshot::{NamedBy, Namespace, NamespaceId, State};
+use highwater_ipc::text::HostText;
 
 /// An object of any kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,15 @@ impl AnyObject {
             AnyObject::Sem(o) => o.key(),
             AnyObject::Shm(o) => o.key(),
             AnyObject::Msg(o) => o.key(),
+        }
+    }
+
+    /// Bytes that it holds: the size of a segment, what is in a queue; 0 of an array.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            AnyObject::Sem(_) => 0,
+            AnyObject::Shm(o) => o.size,
+            AnyObject::Msg(o) => o.cbytes,
         }
     }
 
@@ -91,9 +101,25 @@ pub enum What {
         after: u64,
     },
     /// The namespace itself is new.
-    NamespaceAppeared,
-    /// The namespace is no longer there.
-    NamespaceGone,
+    NamespaceAppeared(Name),
+    /// The namespace is no longer there, and what it held went with it: nobody removed that.
+    NamespaceGone {
+        /// What it was called.
+        name: Name,
+        /// How many objects it held when it was read last, by kind in the order of [`Kind::ALL`].
+        lost: [usize; 3],
+        /// The sizes of its segments and the bytes in its queues.
+        bytes: u64,
+    },
+}
+
+/// What a namespace is called, as claimed.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Name {
+    /// The name; `None` = it has none.
+    pub name: Option<HostText>,
+    /// What that name is.
+    pub by: NamedBy,
 }
 
 /// What is known to be there, sample after sample.
@@ -106,6 +132,7 @@ pub struct Known {
 
 #[derive(Clone, Debug, Default)]
 struct KnownNamespace {
+    name: Name,
     limits: Option<Limits>,
     sem: List<SemArray>,
     shm: List<ShmSegment>,
@@ -131,13 +158,14 @@ impl Known {
         let gone: Vec<NamespaceId> =
             self.namespaces.keys().filter(|id| !after.namespaces.iter().any(|n| n.id == **id)).copied().collect();
         for id in gone {
-            self.namespaces.remove(&id);
-            changes.push(Change { namespace: id, what: What::NamespaceGone });
+            if let Some(known) = self.namespaces.remove(&id) {
+                changes.push(Change { namespace: id, what: known.end() });
+            }
         }
         for namespace in &after.namespaces {
             let mut say = |what| changes.push(Change { namespace: namespace.id, what });
             let known = self.namespaces.entry(namespace.id).or_insert_with(|| {
-                say(What::NamespaceAppeared);
+                say(What::NamespaceAppeared(name_of(namespace)));
                 KnownNamespace::default()
             });
             known.learn(namespace, &mut say);
@@ -146,35 +174,55 @@ impl Known {
     }
 
     fn objects(&self) -> impl Iterator<Item = (NamespaceId, AnyObject)> + '_ {
-        self.namespaces.iter().flat_map(|(id, n)| {
-            let sem = n.sem.iter().flatten().map(|o| AnyObject::Sem(*o));
-            let shm = n.shm.iter().flatten().map(|o| AnyObject::Shm(*o));
-            let msg = n.msg.iter().flatten().map(|o| AnyObject::Msg(*o));
-            sem.chain(shm).chain(msg).map(|o| (*id, o))
-        })
+        self.namespaces.iter().flat_map(|(id, n)| n.objects().map(|o| (*id, o)))
     }
 
     /// The boot ended: no object of it exists any more. Limits stay to be compared. Returns how many objects went, by
     /// kind in the order of [`Kind::ALL`].
     pub fn reboot(&mut self, next: &State) -> [usize; 3] {
-        let mut lost = [0_usize; 3];
-        for (_, object) in self.objects() {
-            let at = Kind::ALL.iter().position(|k| *k == object.kind()).unwrap_or(0);
-            lost[at] = lost[at].saturating_add(1);
-        }
+        let lost = count(self.objects().map(|(_, object)| object));
         // Inode and instance say nothing across a boot; the host's own namespace is the first on both sides.
         let limits = self.own.and_then(|own| self.namespaces.get(&own)).and_then(|n| n.limits);
         self.namespaces.clear();
         if let Some(own) = next.namespaces.first() {
-            let empty = KnownNamespace { limits, sem: Some(Vec::new()), shm: Some(Vec::new()), msg: Some(Vec::new()) };
+            let (sem, shm, msg) = (Some(Vec::new()), Some(Vec::new()), Some(Vec::new()));
+            let empty = KnownNamespace { name: name_of(own), limits, sem, shm, msg };
             self.namespaces.insert(own.id, empty);
         }
         lost
     }
 }
 
+/// How many there are of each kind, in the order of [`Kind::ALL`].
+fn count(objects: impl Iterator<Item = AnyObject>) -> [usize; 3] {
+    let mut counts = [0_usize; 3];
+    for object in objects {
+        let at = Kind::ALL.iter().position(|k| *k == object.kind()).unwrap_or(0);
+        counts[at] = counts[at].saturating_add(1);
+    }
+    counts
+}
+
+fn name_of(namespace: &Namespace) -> Name {
+    Name { name: namespace.name.clone(), by: namespace.named_by }
+}
+
 impl KnownNamespace {
+    fn objects(&self) -> impl Iterator<Item = AnyObject> + '_ {
+        let sem = self.sem.iter().flatten().map(|o| AnyObject::Sem(*o));
+        let shm = self.shm.iter().flatten().map(|o| AnyObject::Shm(*o));
+        let msg = self.msg.iter().flatten().map(|o| AnyObject::Msg(*o));
+        sem.chain(shm).chain(msg)
+    }
+
+    /// What is said of it once it is no longer there.
+    fn end(&self) -> What {
+        let bytes = self.objects().fold(0_u64, |sum, object| sum.saturating_add(object.bytes()));
+        What::NamespaceGone { name: self.name.clone(), lost: count(self.objects()), bytes }
+    }
+
     fn learn(&mut self, after: &Namespace, say: &mut impl FnMut(What)) {
+        self.name = name_of(after);
         if let Some(limits) = after.limits {
             if let Some(before) = self.limits {
                 limits_changed(&before, &limits, say);

@@ -13,7 +13,9 @@ use highwater_ipc::snapshot::{Namespace, NamespaceId, Snapshot, State};
 use super::AskError;
 use super::as_of::{Answer, AsOf, Held, Instant, as_of};
 use super::change::{AnyObject, is_whole, named};
-use super::timeline::{Event, Happened, Story, closed_gaps};
+use super::event::{Event, Happened};
+use super::story::Story;
+use super::timeline::closed_gaps;
 use super::walk::{Begin, Walk};
 use crate::host::HostId;
 use crate::query::change::What;
@@ -176,7 +178,7 @@ pub(super) fn bury(alive: &mut BTreeSet<ObjectId>, event: &Event) {
         (Happened::Change { what: What::Removed(object), .. }, Some(namespace)) => {
             alive.remove(&(namespace, object.kind(), object.id()));
         }
-        (Happened::Change { what: What::NamespaceGone, .. }, Some(gone)) => {
+        (Happened::Change { what: What::NamespaceGone { .. }, .. }, Some(gone)) => {
             alive.retain(|(namespace, ..)| *namespace != gone);
         }
         _ => {}
@@ -276,12 +278,11 @@ pub(super) fn owner_changes(a: &State, b: &State) -> Vec<OwnerChange> {
 }
 
 impl Sum {
-    fn add(&mut self, object: &AnyObject) {
+    pub(super) fn add(&mut self, object: &AnyObject) {
         self.objects = self.objects.saturating_add(1);
-        match object {
-            AnyObject::Sem(o) => self.semaphores = self.semaphores.saturating_add(u64::from(o.nsems)),
-            AnyObject::Shm(o) => self.bytes = self.bytes.saturating_add(o.size),
-            AnyObject::Msg(o) => self.bytes = self.bytes.saturating_add(o.cbytes),
+        self.bytes = self.bytes.saturating_add(object.bytes());
+        if let AnyObject::Sem(array) = object {
+            self.semaphores = self.semaphores.saturating_add(u64::from(array.nsems));
         }
     }
 }

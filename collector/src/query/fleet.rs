@@ -2,11 +2,12 @@
 
 use highwater_ipc::availability::SysvipcState;
 use highwater_ipc::limits::{Resource, Usage, nearest};
+use highwater_ipc::risk::RiskKind;
 use highwater_ipc::snapshot::State;
 
 use super::AskError;
 use super::as_of::{Answer, Instant, as_of};
-use crate::store::fleet::{HostFilter, HostName, HostRow, TurnedAway, in_sight};
+use crate::store::fleet::{HostFilter, HostName, HostRow, RiskFilter, TurnedAway, in_sight};
 use crate::store::history::Reading;
 
 /// What is asked.
@@ -16,6 +17,8 @@ pub struct Question {
     pub states: Vec<SysvipcState>,
     /// Only hosts that have reported: of one that has only enrolled nothing is known, not even that it is `unknown`.
     pub reported: bool,
+    /// Only hosts with one of these risks; none = all hosts.
+    pub at_risk: Vec<AtRisk>,
     /// All of these labels.
     pub labels: Vec<(String, String)>,
     /// Only hosts that should report and do not.
@@ -30,6 +33,33 @@ pub struct Question {
     pub after: Option<HostName>,
     /// The most hosts wanted.
     pub most: usize,
+}
+
+/// The kinds of risks that a host can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtRisk {
+    /// Another agent uses its certificate.
+    Clone,
+    /// One that its agent reports.
+    Reported(RiskKind),
+}
+
+impl AtRisk {
+    /// All of them.
+    pub const ALL: [AtRisk; 2] = [AtRisk::Clone, AtRisk::Reported(RiskKind::RemoveIpc)];
+
+    /// The word of the JSON contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            AtRisk::Clone => "clone",
+            AtRisk::Reported(kind) => kind.name(),
+        }
+    }
+
+    /// The kind of that word.
+    pub fn from_name(name: &str) -> Option<AtRisk> {
+        AtRisk::ALL.into_iter().find(|r| r.name() == name)
+    }
 }
 
 /// A page of hosts.
@@ -107,6 +137,7 @@ pub async fn fleet(reading: &mut Reading, question: &Question, now_ms: i64) -> R
     let filter = HostFilter {
         states: question.states.clone(),
         reported: question.reported,
+        at_risk: risk_filter(question, now_ms),
         labels: question.labels.clone(),
         silent_now_ms: (question.stale && question.at_ms.is_none()).then_some(now_ms),
         gone_before_ms: hide_gone.then_some(now_ms.saturating_sub(GONE_AFTER_MS)),
@@ -135,6 +166,16 @@ pub async fn fleet(reading: &mut Reading, question: &Question, now_ms: i64) -> R
         hosts.extend(host.filter(wanted));
     }
     Ok(Fleet { hosts, next })
+}
+
+/// Of clones only the last one is remembered, so nothing is known of who was one in the past.
+fn risk_filter(question: &Question, now_ms: i64) -> Option<RiskFilter> {
+    let reported = |risk: &AtRisk| if let AtRisk::Reported(kind) = risk { Some(*kind) } else { None };
+    let clones = question.at_risk.contains(&AtRisk::Clone) && question.at_ms.is_none();
+    (!question.at_risk.is_empty()).then(|| RiskFilter {
+        kinds: question.at_risk.iter().filter_map(reported).collect(),
+        clone_since_ms: clones.then_some(now_ms.saturating_sub(TURNED_AWAY_MS)),
+    })
 }
 
 fn present(row: HostRow, now_ms: i64) -> Host {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use highwater_ipc::activity::Activity;
 use highwater_ipc::codec::{CodecError, decode_body};
 use highwater_ipc::delta::{DeltaError, apply};
 use highwater_ipc::record::{Content, Event, GapReason, Seq};
@@ -19,6 +20,8 @@ pub enum Said {
         snapshot: Arc<Snapshot>,
         /// For a keyframe that follows missing samples: why, as far as the agent knew.
         gap: Option<GapReason>,
+        /// What happened since the sample before it, as far as that was traced.
+        activity: Arc<Activity>,
     },
     /// Something happened beside the samples.
     Event(At, Event),
@@ -67,11 +70,13 @@ pub fn read(before: Option<&State>, record: &StoredRecord) -> Result<Said, FoldE
         Content::Keyframe(keyframe) => Said::Sample {
             snapshot: Arc::new(Snapshot { at, took_us: keyframe.took_us, state: keyframe.state }),
             gap: keyframe.gap,
+            activity: Arc::new(keyframe.activity),
         },
         Content::Delta(delta) => {
             let before = before.ok_or(FoldError::NoBase { seq })?;
             let state = apply(before, &delta).map_err(|why| FoldError::Delta { seq, why })?;
-            Said::Sample { snapshot: Arc::new(Snapshot { at, took_us: delta.took_us, state }), gap: None }
+            let snapshot = Arc::new(Snapshot { at, took_us: delta.took_us, state });
+            Said::Sample { snapshot, gap: None, activity: Arc::new(delta.activity) }
         }
         Content::Heartbeat => Said::Heartbeat(at),
         Content::Event(event) => Said::Event(at, event),
@@ -81,10 +86,16 @@ pub fn read(before: Option<&State>, record: &StoredRecord) -> Result<Said, FoldE
 
 /// The sample that the last of these records describes; the first must be a keyframe.
 pub fn fold(records: &[StoredRecord]) -> Result<Arc<Snapshot>, FoldError> {
-    let mut latest: Option<Arc<Snapshot>> = None;
+    fold_with_activity(records).map(|(snapshot, _)| snapshot)
+}
+
+/// The same, with what happened just before that sample.
+pub fn fold_with_activity(records: &[StoredRecord]) -> Result<(Arc<Snapshot>, Arc<Activity>), FoldError> {
+    let mut latest: Option<(Arc<Snapshot>, Arc<Activity>)> = None;
     for record in records {
-        if let Said::Sample { snapshot, .. } = read(latest.as_ref().map(|s| &s.state), record)? {
-            latest = Some(snapshot);
+        let before = latest.as_ref().map(|(snapshot, _)| &snapshot.state);
+        if let Said::Sample { snapshot, activity, .. } = read(before, record)? {
+            latest = Some((snapshot, activity));
         }
     }
     latest.ok_or(FoldError::Empty)

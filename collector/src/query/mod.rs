@@ -8,12 +8,16 @@
 //! that could not be read is never "all removed".
 
 pub mod as_of;
+pub mod blame;
 pub mod change;
+mod deeds;
 pub mod diff;
+pub mod event;
 pub mod fleet;
 pub mod fold;
 pub mod gap;
 pub mod host;
+pub mod story;
 #[cfg(test)]
 mod story_tests;
 pub mod timeline;

@@ -22,8 +22,9 @@ use highwater_ipc::time::At;
 
 use super::change::{AnyObject, What};
 use super::diff::{bury, ids_of, object_changes, owner_changes};
+use super::event::{Event, Happened};
 use super::fold::Said;
-use super::timeline::{Event, Happened, Story};
+use super::story::Story;
 use super::walk::{Position, Step};
 use crate::store::history::Stretch;
 

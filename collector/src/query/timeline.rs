@@ -1,23 +1,18 @@
 //! What happened on one host between two instants, in order.
 //!
-//! [`Story`] is the pure part: it is told every record and says what happened at it. A thing that happened between two
-//! samples carries both instants: it is not older than the earlier one.
-
-use std::sync::Arc;
+//! [`super::story::Story`] is the pure part: it is told every record and says what happened at it. A thing that happened
+//! between two samples carries both instants: it is not older than the earlier one.
 
 use highwater_ipc::object::Kind;
-use highwater_ipc::record::{EpochNo, Event as Beside, GapReason};
-use highwater_ipc::snapshot::{BootId, NamespaceId, Snapshot};
-use highwater_ipc::text::HostText;
 
 use super::AskError;
 use super::as_of::{Answer, Instant, as_of};
-use super::change::{Known, What};
-use super::fold::Said;
+use super::event::{Event, EventKind, Happened};
 use super::gap::{Gap, GapState};
-use super::walk::{Begin, Position, Step, Walk};
+use super::story::Story;
+use super::walk::{Begin, Position, Walk};
 use crate::host::HostId;
-use crate::store::history::{ClosedGap, Reading, Stretch};
+use crate::store::history::{ClosedGap, Reading};
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -50,155 +45,6 @@ pub struct Timeline {
     pub events: Vec<Event>,
     /// Where to go on; `None` = that was all.
     pub next: Option<Bookmark>,
-}
-
-/// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// First sample that shows it, host's wall clock, milliseconds.
-    pub at_ms: i64,
-    /// Last sample that does not show it; `None` = the instant is exact.
-    pub after_ms: Option<i64>,
-    /// Where, for what belongs to one namespace.
-    pub namespace: Option<NamespaceId>,
-    /// What.
-    pub happened: Happened,
-}
-
-/// The kinds of events of the contract that this version can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "each is the event of that name")]
-pub enum EventKind {
-    Created,
-    Removed,
-    Changed,
-    Refused,
-    LimitChanged,
-    Reboot,
-    ClockStep,
-    Gap,
-    FlagRaised,
-    FlagCleared,
-    AgentStarted,
-    AgentStopped,
-    NamespaceAppeared,
-    NamespaceGone,
-}
-
-impl EventKind {
-    /// All kinds of the contract with their words; some (refused, flags) are recorded by later versions only.
-    pub const ALL: [(EventKind, &'static str); 14] = [
-        (EventKind::Created, "created"),
-        (EventKind::Removed, "removed"),
-        (EventKind::Changed, "changed"),
-        (EventKind::Refused, "refused"),
-        (EventKind::LimitChanged, "limit_changed"),
-        (EventKind::Reboot, "reboot"),
-        (EventKind::ClockStep, "clock_step"),
-        (EventKind::Gap, "gap"),
-        (EventKind::FlagRaised, "flag_raised"),
-        (EventKind::FlagCleared, "flag_cleared"),
-        (EventKind::AgentStarted, "agent_started"),
-        (EventKind::AgentStopped, "agent_stopped"),
-        (EventKind::NamespaceAppeared, "namespace_appeared"),
-        (EventKind::NamespaceGone, "namespace_gone"),
-    ];
-
-    /// The word of the JSON contract.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(k, _)| *k == self).map_or("", |(_, name)| name)
-    }
-
-    /// The kind of that word.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, n)| *n == name).map(|(k, _)| *k)
-    }
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happened {
-    /// An object, a limit or a namespace changed.
-    Change {
-        /// How.
-        what: What,
-        /// The state whose names of users and groups apply: the one in which the object was last seen.
-        names: Names,
-    },
-    /// The host started again.
-    Reboot {
-        /// The boot that ended.
-        before: BootId,
-        /// The boot that began.
-        after: BootId,
-        /// When it began: wall clock minus time since boot, milliseconds.
-        booted_ms: i64,
-        /// How many objects went with it, by kind in the order of [`Kind::ALL`].
-        lost: [usize; 3],
-    },
-    /// The wall clock moved against the boot clock.
-    ClockStep {
-        /// By how much, milliseconds.
-        by_ms: i64,
-    },
-    /// Samples are missing.
-    Gap(Gap),
-    /// An agent process began to sample.
-    AgentStarted {
-        /// Its epoch.
-        epoch: EpochNo,
-    },
-    /// The agent was stopped in order.
-    AgentStopped,
-}
-
-/// Names of users and groups, shared.
-#[derive(Clone, Debug)]
-pub struct Names(pub Arc<Snapshot>);
-
-impl Names {
-    /// The name of a uid.
-    pub fn user(&self, uid: u32) -> Option<&HostText> {
-        self.0.state.users.get(&uid)
-    }
-}
-
-impl PartialEq for Names {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.state.users == other.0.state.users && self.0.state.groups == other.0.state.groups
-    }
-}
-
-impl Eq for Names {}
-
-impl Event {
-    /// The object it happened to.
-    pub fn subject(&self) -> Option<(Kind, i32)> {
-        match &self.happened {
-            Happened::Change { what: What::Created(o) | What::Removed(o), .. } => Some((o.kind(), o.id())),
-            Happened::Change { what: What::Changed { after, .. }, .. } => Some((after.kind(), after.id())),
-            _ => None,
-        }
-    }
-
-    /// Which kind this is.
-    pub fn kind(&self) -> EventKind {
-        match &self.happened {
-            Happened::Change { what, .. } => match what {
-                What::Created(_) => EventKind::Created,
-                What::Removed(_) => EventKind::Removed,
-                What::Changed { .. } => EventKind::Changed,
-                What::LimitChanged { .. } => EventKind::LimitChanged,
-                What::NamespaceAppeared => EventKind::NamespaceAppeared,
-                What::NamespaceGone => EventKind::NamespaceGone,
-            },
-            Happened::Reboot { .. } => EventKind::Reboot,
-            Happened::ClockStep { .. } => EventKind::ClockStep,
-            Happened::Gap(_) => EventKind::Gap,
-            Happened::AgentStarted { .. } => EventKind::AgentStarted,
-            Happened::AgentStopped => EventKind::AgentStopped,
-        }
-    }
 }
 
 /// The most records one answer reads; beyond that it ends early and says where to go on.
@@ -338,92 +184,5 @@ fn closed(gap: ClosedGap) -> Gap {
 }
 
 fn gap_event(gap: Gap) -> Event {
-    Event {
-        at_ms: gap.from_ms.or(gap.to_ms).unwrap_or(0),
-        after_ms: None,
-        namespace: None,
-        happened: Happened::Gap(gap),
-    }
-}
-
-/// Knows what was, and says what happened.
-#[derive(Debug, Default)]
-pub struct Story {
-    known: Known,
-    last: Option<Last>,
-}
-
-#[derive(Debug)]
-struct Last {
-    snapshot: Arc<Snapshot>,
-    stretch: Arc<Stretch>,
-}
-
-impl Story {
-    /// What happened at this record, given all told before it. Nothing happens at the first sample ever: what it shows
-    /// was there before anybody looked.
-    pub fn tell(&mut self, step: &Step) -> Vec<Event> {
-        match &step.said {
-            Said::Sample { snapshot, gap } => self.sample(step, snapshot, *gap),
-            Said::Event(at, Beside::ClockStep { by_ms, .. }) => {
-                vec![Event::exact(at.wall_ms, Happened::ClockStep { by_ms: *by_ms })]
-            }
-            Said::GapReason(at, GapReason::AgentStopped) => vec![Event::exact(at.wall_ms, Happened::AgentStopped)],
-            Said::GapReason(..) | Said::Heartbeat(_) => Vec::new(),
-        }
-    }
-
-    fn sample(&mut self, step: &Step, snapshot: &Arc<Snapshot>, gap: Option<GapReason>) -> Vec<Event> {
-        let at_ms = snapshot.at.wall_ms;
-        let last = self.last.replace(Last { snapshot: snapshot.clone(), stretch: step.stretch.clone() });
-        if step.opening {
-            self.known = Known::new(&snapshot.state);
-            return Vec::new();
-        }
-        let mut events = Vec::new();
-        let same_process = matches!(gap, Some(GapReason::Forked | GapReason::HistoryRestored));
-        let new_epoch = last.as_ref().is_none_or(|l| l.stretch.epoch != step.position.epoch);
-        if let Some(last) = &last
-            && last.snapshot.state.boot_id != snapshot.state.boot_id
-        {
-            let happened = self.reboot(last, snapshot);
-            events.push(Event { after_ms: Some(last.stretch.end_wall_ms), ..Event::exact(at_ms, happened) });
-        }
-        if new_epoch && !same_process {
-            events.push(Event::exact(at_ms, Happened::AgentStarted { epoch: step.position.epoch }));
-        }
-        let Some(last) = last else {
-            self.known = Known::new(&snapshot.state);
-            return events;
-        };
-        let after_ms = match step.prev_wall_ms {
-            Some(prev) if last.stretch.place() == step.stretch.place() => prev,
-            _ => last.stretch.end_wall_ms,
-        };
-        // A clock that was set back shows the later sample before the earlier one.
-        let after_ms = Some(after_ms).filter(|after| *after <= at_ms);
-        for change in self.known.learn(&snapshot.state) {
-            let was = matches!(change.what, What::Removed(_));
-            let names = Names(if was { last.snapshot.clone() } else { snapshot.clone() });
-            let happened = Happened::Change { what: change.what, names };
-            events.push(Event { at_ms, after_ms, namespace: Some(change.namespace), happened });
-        }
-        events
-    }
-
-    fn reboot(&mut self, last: &Last, snapshot: &Snapshot) -> Happened {
-        let since_boot_ms = i64::try_from(snapshot.at.boot_us / 1000).unwrap_or(i64::MAX);
-        Happened::Reboot {
-            before: last.snapshot.state.boot_id,
-            after: snapshot.state.boot_id,
-            booted_ms: snapshot.at.wall_ms.saturating_sub(since_boot_ms),
-            lost: self.known.reboot(&snapshot.state),
-        }
-    }
-}
-
-impl Event {
-    fn exact(at_ms: i64, happened: Happened) -> Self {
-        Self { at_ms, after_ms: None, namespace: None, happened }
-    }
+    Event::exact(gap.from_ms.or(gap.to_ms).unwrap_or(0), Happened::Gap(gap))
 }

@@ -7,7 +7,7 @@ use highwater_ipc::record::{EpochNo, Seq};
 use highwater_ipc::snapshot::Snapshot;
 
 use super::AskError;
-use super::fold::{FoldError, Said, fold, read};
+use super::fold::{FoldError, Said, fold_with_activity, read};
 use crate::host::HostId;
 use crate::store::history::{Reading, StoredRecord, Stretch, Until};
 
@@ -182,14 +182,14 @@ impl<'r> Walk<'r> {
     async fn state_until(&mut self, stretch: &Arc<Stretch>, until: Until) -> Result<Option<Step>, AskError> {
         let Some(place) = self.reading.state_place(self.host, stretch, until).await? else { return Ok(None) };
         let records = self.reading.state_records(self.host, stretch, &place).await?;
-        let snapshot = fold(&records)?;
+        let (snapshot, activity) = fold_with_activity(&records)?;
         let last = records.last().ok_or(FoldError::Empty)?;
         self.state = Some(snapshot.clone());
         Ok(Some(Step {
             position: Position { epoch: stretch.epoch, stretch: stretch.number, seq: place.seq },
             stretch: stretch.clone(),
             prev_wall_ms: last.prev_wall_ms,
-            said: Said::Sample { snapshot, gap: None },
+            said: Said::Sample { snapshot, gap: None, activity },
             opening: true,
         }))
     }

@@ -2,10 +2,12 @@
 
 use highwater_ipc::availability::SysvipcState;
 use highwater_ipc::limits::Resource;
+use highwater_ipc::risk::RiskKind;
 use sqlx::FromRow;
 
 use super::StoreError;
 use super::history::Reading;
+use super::host_facts::{StoredRisk, read_risks};
 use crate::host::{HostId, Quarantine};
 
 /// A host by id and present name.
@@ -62,6 +64,8 @@ pub struct Facts {
     pub evidence: Vec<String>,
     /// What to do; may be empty.
     pub remedy: String,
+    /// What threatened it.
+    pub risks: Vec<StoredRisk>,
     /// `uname(2)` release.
     pub kernel: String,
     /// `uname(2)` machine.
@@ -92,6 +96,8 @@ pub struct HostFilter {
     pub states: Vec<SysvipcState>,
     /// Only hosts that have reported.
     pub reported: bool,
+    /// With one of these risks.
+    pub at_risk: Option<RiskFilter>,
     /// All of these labels.
     pub labels: Vec<(String, String)>,
     /// Not seen since, by the collector's clock, milliseconds: silent.
@@ -108,6 +114,15 @@ pub struct HostFilter {
     pub only: Option<HostId>,
     /// Those after this one, in order of name and id.
     pub after: Option<HostName>,
+}
+
+/// Which risks are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct RiskFilter {
+    /// One of these, which the host itself reported ...
+    pub kinds: Vec<RiskKind>,
+    /// ... or that a newcomer was turned away since this, by the collector's clock, milliseconds.
+    pub clone_since_ms: Option<i64>,
 }
 
 /// Whether a host with this interval that was last seen then is in sight now, both by the collector's clock. One that was
@@ -128,7 +143,7 @@ const HOSTS_SQL: &str = "SELECT h.host_id, h.name, h.labels::text AS labels, \
        s.quarantined_ms, s.quarantined_why, s.quarantined_peer, \
        s.sem_arrays::text, s.semmni::text, s.semaphores::text, s.semmns::text, s.shm_segments::text, s.shmmni::text, \
        s.shm_pages::text, s.shmall::text, s.msg_queues::text, s.msgmni::text, \
-       f.name AS fact_name, f.state, f.evidence::text AS evidence, f.remedy, f.kernel, f.arch, f.distro, f.agent_version \
+       f.name AS fact_name, f.state, f.evidence::text AS evidence, f.remedy, f.risks::text AS risks, f.kernel, f.arch, f.distro, f.agent_version \
      FROM host_status s \
      JOIN host h ON h.host_id = s.host_id \
      LEFT JOIN LATERAL (SELECT * FROM host_facts hf WHERE hf.host_id = s.host_id \
@@ -141,6 +156,7 @@ const HOSTS_SQL: &str = "SELECT h.host_id, h.name, h.labels::text AS labels, \
        AND ($6::bigint IS NULL OR s.host_id = $6) \
        AND ($7::bigint IS NULL OR abs($7 - s.last_seen_ms) > GREATEST(3 * s.interval_ms::bigint, 3000)) \
        AND ($8::text IS NULL OR (h.name, h.host_id) > ($8, $9)) \
+       AND (NOT $12::bool OR f.risks @> ANY ($13::text[]::jsonb[]) OR s.quarantined_ms >= $14) \
      ORDER BY h.name, h.host_id LIMIT $10";
 const NEVER_SEEN_SQL: &str = "SELECT h.host_id, h.name, h.labels::text AS labels FROM host h \
      WHERE NOT EXISTS (SELECT 1 FROM host_status s WHERE s.host_id = h.host_id) \
@@ -176,7 +192,7 @@ impl Reading {
     pub async fn hosts(&mut self, filter: &HostFilter, most: i64) -> Result<Vec<HostRow>, StoreError> {
         let mut found = self.hosts_that_reported(filter, most).await?;
         let unknown_wanted = filter.states.is_empty() || filter.states.contains(&SysvipcState::Unknown);
-        if unknown_wanted && !filter.reported && filter.facts_at_ms.is_none() {
+        if unknown_wanted && !filter.reported && filter.at_risk.is_none() && filter.facts_at_ms.is_none() {
             found.extend(self.hosts_never_seen(filter, most).await?);
             found.sort_by(|a, b| a.host.cmp(&b.host));
             found.truncate(usize::try_from(most).unwrap_or(0));
@@ -191,6 +207,9 @@ impl Reading {
         let query = query.bind(filter.only.map(|h| h.0)).bind(filter.silent_now_ms);
         let (name, id) = filter.after.as_ref().map(|h| (h.name.as_str(), h.id.0)).unzip();
         let query = query.bind(name).bind(id).bind(most).bind(filter.quarantined_since_ms);
+        let wanted = filter.at_risk.as_ref();
+        let kinds = wanted.map_or(&[][..], |w| w.kinds.as_slice()).iter().map(|k| with_kind(*k)).collect::<Vec<_>>();
+        let query = query.bind(wanted.is_some()).bind(kinds).bind(wanted.and_then(|w| w.clone_since_ms));
         let rows: Vec<FleetRow> = query.fetch_all(&mut *self.tx).await?;
         rows.into_iter().map(FleetRow::domain).collect()
     }
@@ -267,6 +286,7 @@ struct FleetRow {
     state: Option<String>,
     evidence: Option<String>,
     remedy: Option<String>,
+    risks: Option<String>,
     kernel: Option<String>,
     arch: Option<String>,
     distro: Option<String>,
@@ -283,6 +303,7 @@ impl FleetRow {
                     .ok_or_else(|| StoreError::Corrupt { what: format!("host_facts.state {word:?}") })?,
                 evidence: read_evidence(&self.evidence.unwrap_or_default())?,
                 remedy: self.remedy.unwrap_or_default(),
+                risks: read_risks(&self.risks.unwrap_or_default())?,
                 kernel: self.kernel.unwrap_or_default(),
                 arch: self.arch.unwrap_or_default(),
                 distro: self.distro.unwrap_or_default(),
@@ -369,6 +390,11 @@ fn labels_json(labels: &[(String, String)]) -> String {
     let map: serde_json::Map<String, serde_json::Value> =
         labels.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
     serde_json::Value::Object(map).to_string()
+}
+
+/// What the list of risks of a host that has one of that kind contains.
+fn with_kind(kind: RiskKind) -> String {
+    serde_json::json!([{ "kind": kind.name() }]).to_string()
 }
 
 fn read_labels(json: &str) -> Result<Vec<(String, String)>, StoreError> {

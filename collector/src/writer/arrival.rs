@@ -6,6 +6,7 @@ use highwater_ipc::availability::Availability;
 use highwater_ipc::delta::{Delta, NamespaceChange, NamespaceDelta};
 use highwater_ipc::limits::{Limits, Totals};
 use highwater_ipc::record::{Body, Chain, Content, GapReason, Record, RecordKind, Seq};
+use highwater_ipc::risk::Risk;
 use highwater_ipc::snapshot::{Namespace, State};
 use highwater_ipc::time::At;
 use highwater_proto::{bounds, chain};
@@ -38,6 +39,8 @@ pub struct Says {
     pub interval_ms: Option<u32>,
     /// Whether the host can do System V IPC.
     pub availability: Option<Availability>,
+    /// What threatens the host.
+    pub risks: Option<Vec<Risk>>,
     /// Use and limits of namespaces that it names.
     pub namespaces: Vec<NamespaceUse>,
 }
@@ -93,6 +96,7 @@ impl Says {
             gap: None,
             interval_ms: Some(within(state.interval_ms)),
             availability: Some(state.availability.clone()),
+            risks: Some(state.risks.clone()),
             namespaces: state.namespaces.first().map(|n| use_of(n, true)).into_iter().collect(),
         }
     }
@@ -107,6 +111,7 @@ impl Says {
             gap: None,
             interval_ms: delta.interval_ms.map(within),
             availability: delta.availability.clone(),
+            risks: delta.risks.clone(),
             namespaces: namespaces.collect(),
         }
     }

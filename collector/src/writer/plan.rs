@@ -305,9 +305,13 @@ impl<'a> Planner<'a> {
 
     /// Facts are stored where they change.
     fn learn(&mut self, arrival: &Arrival, wall_ms: i64) {
-        let Some(availability) = arrival.says.availability.clone() else { return };
+        let known = self.plan.after.facts.as_deref();
+        let availability = arrival.says.availability.clone().or_else(|| Some(known?.availability.clone()));
+        let risks = arrival.says.risks.clone().or_else(|| Some(known?.risks.clone()));
+        let says = arrival.says.availability.is_some() || arrival.says.risks.is_some();
+        let (Some(availability), Some(risks), true) = (availability, risks, says) else { return };
         let host = facts_of_boot(&self.plan.after, self.stream.boot_id);
-        let facts = Facts { availability, host };
+        let facts = Facts { availability, risks, host };
         if self.plan.after.facts.as_deref() != Some(&facts) {
             self.plan.after.facts = Some(Arc::new(facts.clone()));
             let (host, epoch) = (self.plan.host, self.stream.epoch.no);

@@ -3,8 +3,9 @@
 use highwater::host::HostId;
 use highwater::query::Reading;
 use highwater::query::as_of::{Answer, AsOf, Held, Instant, as_of};
+use highwater::query::event::EventKind;
 use highwater::query::gap::{Gap, GapState};
-use highwater::query::timeline::{EventKind, Question, timeline};
+use highwater::query::timeline::{Question, timeline};
 use highwater_ipc::record::GapReason;
 use highwater_ipc::snapshot::BootId;
 use highwater_tests::wait::{PATIENCE, now_ms, until};

@@ -1,0 +1,191 @@
+//! Knows what was, and says what happened: the pure part of a timeline. It is told every record in order.
+
+use std::sync::Arc;
+
+use highwater_ipc::activity::Activity;
+use highwater_ipc::limits::Limits;
+use highwater_ipc::record::{Event as Beside, GapReason};
+use highwater_ipc::risk::Risk;
+use highwater_ipc::snapshot::{NamespaceId, Snapshot, State};
+
+use super::change::{Change, Known, What};
+use super::deeds::{Deeds, Judged};
+use super::event::{Event, Happened, Names, Place};
+use super::fold::Said;
+use super::walk::Step;
+use crate::store::history::Stretch;
+
+/// What is known so far.
+#[derive(Debug, Default)]
+pub struct Story {
+    known: Known,
+    last: Option<Last>,
+    deeds: Deeds,
+}
+
+#[derive(Debug)]
+struct Last {
+    snapshot: Arc<Snapshot>,
+    stretch: Arc<Stretch>,
+}
+
+impl Story {
+    /// Says what happened at this record, given all told before it. Nothing happens at the first sample ever: what it shows
+    /// was there before anybody looked.
+    pub fn tell(&mut self, step: &Step) -> Vec<Event> {
+        match &step.said {
+            Said::Sample { snapshot, gap, activity } => {
+                let before = self.last.as_ref().map(|l| l.snapshot.clone());
+                let mut events = self.sample(step, snapshot, activity, *gap);
+                events.iter_mut().for_each(|event| event.place = place(event.namespace, snapshot, before.as_deref()));
+                events
+            }
+            Said::Event(at, Beside::ClockStep { by_ms, .. }) => {
+                vec![Event::exact(at.wall_ms, Happened::ClockStep { by_ms: *by_ms })]
+            }
+            Said::GapReason(at, GapReason::AgentStopped) => vec![Event::exact(at.wall_ms, Happened::AgentStopped)],
+            Said::GapReason(..) | Said::Heartbeat(_) => Vec::new(),
+        }
+    }
+
+    fn sample(
+        &mut self,
+        step: &Step,
+        snapshot: &Arc<Snapshot>,
+        activity: &Activity,
+        gap: Option<GapReason>,
+    ) -> Vec<Event> {
+        let at_ms = snapshot.at.wall_ms;
+        let last = self.last.replace(Last { snapshot: snapshot.clone(), stretch: step.stretch.clone() });
+        if step.opening {
+            self.known = Known::new(&snapshot.state);
+            self.deeds = Deeds::opening(activity, snapshot);
+            return Vec::new();
+        }
+        let mut events = Vec::new();
+        let same_process = matches!(gap, Some(GapReason::Forked | GapReason::HistoryRestored));
+        let new_epoch = last.as_ref().is_none_or(|l| l.stretch.epoch != step.position.epoch);
+        if let Some(last) = &last
+            && last.snapshot.state.boot_id != snapshot.state.boot_id
+        {
+            let happened = self.reboot(last, snapshot);
+            // What was traced before it is over, too: ids mean something else now.
+            self.deeds = Deeds::default();
+            events.push(Event { after_ms: Some(last.stretch.end_wall_ms), ..Event::exact(at_ms, happened) });
+        }
+        if new_epoch && !same_process {
+            events.push(Event::exact(at_ms, Happened::AgentStarted { epoch: step.position.epoch }));
+        }
+        let Some(last) = last else {
+            self.known = Known::new(&snapshot.state);
+            let judged = self.deeds.judge(activity, snapshot, &[]);
+            events.extend(traced(activity, judged, snapshot));
+            return events;
+        };
+        let after_ms = match step.prev_wall_ms {
+            Some(prev) if last.stretch.place() == step.stretch.place() => prev,
+            _ => last.stretch.end_wall_ms,
+        };
+        let changes = self.known.learn(&snapshot.state);
+        let mut judged = self.deeds.judge(activity, snapshot, &changes);
+        let by = std::mem::take(&mut judged.by);
+        events.extend(traced(activity, judged, snapshot));
+        events.extend(risks(&last.snapshot.state.risks, &snapshot.state.risks, at_ms, after_ms));
+        for (change, by) in changes.into_iter().zip(by) {
+            let after_ms = visited_ms(&change, (&last.snapshot.state, &snapshot.state), after_ms);
+            let was = matches!(change.what, What::Removed(_));
+            let names = Names(if was { last.snapshot.clone() } else { snapshot.clone() });
+            let happened = Happened::Change { what: change.what, names, by };
+            let (after_ms, namespace) = (told_after(at_ms, after_ms), Some(change.namespace));
+            events.push(Event { after_ms, namespace, ..Event::exact(at_ms, happened) });
+        }
+        events
+    }
+
+    fn reboot(&mut self, last: &Last, snapshot: &Snapshot) -> Happened {
+        let since_boot_ms = i64::try_from(snapshot.at.boot_us / 1000).unwrap_or(i64::MAX);
+        Happened::Reboot {
+            before: last.snapshot.state.boot_id,
+            after: snapshot.state.boot_id,
+            booted_ms: snapshot.at.wall_ms.saturating_sub(since_boot_ms),
+            lost: self.known.reboot(&snapshot.state),
+        }
+    }
+}
+
+impl Event {
+    /// At exactly that instant, of the host as a whole.
+    pub(super) fn exact(at_ms: i64, happened: Happened) -> Self {
+        Self { at_ms, after_ms: None, namespace: None, place: Place::default(), happened }
+    }
+}
+
+/// What that namespace is in the sample that shows it, or in the one before.
+fn place(id: Option<NamespaceId>, snapshot: &Snapshot, before: Option<&Snapshot>) -> Place {
+    let Some(id) = id else { return Place::default() };
+    let at = |snapshot: &Snapshot| snapshot.state.namespaces.iter().position(|n| n.id == id);
+    let in_state = |snapshot: &Snapshot| {
+        let index = at(snapshot)?;
+        let name = snapshot.state.namespaces.get(index).and_then(|n| n.name.clone());
+        Some(Place { own: Some(index == 0), name })
+    };
+    in_state(snapshot).or_else(|| before.and_then(in_state)).unwrap_or(Place { own: Some(false), name: None })
+}
+
+/// Between which samples it is; a clock that was set back shows the later one before the earlier one.
+fn told_after(at_ms: i64, after_ms: i64) -> Option<i64> {
+    Some(after_ms).filter(|after| *after <= at_ms)
+}
+
+/// The last visit before the sample that shows a change in a namespace: samples may have passed it by.
+fn visited_ms(change: &Change, (before, after): (&State, &State), after_ms: i64) -> i64 {
+    let skipped = |state: &State| state.namespaces.iter().find(|n| n.id == change.namespace).map_or(0, |n| n.skipped);
+    let passed = i64::from(skipped(before).max(skipped(after)));
+    let interval_ms = i64::from(before.interval_ms.max(after.interval_ms));
+    // One more than it says: the samples in between need not have kept their times.
+    let more = if passed > 0 { passed.saturating_add(1) } else { 0 };
+    after_ms.saturating_sub(interval_ms.saturating_mul(more))
+}
+
+/// What was traced and is no change of the objects that were sampled.
+fn traced(activity: &Activity, judged: Judged, snapshot: &Arc<Snapshot>) -> Vec<Event> {
+    let limits = |id: Option<NamespaceId>| -> Option<Limits> {
+        snapshot.state.namespaces.iter().find(|n| Some(n.id) == id).and_then(|n| n.limits)
+    };
+    let mut events = Vec::new();
+    for (act, transient) in judged.rest {
+        let (namespace, names) = (act.namespace, Names(snapshot.clone()));
+        let (at_ms, last_ms) = (wall_ms(snapshot, act.first_us), wall_ms(snapshot, act.last_us));
+        let limits = limits(namespace);
+        let happened = Happened::Acted { act: Box::new(act), last_ms, transient, limits, names };
+        events.push(Event { namespace, ..Event::exact(at_ms, happened) });
+    }
+    for peak in &activity.peaks {
+        let at_ms = wall_ms(snapshot, peak.boot_us);
+        let happened = Happened::Peak { peak: *peak, limits: limits(Some(peak.namespace)) };
+        events.push(Event { namespace: Some(peak.namespace), ..Event::exact(at_ms, happened) });
+    }
+    events.sort_by_key(|e| e.at_ms);
+    if activity.lost > 0 || activity.more > 0 {
+        let happened = Happened::Lost { lost: activity.lost, more: activity.more };
+        events.push(Event::exact(snapshot.at.wall_ms, happened));
+    }
+    events
+}
+
+/// The host's wall clock at an instant of its boot clock that is close to a sample, milliseconds.
+fn wall_ms(snapshot: &Snapshot, boot_us: u64) -> i64 {
+    let away_ms = (i128::from(boot_us) - i128::from(snapshot.at.boot_us)).div_euclid(1000);
+    snapshot.at.wall_ms.saturating_add(i64::try_from(away_ms).unwrap_or(0))
+}
+
+/// Risks that came and went, by kind: what was found may be worded anew each day.
+fn risks(before: &[Risk], after: &[Risk], at_ms: i64, after_ms: i64) -> Vec<Event> {
+    let new = |risks: &[Risk], others: &[Risk]| -> Vec<Risk> {
+        risks.iter().filter(|r| !others.iter().any(|o| o.kind == r.kind)).cloned().collect()
+    };
+    let cleared = new(before, after).into_iter().map(Happened::RiskCleared);
+    let raised = new(after, before).into_iter().map(Happened::RiskRaised);
+    let event = |happened| Event { after_ms: told_after(at_ms, after_ms), ..Event::exact(at_ms, happened) };
+    cleared.chain(raised).map(event).collect()
+}
