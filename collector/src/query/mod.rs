@@ -10,6 +10,8 @@
 pub mod as_of;
 pub mod blame;
 pub mod change;
+#[cfg(test)]
+mod deed_tests;
 mod deeds;
 pub mod diff;
 pub mod event;

@@ -179,10 +179,10 @@ fn wall_ms(snapshot: &Snapshot, boot_us: u64) -> i64 {
     snapshot.at.wall_ms.saturating_add(i64::try_from(away_ms).unwrap_or(0))
 }
 
-/// Risks that came and went, by kind: what was found may be worded anew each day.
+/// Risks that came and went. What was found names whose it is, so another user's is another risk.
 fn risks(before: &[Risk], after: &[Risk], at_ms: i64, after_ms: i64) -> Vec<Event> {
     let new = |risks: &[Risk], others: &[Risk]| -> Vec<Risk> {
-        risks.iter().filter(|r| !others.iter().any(|o| o.kind == r.kind)).cloned().collect()
+        risks.iter().filter(|r| !others.iter().any(|o| (o.kind, &o.why) == (r.kind, &r.why))).cloned().collect()
     };
     let cleared = new(before, after).into_iter().map(Happened::RiskCleared);
     let raised = new(after, before).into_iter().map(Happened::RiskRaised);

@@ -7,22 +7,31 @@
 //! left_out sem 2                         rows are missing
 //! boot 2                                 another boot
 //! namespace 7                            the host's own is another one
+//! in 8 pause                             what follows is in another namespace, of that name
+//! skipped 3                              so many samples pass that one by
+//! risk alice                             systemd-logind would remove her objects
+//! act created sem 5,6 at=1500 pid=7 comm=php [count=9 in=8 errno=28 nsems=3 bound=128]
+//!                                        was traced before this sample, at that millisecond; in=0 = nobody knows where
+//! peak arrays=90 semaphores=120 at=1500  more was in use
+//! lost 3                                 events were lost
 //! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use highwater_ipc::activity::{Act, Activity, Actor, Did, Peak};
 use highwater_ipc::availability::{Availability, SysvipcState};
-use highwater_ipc::limits::Limits;
+use highwater_ipc::limits::{Limits, Resource, Usage};
 use highwater_ipc::object::{Key, Kind, MsgQueue, Owner, Perms, SemArray, ShmSegment};
 use highwater_ipc::record::{EpochNo, Event as Beside, GapReason, Seq};
-use highwater_ipc::snapshot::{BootId, Namespace, NamespaceId, Snapshot, State};
+use highwater_ipc::risk::{Risk, RiskKind};
+use highwater_ipc::snapshot::{BootId, NamedBy, Namespace, NamespaceId, Snapshot, State};
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::At;
 
 use super::change::{AnyObject, What};
 use super::diff::{bury, ids_of, object_changes, owner_changes};
-use super::event::{Event, Happened};
+use super::event::{Event, Happened, bound_by};
 use super::fold::Said;
 use super::story::Story;
 use super::walk::{Position, Step};
@@ -184,7 +193,7 @@ fn owners_are_summed_by_kind() {
 }
 
 /// Tells samples that follow each other by a second, a boot being an epoch of its own.
-fn check(samples: &str, expected: &str) {
+pub(super) fn check(samples: &str, expected: &str) {
     let mut story = Story::default();
     let mut told = Vec::new();
     let mut epoch = 0;
@@ -196,21 +205,25 @@ fn check(samples: &str, expected: &str) {
         }
         boot = Some(state.boot_id);
         let second = i64::try_from(index).unwrap() + 1;
-        told.extend(story.tell(&sample_step(epoch, second, state, None)));
+        told.extend(story.tell(&told_step(epoch, second, state, activity(text), None)));
     }
     let expected: Vec<&str> = expected.lines().map(str::trim).collect();
     assert_eq!(show(&told), expected.join("\n"), "{samples}");
 }
 
 fn sample_step(epoch: u64, second: i64, state: State, gap: Option<GapReason>) -> Step {
-    let at = At { wall_ms: second * 1000, boot_us: 0 };
-    let snapshot = Arc::new(Snapshot { at, took_us: 1, state });
+    told_step(epoch, second, state, Activity::default(), gap)
+}
+
+fn told_step(epoch: u64, second: i64, state: State, activity: Activity, gap: Option<GapReason>) -> Step {
     let seq = u64::try_from(second).unwrap();
+    let at = At { wall_ms: second * 1000, boot_us: seq * 1_000_000 };
+    let snapshot = Arc::new(Snapshot { at, took_us: 1, state });
     Step {
         position: position(epoch, seq),
         stretch: stretch(epoch),
         prev_wall_ms: Some((second - 1) * 1000),
-        said: Said::Sample { snapshot, gap },
+        said: Said::Sample { snapshot, gap, activity: Arc::new(activity) },
         opening: false,
     }
 }
@@ -238,8 +251,29 @@ fn stretch(epoch: u64) -> Arc<Stretch> {
 fn show(events: &[Event]) -> String {
     let line = |event: &Event| {
         let what = match &event.happened {
-            Happened::Change { what: What::Created(o), .. } => format!("created {} {}", o.kind().name(), o.id()),
-            Happened::Change { what: What::Removed(o), .. } => format!("removed {} {}", o.kind().name(), o.id()),
+            Happened::Change { what: What::Created(o), by, .. } => {
+                format!("created {} {}{}", o.kind().name(), o.id(), show_actor(by.as_ref()))
+            }
+            Happened::Change { what: What::Removed(o), by, .. } => {
+                format!("removed {} {}{}", o.kind().name(), o.id(), show_actor(by.as_ref()))
+            }
+            Happened::Change { what: What::NamespaceGone { lost: [sem, shm, msg], bytes, .. }, .. } => {
+                format!("namespace_gone, {sem} {shm} {msg} with {bytes} bytes")
+            }
+            Happened::Acted { act, transient, limits, .. } => {
+                let more = if *transient { " transient" } else { "" };
+                let bound = bound_by(act, limits.as_ref());
+                let bound = bound.map_or(String::new(), |b| format!(" {} {}/{}", b.resource, b.used, b.limit));
+                format!(
+                    "{} {} x{}{more}{bound}{}",
+                    event.kind().name(),
+                    act.kind.name(),
+                    act.count,
+                    show_actor(Some(&act.by))
+                )
+            }
+            Happened::Peak { peak, .. } => format!("peak {} / {}", peak.sem_arrays, peak.semaphores),
+            Happened::Lost { lost, .. } => format!("lost {lost}"),
             Happened::Change { what: What::Changed { after, .. }, .. } => {
                 format!("changed {} {}", after.kind().name(), after.id())
             }
@@ -250,13 +284,25 @@ fn show(events: &[Event]) -> String {
             Happened::ClockStep { by_ms } => format!("clock_step {by_ms}"),
             _ => event.kind().name().to_owned(),
         };
-        let at = event.at_ms / 1000;
+        let what = match (&event.place.own, &event.place.name) {
+            (Some(false), Some(name)) => format!("{what} in {name}"),
+            _ => what,
+        };
+        let at = seconds(event.at_ms);
         match event.after_ms {
-            Some(after) => format!("({}s..{at}s {what}", after / 1000),
-            None => format!("{at}s {what}"),
+            Some(after) => format!("({}..{at} {what}", seconds(after)),
+            None => format!("{at} {what}"),
         }
     };
     events.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn seconds(ms: i64) -> String {
+    if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+}
+
+fn show_actor(by: Option<&Actor>) -> String {
+    by.map_or(String::new(), |by| format!(" by {} {}", by.comm, by.pid))
 }
 
 fn show_diff(before: &State, after: &State, survived: &std::collections::BTreeSet<(NamespaceId, Kind, i32)>) -> String {
@@ -286,19 +332,7 @@ fn state(text: &str) -> State {
         risks: Vec::new(),
         unseen: Vec::new(),
     };
-    let mut namespace = Namespace {
-        id: own(),
-        name: None,
-        torn: false,
-        limits: Some(limits()),
-        totals: None,
-        sem: Some(vec![]),
-        shm: Some(vec![]),
-        msg: Some(vec![]),
-        unreadable: vec![],
-        left_out: Default::default(),
-        ..Namespace::default()
-    };
+    let mut namespace = empty(own());
     for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let field = |name: &str| -> u32 {
@@ -353,12 +387,83 @@ fn state(text: &str) -> State {
                 state.users.insert(uid.parse().unwrap(), HostText::from(*name));
             }
             ["namespace", inode] => namespace.id.inode = inode.parse().unwrap(),
+            ["in", inode, name] => {
+                state.namespaces.push(std::mem::replace(&mut namespace, empty(other(inode))));
+                namespace.name = Some(HostText::from(*name));
+                namespace.named_by = NamedBy::Comm;
+            }
+            ["skipped", count] => namespace.skipped = count.parse().unwrap(),
+            ["risk", why] => state.risks.push(Risk {
+                kind: RiskKind::RemoveIpc,
+                why: HostText::from(*why),
+                remedy: HostText::default(),
+            }),
+            ["act" | "peak" | "lost", ..] => {}
             ["boot", number] => state.boot_id = BootId([number.parse().unwrap(); 16]),
             other => panic!("no such line: {other:?}"),
         }
     }
     state.namespaces.push(namespace);
     state
+}
+
+fn empty(id: NamespaceId) -> Namespace {
+    let (sem, shm, msg) = (Some(vec![]), Some(vec![]), Some(vec![]));
+    Namespace { id, limits: Some(limits()), sem, shm, msg, ..Namespace::default() }
+}
+
+fn other(inode: &str) -> NamespaceId {
+    NamespaceId { inode: inode.parse().unwrap(), instance: 1 }
+}
+
+/// What the lines `act`, `peak` and `lost` say.
+fn activity(text: &str) -> Activity {
+    let mut activity = Activity::default();
+    for line in text.lines().map(str::trim) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let field = |name: &str| words.iter().find_map(|w| w.strip_prefix(name)?.strip_prefix('='));
+        let number = |name: &str| field(name).map(|v| v.parse::<u64>().unwrap());
+        match words.as_slice() {
+            ["act", did, kind, ids, ..] => {
+                let ids: Vec<i32> = ids.split(',').filter(|i| *i != "-").map(|i| i.parse().unwrap()).collect();
+                let us = number("at").unwrap() * 1000;
+                activity.acts.push(Act {
+                    did: match *did {
+                        "created" => Did::Created,
+                        "removed" => Did::Removed,
+                        _ => Did::Refused(u32::try_from(number("errno").unwrap()).unwrap()),
+                    },
+                    kind: Kind::ALL.into_iter().find(|k| k.name() == *kind).unwrap(),
+                    namespace: match field("in") {
+                        None => Some(own()),
+                        Some("0") => None,
+                        Some(inode) => Some(other(inode)),
+                    },
+                    by: Actor {
+                        pid: i32::try_from(number("pid").unwrap()).unwrap(),
+                        comm: HostText::from(field("comm").unwrap()),
+                        uid: Some(33),
+                    },
+                    first_us: us,
+                    last_us: us,
+                    count: number("count").unwrap_or(u64::try_from(ids.len()).unwrap()),
+                    key: Key(0),
+                    size: number("nsems").unwrap_or(1),
+                    ids,
+                    bound_by: number("bound").map(|n| Usage { resource: Resource::Semmni, used: n, limit: n }),
+                });
+            }
+            ["peak", ..] => activity.peaks.push(Peak {
+                namespace: own(),
+                boot_us: number("at").unwrap() * 1000,
+                sem_arrays: number("arrays").unwrap(),
+                semaphores: number("semaphores").unwrap(),
+            }),
+            ["lost", count] => activity.lost = count.parse().unwrap(),
+            _ => {}
+        }
+    }
+    activity
 }
 
 fn limits() -> Limits {

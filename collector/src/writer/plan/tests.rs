@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use highwater_ipc::availability::{Availability, SysvipcState};
 use highwater_ipc::limits::Totals;
 use highwater_ipc::record::{Chain, Epoch, EpochId, Seq};
+use highwater_ipc::risk::{Risk, RiskKind};
 use highwater_ipc::session::HostFacts;
 use highwater_ipc::text::HostText;
 
@@ -353,10 +354,24 @@ fn facts_are_stored_where_they_change_and_an_earlier_boot_keeps_its_own() {
 
     let mut rebooted = plan.after;
     let kernel = |k: &str, boot_id| HostFacts { kernel: HostText::from(k), boot_id, ..HostFacts::default() };
-    rebooted.facts = Some(Arc::new(Facts { availability: available("b"), host: kernel("old", BOOT) }));
+    rebooted.facts = Some(Arc::new(Facts { availability: available("b"), risks: vec![], host: kernel("old", BOOT) }));
     rebooted.hello = Arc::new(kernel("new", BootId([2; 16])));
     let spooled = planned(&rebooted, 1, &[says(delta(3, 4), "c")]);
     assert_eq!(spooled.facts[0].facts.host.kernel, HostText::from("old"));
+}
+
+#[test]
+fn a_risk_is_a_fact_that_keeps_the_availability_it_comes_without() {
+    let risk = Risk { kind: RiskKind::RemoveIpc, why: HostText::from("alice"), remedy: HostText::from("lingering") };
+    let mut first = keyframe(0, 1);
+    (first.says.availability, first.says.risks) = (Some(available("a")), Some(vec![]));
+    let mut at_risk = delta(1, 2);
+    at_risk.says.risks = Some(vec![risk.clone()]);
+    let mut blocked = delta(2, 3);
+    blocked.says.availability = Some(available("b"));
+    let plan = planned(&state(&[stream(1, BOOT)]), 1, &[first, at_risk, blocked, delta(3, 4)]);
+    let told: Vec<_> = plan.facts.iter().map(|f| (f.seq.0, f.facts.risks.len(), &f.facts.availability)).collect();
+    assert_eq!(told, [(0, 0, &available("a")), (1, 1, &available("a")), (2, 1, &available("b"))]);
 }
 
 #[test]
