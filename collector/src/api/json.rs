@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 mod event;
 
-pub use self::event::{
-    ByJson, DetailJson, ErrnoJson, EventJson, LostJson, PeakJson, RiskJson, SubjectJson, TimelineJson,
-};
+/// What threatens a host, as in its snapshots.
+pub use highwater_proto::json::RiskJson;
+
+pub use self::event::{ByJson, DetailJson, ErrnoJson, EventJson, LostJson, PeakJson, SubjectJson, TimelineJson};
 /// The kinds of events: what `kind` of an event can say.
 pub use crate::query::event::EventKind;
 /// The kinds of risks: what `kind` of one in `at_risk` can say.

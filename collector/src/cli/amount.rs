@@ -1,6 +1,6 @@
 //! Amounts of bytes for the eye. Pure.
 
-/// `209715200` -> `200 MiB`, `1138166333` -> `1.06 GiB`: three digits, cut, of the largest unit that leaves one.
+/// `209715200` -> `200 MiB`, `1140850688` -> `1.06 GiB`: three digits, cut, of the largest unit that leaves one.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [(&str, u32); 6] = [("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let largest = UNITS.into_iter().find(|(_, shift)| bytes >> shift > 0);
@@ -34,7 +34,7 @@ mod tests {
             (1023, "1023 bytes"),
             (1024, "1 KiB"),
             (209_715_200, "200 MiB"),
-            (1_138_166_333, "1.06 GiB"),
+            (1_140_850_688, "1.06 GiB"),
             (12_000_000_000, "11.1 GiB"),
             (1_047_552_000, "999 MiB"),
             (u64::MAX, "15.9 EiB"),

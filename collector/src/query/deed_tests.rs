@@ -184,6 +184,13 @@ fn what_goes_with_a_namespace_is_counted_and_removed_by_nobody() {
 }
 
 #[test]
-fn a_risk_is_told_when_it_comes_and_goes_and_not_when_it_is_worded_anew() {
-    check("+\nrisk alice\n+\nrisk bob\n+", "1s agent_started\n(1s..2s risk_raised\n(3s..4s risk_cleared");
+fn a_risk_is_told_when_it_comes_and_when_it_goes() {
+    check(
+        "+\nrisk alice\n+\nrisk alice\n+\nrisk bob\nrisk alice\n+",
+        "1s agent_started
+         (1s..2s risk_raised alice
+         (3s..4s risk_raised bob
+         (4s..5s risk_cleared bob
+         (4s..5s risk_cleared alice",
+    );
 }

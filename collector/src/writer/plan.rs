@@ -307,9 +307,9 @@ impl<'a> Planner<'a> {
     fn learn(&mut self, arrival: &Arrival, wall_ms: i64) {
         let known = self.plan.after.facts.as_deref();
         let availability = arrival.says.availability.clone().or_else(|| Some(known?.availability.clone()));
-        let risks = arrival.says.risks.clone().or_else(|| Some(known?.risks.clone()));
+        let risks = arrival.says.risks.clone().or_else(|| Some(known?.risks.clone())).unwrap_or_default();
         let says = arrival.says.availability.is_some() || arrival.says.risks.is_some();
-        let (Some(availability), Some(risks), true) = (availability, risks, says) else { return };
+        let (Some(availability), true) = (availability, says) else { return };
         let host = facts_of_boot(&self.plan.after, self.stream.boot_id);
         let facts = Facts { availability, risks, host };
         if self.plan.after.facts.as_deref() != Some(&facts) {

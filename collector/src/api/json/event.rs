@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GapJson, ObjectJson};
+use super::{GapJson, ObjectJson, RiskJson};
 
 /// What happened, in order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -214,15 +214,4 @@ pub struct PeakJson {
     pub semmni: Option<u64>,
     /// The limit of semaphores.
     pub semmns: Option<u64>,
-}
-
-/// Something that will break.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RiskJson {
-    /// What kind of risk.
-    pub kind: String,
-    /// Why it is one.
-    pub why: String,
-    /// What to do.
-    pub remedy: String,
 }
