@@ -12,4 +12,5 @@ pub mod kernel;
 pub mod sampler;
 pub mod spool;
 pub mod sys;
+pub mod trace;
 pub mod transport;

@@ -13,3 +13,4 @@ pub mod errno;
 pub mod host;
 pub mod namespace;
 pub mod sysvipc;
+pub mod wait;
