@@ -30,10 +30,11 @@ use crate::config::Config;
 use crate::kernel::identity::BootIdError;
 use crate::kernel::real::RealKernel;
 use crate::kernel::{Kernel, identity};
-use crate::sampler::{Sample, Sampler, SamplerHandle};
+use crate::sampler::{self, Pace, Sample, Sampler, SamplerHandle};
 use crate::spool::disk::{Lock, PrivateDir};
 use crate::spool::epoch::EpochError;
 use crate::spool::{Limits, SpoolError};
+use crate::trace::{self, Tracer, Wake, Watch};
 use crate::transport::address::{Address, AddressError};
 use crate::transport::enrolment::{Enrolment, EnrolmentError};
 
@@ -61,17 +62,21 @@ pub fn spawn(config: Config) -> Result<AgentHandle, StartError> {
     let (mut state, lock) = open_state(&config)?;
     let mut kernel = RealKernel::new();
     keep_namespace(&mut state, &mut kernel);
-    start(config, (state, lock), Box::new(kernel), Arc::new(SystemClock))
+    let watch: fn(Wake) -> Option<Box<dyn Watch>> = match config.trace {
+        true => |wake| Some(Box::new(Tracer::start(wake))),
+        false => |_| Some(Box::new(trace::Off)),
+    };
+    start(config, (state, lock), (Box::new(kernel), watch), Arc::new(SystemClock))
 }
 
-/// [`spawn`], sampling another kernel by another clock.
+/// [`spawn`], sampling another kernel by another clock, without tracing.
 pub fn spawn_sampling(
     config: Config,
     kernel: Box<dyn Kernel>,
     clock: Arc<dyn HostClock>,
 ) -> Result<AgentHandle, StartError> {
     let state = open_state(&config)?;
-    start(config, state, kernel, clock)
+    start(config, state, (kernel, sampler::blind), clock)
 }
 
 /// The state directory, this process's alone.
@@ -99,7 +104,7 @@ fn keep_namespace(state: &mut PrivateDir, kernel: &mut RealKernel) {
 fn start(
     config: Config,
     (mut state, lock): (PrivateDir, Lock),
-    mut kernel: Box<dyn Kernel>,
+    (mut kernel, watch): (Box<dyn Kernel>, fn(Wake) -> Option<Box<dyn Watch>>),
     clock: Arc<dyn HostClock>,
 ) -> Result<AgentHandle, StartError> {
     let enrolment = Enrolment::load(&mut state).map_err(StartError::State)?;
@@ -118,7 +123,8 @@ fn start(
     let (stop, stopped) = oneshot::channel();
     let (tell, ended) = oneshot::channel();
     let (alive, sampler_gone) = oneshot::channel::<()>();
-    let sampler = sample(&shared, kernel, Arc::clone(&clock), config.interval.ms(), alive)?;
+    let pace = Pace { interval_ms: config.interval.ms(), fastest_ms: config.fastest.ms() };
+    let sampler = sample(&shared, (kernel, watch), Arc::clone(&clock), pace, alive)?;
     let parts = Parts { shared, clock, sampler, facts, config, lock, stopped, sampler_gone };
     let thread = std::thread::Builder::new()
         .name("highwater-agent".into())
@@ -199,9 +205,9 @@ struct Parts {
 /// Starts the sampling thread. `alive` is dropped when it ends.
 fn sample(
     shared: &Arc<Shared>,
-    kernel: Box<dyn Kernel>,
+    (kernel, watch): (Box<dyn Kernel>, fn(Wake) -> Option<Box<dyn Watch>>),
     clock: Arc<Clock>,
-    interval_ms: u32,
+    pace: Pace,
     alive: oneshot::Sender<()>,
 ) -> Result<SamplerHandle, StartError> {
     let shared = Arc::clone(shared);
@@ -211,7 +217,7 @@ fn sample(
         shared.changed.notify_one();
         ControlFlow::Continue(())
     };
-    Sampler::spawn(kernel, clock, interval_ms, sink).map_err(StartError::Thread)
+    Sampler::spawn(kernel, clock, pace, watch, sink).map_err(StartError::Thread)
 }
 
 /// The agent's thread: sends until it is asked to stop, then ends in order.

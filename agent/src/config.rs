@@ -37,6 +37,13 @@ pub struct Config {
     /// `fsync`: when records in the spool are forced to the disk: `"every"` (default), `"second"` or `"segment"`; see
     /// [`FsyncPolicy`] for what each can lose.
     pub fsync: FsyncPolicy,
+    /// `trace`: whether refused calls, and what is made and removed between two samples, are learnt from the kernel's
+    /// trace events: `"on"` (default) or `"off"`. On it costs every system call of the host some 10 ns
+    /// (`highwater-agent doctor` measures it) and 64 KiB of memory a processor.
+    pub trace: bool,
+    /// `fastest`: shortest time between two samples, to which it goes as use nears a limit or a call is refused; written
+    /// as `interval` is. Default 1 s. Above `interval` it has no effect: samples are then never closer than that.
+    pub fastest: Interval,
 }
 
 impl Default for Config {
@@ -47,6 +54,8 @@ impl Default for Config {
             interval: Interval { ms: 10_000 },
             spool_bytes: 64 << 20,
             fsync: FsyncPolicy::Every,
+            trace: true,
+            fastest: Interval { ms: 1000 },
         }
     }
 }
@@ -66,7 +75,7 @@ pub struct Overrides {
 
 impl Config {
     /// Every key of the file, in the order of the manual.
-    pub const KEYS: [&str; 5] = ["collector", "state_dir", "interval", "spool_bytes", "fsync"];
+    pub const KEYS: [&str; 7] = ["collector", "state_dir", "interval", "spool_bytes", "fsync", "trace", "fastest"];
     /// Least `spool_bytes`.
     pub const SPOOL_MIN: u64 = 4 << 20;
     /// Most `spool_bytes`.
@@ -159,6 +168,11 @@ impl Config {
                 let policy = FsyncPolicy::from_name(text);
                 self.fsync = policy.ok_or_else(|| wrong("\"every\", \"second\" or \"segment\"".into()))?;
             }
+            "trace" => {
+                let on = ["off", "on"].iter().position(|word| *word == text);
+                self.trace = on.ok_or_else(|| wrong("\"on\" or \"off\"".into()))? == 1;
+            }
+            "fastest" => self.fastest = Interval::parse(text).map_err(|e| wrong(e.expected()))?,
             _ => return Err(wrong("a known key".into())),
         }
         Ok(())
@@ -331,7 +345,15 @@ mod tests {
 
     #[test]
     fn a_value_out_of_range_says_what_it_must_be() {
-        for text in ["interval = \"99ms\"", "interval = \"2h\"", "interval = 10", "spool_bytes = 1", "fsync = \"no\""] {
+        for text in [
+            "interval = \"99ms\"",
+            "interval = \"2h\"",
+            "interval = 10",
+            "spool_bytes = 1",
+            "fsync = \"no\"",
+            "trace = \"1\"",
+            "fastest = \"1\"",
+        ] {
             let error = from_text(text).unwrap_err().to_string();
             assert!(error.contains("must be"), "{error}");
         }

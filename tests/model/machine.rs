@@ -12,6 +12,7 @@ use highwater_agent::agent::outbox::Outbox;
 use highwater_agent::sampler::Sample;
 use highwater_agent::spool::Limits;
 use highwater_agent::transport::session::Session;
+use highwater_ipc::activity::Activity;
 use highwater_ipc::availability::{Availability, SysvipcState};
 use highwater_ipc::object::{Key, Owner, Perms, SemArray};
 use highwater_ipc::record::{EpochNo, GapReason, Seq};
@@ -276,7 +277,7 @@ impl Machine {
         let state = state(self.clock.boot_id, &self.objects);
         let took_us = u32::try_from(number).unwrap();
         let snapshot = Snapshot { at, took_us, state: state.clone() };
-        let sample = Sample { snapshot, awake_us: self.clock.awake_us(ground.now_ms) };
+        let sample = Sample { snapshot, awake_us: self.clock.awake_us(ground.now_ms), activity: Activity::default() };
         let Some(current) = process.journal.spooled().pop() else { return };
         let (epoch, seq) = (current.epoch, current.next);
         process.did.push(Did::Take(Box::new(sample.clone())));

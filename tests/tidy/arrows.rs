@@ -18,7 +18,8 @@ const CRATES: &[(&str, &[&str])] = &[
 const ROOMS: &[(&str, &[&str])] = &[
     ("agent/src/sys/", &[]),
     ("agent/src/kernel/", &["sys"]),
-    ("agent/src/sampler/", &["kernel", "sys"]),
+    ("agent/src/trace/", &["sys"]),
+    ("agent/src/sampler/", &["kernel", "sys", "trace"]),
     ("agent/src/spool/", &[]),
     ("agent/src/transport/", &["spool"]),
     ("collector/src/store/", &[]),

@@ -1,6 +1,7 @@
 //! Where samples become spooled records, and spooled records come back to be sent: recorder, spool and epoch together,
 //! so that all three always speak of the same place.
 
+use highwater_ipc::activity::Did;
 use highwater_ipc::codec::{decode_at, decode_body, decode_record, encode_record};
 use highwater_ipc::record::{Chain, Content, Epoch, EpochId, EpochNo, GapReason, Record, RecordKind, Seq};
 use highwater_ipc::session::SpooledEpoch;
@@ -28,6 +29,8 @@ pub struct Journal {
     disk_refuses: bool,
     unreadable: bool,
     ended: bool,
+    /// A refused call was recorded: [`Journal::take_urgent`].
+    urgent: bool,
 }
 
 /// A record from the spool, and why others are missing before it.
@@ -76,7 +79,17 @@ impl Journal {
         spool.begin_epoch(label(&begun))?;
         let recorder = Recorder::new(name(&begun), boot_id, Some(gap), KEYFRAME_EVERY);
         info!(epoch = begun.epoch().no, reason = gap.name(), "sampling begins");
-        Ok(Self { state, spool, recorder, begun, past, disk_refuses: false, unreadable: false, ended: false })
+        Ok(Self {
+            state,
+            spool,
+            recorder,
+            begun,
+            past,
+            disk_refuses: false,
+            unreadable: false,
+            ended: false,
+            urgent: false,
+        })
     }
 
     /// Records a sample. Nothing is recorded after [`Journal::stop`].
@@ -92,9 +105,15 @@ impl Journal {
             None => {}
         }
         let now_us = sample.snapshot.at.boot_us;
+        self.urgent |= sample.activity.acts.iter().any(|act| matches!(act.did, Did::Refused(_)));
         for record in self.recorder.sample(sample) {
             self.append(&record, now_us);
         }
+    }
+
+    /// Whether a refused call was recorded since this was asked last: it should reach whoever watches at once.
+    pub fn take_urgent(&mut self) -> bool {
+        std::mem::take(&mut self.urgent)
     }
 
     /// The last record: stopped in order at that time. Nothing is recorded after it.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use highwater_ipc::activity::Activity;
 use highwater_ipc::object::{Object, Owner};
 use highwater_ipc::snapshot::{BootId, Namespace, NamespaceId, Snapshot, State, Unreadable};
 use highwater_ipc::text::HostText;
@@ -27,6 +28,8 @@ pub struct Sample {
     pub snapshot: Snapshot,
     /// [`HostClock::awake_us`] when the sample began.
     pub awake_us: u64,
+    /// What happened since the sample before, as far as it was traced.
+    pub activity: Activity,
 }
 
 /// Objects that one sample lists at most; those beyond are counted in `left_out`.
@@ -99,7 +102,7 @@ impl Assembler {
             ..State::default()
         };
         let took_us = u32::try_from(clock.now().boot_since(&at)).unwrap_or(u32::MAX);
-        Sample { snapshot: Snapshot { at, took_us, state }, awake_us }
+        Sample { snapshot: Snapshot { at, took_us, state }, awake_us, activity: Activity::default() }
     }
 }
 

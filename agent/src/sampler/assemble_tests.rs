@@ -89,7 +89,7 @@ fn reasons(namespace: &Namespace) -> Vec<String> {
 
 #[test]
 fn a_sample_holds_everything_the_kernel_shows() {
-    let Sample { snapshot, awake_us } = taken(full());
+    let Sample { snapshot, awake_us, .. } = taken(full());
     assert_eq!((snapshot.at, awake_us), (At { wall_ms: 7, boot_us: 9 }, 8));
     let state = snapshot.state;
     assert_eq!(state.availability.state, SysvipcState::Available);

@@ -7,12 +7,13 @@ use std::time::Duration;
 pub struct Cadence {
     interval_us: u64,
     due_us: u64,
+    taken_us: Option<u64>,
 }
 
 impl Cadence {
     /// Due at once, then every `interval_ms` (at least 1).
     pub fn new(interval_ms: u32, boot_us: u64) -> Self {
-        Self { interval_us: microseconds(interval_ms), due_us: boot_us }
+        Self { interval_us: microseconds(interval_ms), due_us: boot_us, taken_us: None }
     }
 
     /// How long until the next sample is due; zero = now.
@@ -25,12 +26,28 @@ impl Cadence {
         let late = boot_us.saturating_sub(self.due_us);
         let ticks = late / self.interval_us + 1;
         self.due_us = self.due_us.saturating_add(ticks.saturating_mul(self.interval_us));
+        self.taken_us = Some(boot_us);
+    }
+
+    /// Another interval, of which the sample just taken tells: the next one is due when it has passed since that one.
+    pub fn pace(&mut self, interval_ms: u32, boot_us: u64) {
+        let interval_us = microseconds(interval_ms);
+        if interval_us != self.interval_us {
+            self.interval_us = interval_us;
+            self.due_us = self.taken_us.unwrap_or(boot_us).saturating_add(interval_us);
+        }
+    }
+
+    /// A sample is due at once, but no sooner than so long after the one before.
+    pub fn hurry(&mut self, floor_ms: u32, boot_us: u64) {
+        let soonest = self.taken_us.map_or(boot_us, |taken| taken.saturating_add(microseconds(floor_ms)));
+        self.due_us = self.due_us.min(soonest.max(boot_us));
     }
 
     /// Another interval, and a sample at once: whoever reads the stream learns the interval from it, and the ticks
     /// count from it.
     pub fn set_interval(&mut self, interval_ms: u32, boot_us: u64) {
-        *self = Self::new(interval_ms, boot_us);
+        *self = Self { taken_us: self.taken_us, ..Self::new(interval_ms, boot_us) };
     }
 }
 
@@ -66,6 +83,34 @@ mod tests {
         assert_eq!(cadence.wait(2_500_000), Duration::ZERO);
         cadence.taken(2_500_000);
         assert_eq!(cadence.wait(2_500_000), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_pace_counts_from_the_sample_that_tells_of_it() {
+        let mut cadence = Cadence::new(10_000, 0);
+        cadence.taken(0);
+        cadence.pace(1000, 20_000);
+        assert_eq!(cadence.wait(20_000), Duration::from_millis(980));
+        cadence.taken(1_000_000);
+        cadence.pace(1000, 1_020_000);
+        assert_eq!(cadence.wait(1_020_000), Duration::from_millis(980), "the same pace moves nothing");
+        cadence.pace(10_000, 1_020_000);
+        assert_eq!(cadence.wait(1_020_000), Duration::from_millis(9980));
+    }
+
+    #[test]
+    fn a_hurry_is_at_once_but_no_faster_than_the_floor() {
+        let mut cadence = Cadence::new(10_000, 0);
+        cadence.taken(0);
+        cadence.hurry(1000, 300_000);
+        assert_eq!(cadence.wait(300_000), Duration::from_millis(700));
+        cadence.taken(1_000_000);
+        assert_eq!(cadence.wait(1_000_000), Duration::from_secs(10));
+        cadence.hurry(1000, 5_000_000);
+        assert_eq!(cadence.wait(5_000_000), Duration::ZERO);
+        cadence.taken(5_000_000);
+        cadence.hurry(20_000, 6_000_000);
+        assert_eq!(cadence.wait(6_000_000), Duration::from_secs(9), "a hurry is never later than the tick");
     }
 
     proptest! {

@@ -1,9 +1,10 @@
 //! When to sample, what a sample is, and which record it becomes; no sockets.
 //!
-//! [`cadence`] says when (pure), [`assemble`] turns the kernel's answers into a `Snapshot`, [`record`] turns snapshots
+//! [`cadence`] and [`adaptive`] say when (pure), [`assemble`] turns the kernel's answers into a `Snapshot`, [`record`] turns snapshots
 //! into records (pure), [`who`] says who holds the objects, [`thread`] is the thread that samples: apart from the agent's
 //! runtime, because it will enter other IPC namespaces, which belong to a thread.
 
+pub mod adaptive;
 pub mod assemble;
 mod availability;
 pub mod cadence;
@@ -15,4 +16,4 @@ pub mod who;
 
 pub use assemble::{Assembler, Sample};
 pub use record::Recorder;
-pub use thread::{Sampler, SamplerHandle};
+pub use thread::{Pace, Sampler, SamplerHandle, blind};

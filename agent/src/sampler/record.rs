@@ -1,14 +1,15 @@
 //! Turns samples into the records of one epoch.
 //!
 //! Pure: no clock, no disk. The first sample is a keyframe; then a sample that read what the one before read is a
-//! heartbeat, any other a delta, unless a keyframe is due: asked for, an hour or [`DELTAS_PER_KEYFRAME`] after the last
+//! heartbeat (unless something happened since), any other a delta, unless a keyframe is due: asked for, an hour or [`DELTAS_PER_KEYFRAME`] after the last
 //! one, after time without samples, where a delta would be larger, or where the wall clock was set (then an event
 //! follows it, and a new stretch of time begins). Every record carries the chain of its predecessors; heartbeats leave it as it is.
 
 use std::time::Duration;
 
+use highwater_ipc::activity::Activity;
 use highwater_ipc::codec::encode_body;
-use highwater_ipc::delta::diff;
+use highwater_ipc::delta::{Delta, diff};
 use highwater_ipc::record::{Body, Chain, Content, Epoch, Event, GapReason, Keyframe, Record, RecordKind, Seq};
 use highwater_ipc::snapshot::{BootId, Namespace, Snapshot, State};
 use highwater_ipc::time::At;
@@ -76,14 +77,14 @@ impl Recorder {
 
     /// The records of one sample, in order: one, or a keyframe and the event of a clock that was set.
     pub fn sample(&mut self, sample: Sample) -> Vec<Record> {
-        let Sample { snapshot: Snapshot { at, took_us, state }, awake_us } = sample;
+        let Sample { snapshot: Snapshot { at, took_us, state }, awake_us, activity } = sample;
         let step = self.clock_step(&at);
         // A reason that was given from outside knows more than the clocks do.
         let gap = self.gap.or_else(|| self.gap_by_clocks(&at, awake_us));
         let due = self.keyframe_due || step.is_some() || gap.is_some() || self.keyframe_is_old(&at);
         let mut records = vec![match &self.last {
-            Some(last) if !due => self.change(last, at, took_us, &state),
-            _ => self.keyframe(at, took_us, &state, gap),
+            Some(last) if !due => self.change(last, (at, took_us), &state, activity),
+            _ => self.keyframe((at, took_us), &state, gap, activity),
         }];
         self.account_for(&records[0], &at);
         if let Some(event) = step {
@@ -136,14 +137,17 @@ impl Recorder {
         self.last.as_ref().map(|last| (last.at, without_objects(&last.state)))
     }
 
-    /// A delta or heartbeat, or a keyframe where that is smaller.
-    fn change(&self, last: &Last, at: At, took_us: u32, state: &State) -> Record {
-        let Some(delta) = diff(&last.state, state, took_us) else {
+    /// A delta or heartbeat, or a keyframe where that is smaller. What happened between two samples that read the same is
+    /// a delta that changes nothing.
+    fn change(&self, last: &Last, (at, took_us): (At, u32), state: &State, activity: Activity) -> Record {
+        let nothing = || (!activity.is_empty()).then(|| Delta { took_us, ..Delta::default() });
+        let Some(delta) = diff(&last.state, state, took_us).or_else(nothing) else {
             return self.record(RecordKind::Heartbeat, encode_body(&Body { at, content: Content::Heartbeat }));
         };
+        let delta = Delta { activity: activity.clone(), ..delta };
         let body = encode_body(&Body { at, content: Content::Delta(delta) });
         if body.len() > least_keyframe_bytes(state) {
-            let keyframe = self.keyframe(at, took_us, state, None);
+            let keyframe = self.keyframe((at, took_us), state, None, activity);
             if keyframe.body.len() <= body.len() {
                 return keyframe;
             }
@@ -151,8 +155,8 @@ impl Recorder {
         self.record(RecordKind::Delta, body)
     }
 
-    fn keyframe(&self, at: At, took_us: u32, state: &State, gap: Option<GapReason>) -> Record {
-        let keyframe = Keyframe { gap, took_us, state: state.clone(), activity: Default::default() };
+    fn keyframe(&self, (at, took_us): (At, u32), state: &State, gap: Option<GapReason>, activity: Activity) -> Record {
+        let keyframe = Keyframe { gap, took_us, state: state.clone(), activity };
         self.record(RecordKind::Keyframe, encode_body(&Body { at, content: Content::Keyframe(keyframe) }))
     }
 

@@ -78,6 +78,18 @@ fn the_first_sample_is_a_keyframe_with_its_reason_then_only_changes_count() {
 }
 
 #[test]
+fn what_happened_between_two_equal_samples_is_a_delta_that_changes_nothing() {
+    let mut recorder = recorder();
+    let happened = Activity { lost: 3, ..Activity::default() };
+    let first = recorder.sample(Sample { activity: happened.clone(), ..sample(0, &[1]) });
+    assert!(matches!(content(&first[0]), Content::Keyframe(keyframe) if keyframe.activity == happened));
+    let second = recorder.sample(Sample { activity: happened.clone(), ..sample(1, &[1]) });
+    let Content::Delta(delta) = content(&second[0]) else { panic!("{:?}", second[0].kind) };
+    assert_eq!(delta, Delta { took_us: delta.took_us, activity: happened, ..Delta::default() });
+    assert_eq!(kinds(&recorder.sample(sample(2, &[1]))), [RecordKind::Heartbeat]);
+}
+
+#[test]
 fn a_heartbeat_hands_its_chain_on_and_everything_else_changes_it() {
     let mut recorder = recorder();
     let keyframe = recorder.sample(sample(0, &[1])).remove(0);

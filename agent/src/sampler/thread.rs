@@ -5,35 +5,62 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use highwater_ipc::snapshot::{Snapshot, State};
+
+use super::adaptive::Adaptive;
 use super::assemble::{Assembler, Sample};
 use super::cadence::Cadence;
 use crate::clock::HostClock;
 use crate::kernel::Kernel;
+use crate::trace::{Ledger, Wake, Watch};
 
 /// Starts sampling threads.
 #[derive(Debug)]
 pub struct Sampler;
 
 impl Sampler {
-    /// Samples `kernel` at once and then every `interval_ms`, on a thread of its own, and hands each sample to `sink`
-    /// on that thread, until [`SamplerHandle::stop`] or until the sink breaks. A sink that blocks delays the next
-    /// sample (it is then taken late and the missed ticks are skipped). Fails if the thread cannot be made.
+    /// Samples `kernel` at once and then at that pace, on a thread of its own, and hands each sample to `sink` on that
+    /// thread, until [`SamplerHandle::stop`] or until the sink breaks. A sink that blocks delays the next sample (it is
+    /// then taken late and the missed ticks are skipped). `watch` tells of the calls between samples; it is made on the
+    /// thread, given what asks for a sample soon, and dropped there. Fails if the thread cannot be made.
     pub fn spawn(
         kernel: Box<dyn Kernel>,
         clock: Arc<dyn HostClock>,
-        interval_ms: u32,
+        pace: Pace,
+        watch: impl FnOnce(Wake) -> Option<Box<dyn Watch>> + Send + 'static,
         sink: impl FnMut(Sample) -> ControlFlow<()> + Send + 'static,
     ) -> io::Result<SamplerHandle> {
         let shared = Arc::new(Shared {
-            wishes: Mutex::new(Wishes { stop: false, interval_ms, generation: 0 }),
+            wishes: Mutex::new(Wishes { stop: false, hurry: false, interval_ms: pace.interval_ms, generation: 0 }),
             changed: Condvar::new(),
         });
         let thread = thread::Builder::new().name("sampler".into()).stack_size(STACK).spawn({
             let shared = Arc::clone(&shared);
-            move || run(&shared, Assembler::new(kernel), &*clock, sink)
+            move || {
+                let wake = Box::new({
+                    let shared = Arc::clone(&shared);
+                    move || shared.hurry()
+                });
+                let between = Between { watch: watch(wake), ledger: Ledger::default() };
+                run(&shared, (Assembler::new(kernel), between), &*clock, pace.fastest_ms, sink);
+            }
         })?;
         Ok(SamplerHandle { shared, thread: Some(thread) })
     }
+}
+
+/// How often to sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Time between two samples while all is calm, milliseconds.
+    pub interval_ms: u32,
+    /// The shortest time between two, where use nears a limit; no effect above `interval_ms`.
+    pub fastest_ms: u32,
+}
+
+/// Nothing tells of what happens between samples.
+pub fn blind(_: Wake) -> Option<Box<dyn Watch>> {
+    None
 }
 
 /// A running sampling thread. Dropping it asks the thread to end and does not wait.
@@ -90,6 +117,8 @@ struct Shared {
 #[derive(Debug)]
 struct Wishes {
     stop: bool,
+    /// Something happened of which a sample should tell soon.
+    hurry: bool,
     interval_ms: u32,
     /// Counts changes of the interval.
     generation: u64,
@@ -101,22 +130,48 @@ impl Shared {
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn hurry(&self) {
+        self.lock().hurry = true;
+        self.changed.notify_all();
+    }
+
     fn ask_to_stop(&self) {
         self.lock().stop = true;
         self.changed.notify_all();
     }
 }
 
+/// What tells of the time between samples.
+struct Between {
+    watch: Option<Box<dyn Watch>>,
+    ledger: Ledger,
+}
+
+impl Between {
+    /// Puts what happened since the sample before beside what this one read.
+    fn add(&mut self, sample: &mut Sample) {
+        let Some(watch) = &mut self.watch else { return };
+        let Snapshot { at, state, .. } = &mut sample.snapshot;
+        sample.activity = self.ledger.close(state, at, watch.collect());
+        if state.unseen.len() < State::MAX_UNSEEN {
+            state.unseen.extend(watch.unseen());
+        }
+    }
+}
+
 fn run(
     shared: &Shared,
-    mut assembler: Assembler,
+    (mut assembler, mut between): (Assembler, Between),
     clock: &dyn HostClock,
+    fastest_ms: u32,
     mut sink: impl FnMut(Sample) -> ControlFlow<()>,
 ) {
     let mut seen = 0;
+    let mut adaptive = Adaptive::new(fastest_ms);
+    let mut took_us = 0;
     let mut cadence = Cadence::new(shared.lock().interval_ms, clock.now().boot_us);
     loop {
-        let interval_ms = {
+        let base_ms = {
             let mut wishes = shared.lock();
             loop {
                 if wishes.stop {
@@ -127,6 +182,9 @@ fn run(
                     seen = wishes.generation;
                     cadence.set_interval(wishes.interval_ms, now);
                 }
+                if std::mem::take(&mut wishes.hurry) {
+                    cadence.hurry(adaptive.floor(wishes.interval_ms, took_us), now);
+                }
                 let wait = cadence.wait(now);
                 if wait.is_zero() {
                     cadence.taken(now);
@@ -135,7 +193,14 @@ fn run(
                 wishes = shared.changed.wait_timeout(wishes, wait).unwrap_or_else(PoisonError::into_inner).0;
             }
         };
-        if sink(assembler.sample(clock, interval_ms)).is_break() {
+        let mut sample = assembler.sample(clock, base_ms);
+        between.add(&mut sample);
+        let Snapshot { at, state, took_us: took } = &mut sample.snapshot;
+        took_us = *took;
+        // The sample says when the next one is planned, so whoever reads it knows when to miss it.
+        state.interval_ms = adaptive.after(state, &sample.activity, (at.boot_us, took_us), base_ms);
+        cadence.pace(state.interval_ms, at.boot_us);
+        if sink(sample).is_break() {
             return;
         }
     }
@@ -150,6 +215,7 @@ mod tests {
     use crate::kernel::fake::FakeKernel;
 
     const HOUR_MS: u32 = 3_600_000;
+    const HOURLY: Pace = Pace { interval_ms: HOUR_MS, fastest_ms: 1000 };
 
     #[test]
     fn samples_at_once_and_again_when_the_interval_changes_and_stops() {
@@ -158,7 +224,7 @@ mod tests {
             let _ = taken.send(sample.snapshot.state.interval_ms);
             ControlFlow::Continue(())
         };
-        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOUR_MS, sink).unwrap();
+        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOURLY, blind, sink).unwrap();
         assert_eq!(samples.recv(), Ok(HOUR_MS));
         sampler.set_interval(HOUR_MS);
         sampler.set_interval(HOUR_MS - 1);
@@ -170,14 +236,14 @@ mod tests {
     #[test]
     fn a_sink_that_breaks_ends_the_thread() {
         let sink = |_| ControlFlow::Break(());
-        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOUR_MS, sink).unwrap();
+        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOURLY, blind, sink).unwrap();
         assert!(sampler.stop());
     }
 
     #[test]
     fn a_panic_of_the_thread_is_told() {
         let sink = |_| std::panic::resume_unwind(Box::new("a sink died"));
-        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOUR_MS, sink).unwrap();
+        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOURLY, blind, sink).unwrap();
         while !sampler.is_finished() {
             std::thread::yield_now();
         }

@@ -47,7 +47,7 @@ use highwater_ipc::snapshot::Unreadable;
 use highwater_ipc::text::HostText;
 
 pub use ledger::Ledger;
-pub use reader::{Tracer, Wake};
+pub use reader::{Off, Tracer, Wake};
 
 /// Where the sampler hears of calls; the seam between it and [`Tracer`].
 pub trait Watch: Send {
