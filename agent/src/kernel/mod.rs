@@ -10,6 +10,7 @@ pub mod accounts;
 mod ask;
 pub mod availability;
 mod captured;
+pub mod cgroup;
 pub mod fake;
 pub mod identity;
 pub mod kconfig;
