@@ -46,6 +46,16 @@ pub trait Kernel: Send {
     /// MSG_STAT_ANY; EINVAL where there is no queue at that index.
     fn msg_stat(&mut self, index: u32) -> Result<MsgQueue, Errno>;
 
+    /// `semctl(semid, index, GETPID)`: the process that did the last operation on that semaphore (`semop`, SETVAL, SETALL),
+    /// 0 = none, or one of a pid namespace that the caller does not see. EACCES without the right to read the array.
+    fn sem_pid(&mut self, semid: i32, index: u32) -> Result<i32, Errno>;
+
+    /// GETNCNT + GETZCNT: how many processes wait for that semaphore to grow or to be 0.
+    fn sem_waiters(&mut self, semid: i32, index: u32) -> Result<u64, Errno>;
+
+    /// What `stat(2)` says of `/proc/PID`, much cheaper than reading a file in it. ENOENT and ESRCH: no such process.
+    fn process(&mut self, pid: i32) -> Result<Entry, Errno>;
+
     /// The pids that `/proc` shows, in its order; `into` is cleared first.
     fn pids(&mut self, into: &mut Vec<i32>) -> Result<(), Errno>;
 
@@ -84,6 +94,16 @@ pub struct Seen {
     pub inode: u64,
     /// `ioctl(NS_GET_ID)`, which no other one of this boot has; `None` before Linux 6.18.
     pub id: Option<u64>,
+}
+
+/// The directory of a process in `/proc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Inode and time of the directory: while both stay, the pid stands for the same process. (Both are new also when
+    /// the kernel dropped the directory from its cache and made it anew.)
+    pub mark: (u64, i128),
+    /// Effective uid of the process.
+    pub uid: u32,
 }
 
 /// Whose name is asked.

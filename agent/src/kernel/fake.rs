@@ -14,7 +14,7 @@ use highwater_ipc::snapshot::NamespaceId;
 use highwater_ipc::text::HostText;
 
 use super::limits::{SEMVMX, SHMMIN};
-use super::{Account, Kernel, Seen};
+use super::{Account, Entry, Kernel, Seen};
 use crate::sys::errno::Errno;
 use crate::sys::host::Uname;
 use crate::sys::sysvipc::{MsgLimits, MsgUse, SemLimits, SemUse, ShmLimits, ShmUse};
@@ -51,6 +51,10 @@ pub struct FakeKernel {
     /// Processes by pid: the inode of the IPC namespace each is in, or the error of looking at it. Their files are in
     /// `files`.
     pub processes: BTreeMap<i32, Result<u64, Errno>>,
+    /// The directories of processes; one that is not here is root's and never another process.
+    pub entries: BTreeMap<i32, Entry>,
+    /// Last pid and waiters by semid and semaphore, or what asking for them fails with; (0, 0) where nothing is said.
+    pub semaphores: BTreeMap<(i32, u32), Result<(i32, u64), Errno>>,
     /// What entering another namespace fails with, by inode.
     pub closed: BTreeMap<u64, Errno>,
     /// Whether it is a kernel without NS_GET_ID, whose namespaces are told apart by inode alone.
@@ -114,6 +118,8 @@ impl FakeKernel {
             namespace: Ok(HOME),
             others: Vec::new(),
             processes: BTreeMap::from([(1, Ok(HOME.inode))]),
+            entries: BTreeMap::new(),
+            semaphores: BTreeMap::new(),
             closed: BTreeMap::new(),
             without_ids: false,
             away: None,
@@ -157,6 +163,13 @@ impl FakeKernel {
     fn at_index<T: Object>(&self, objects: &[T], index: u32) -> Result<T, Errno> {
         self.called()?;
         objects.iter().find(|object| self.index(object.id()) == index).copied().ok_or(Errno::EINVAL)
+    }
+
+    fn semaphore(&self, semid: i32, index: u32) -> Result<(i32, u64), Errno> {
+        self.called()?;
+        let exists = self.sem.iter().any(|array| array.semid == semid && index < array.nsems);
+        let said = self.semaphores.get(&(semid, index)).copied().unwrap_or(Ok((0, 0)));
+        if exists { said } else { Err(Errno::EINVAL) }
     }
 
     fn called(&self) -> Result<(), Errno> {
@@ -218,6 +231,20 @@ impl Kernel for FakeKernel {
         let pid = path.strip_prefix("/proc/").and_then(|path| path.strip_suffix("/ns/ipc")?.parse().ok());
         let inode = pid.and_then(|pid: i32| self.processes.get(&pid)).ok_or(Errno::ENOENT)?;
         inode.map(|inode| format!("ipc:[{inode}]").into_bytes())
+    }
+
+    fn sem_pid(&mut self, semid: i32, index: u32) -> Result<i32, Errno> {
+        self.semaphore(semid, index).map(|(pid, _)| pid)
+    }
+
+    fn sem_waiters(&mut self, semid: i32, index: u32) -> Result<u64, Errno> {
+        self.semaphore(semid, index).map(|(_, waiters)| waiters)
+    }
+
+    fn process(&mut self, pid: i32) -> Result<Entry, Errno> {
+        let shown = self.processes.contains_key(&pid);
+        let entry = self.entries.get(&pid).copied().unwrap_or(Entry { mark: (pid.unsigned_abs().into(), 0), uid: 0 });
+        if shown { Ok(entry) } else { Err(Errno::ENOENT) }
     }
 
     fn pids(&mut self, into: &mut Vec<i32>) -> Result<(), Errno> {

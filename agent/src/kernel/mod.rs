@@ -17,10 +17,11 @@ pub mod kconfig;
 pub mod limits;
 pub mod logind;
 pub mod names;
+pub mod process;
 pub mod real;
 pub mod surroundings;
 pub mod sysvipc;
 pub mod totals;
 pub mod zone;
 
-pub use ask::{Account, Kernel, Seen};
+pub use ask::{Account, Entry, Kernel, Seen};

@@ -12,7 +12,7 @@ use highwater_ipc::snapshot::NamespaceId;
 use highwater_ipc::text::HostText;
 
 use super::names::{MAX_NAMES, Names};
-use super::{Account, Kernel, Seen, accounts as parse};
+use super::{Account, Entry, Kernel, Seen, accounts as parse};
 use crate::sys::accounts;
 use crate::sys::errno::Errno;
 use crate::sys::host::{self, Uname};
@@ -157,6 +157,20 @@ impl Kernel for RealKernel {
             Err(_) => self.instance,
         };
         Ok(NamespaceId { inode, instance })
+    }
+
+    fn sem_pid(&mut self, semid: i32, index: u32) -> Result<i32, Errno> {
+        sysvipc::sem_pid(semid, index)
+    }
+
+    fn sem_waiters(&mut self, semid: i32, index: u32) -> Result<u64, Errno> {
+        sysvipc::sem_waiters(semid, index)
+    }
+
+    fn process(&mut self, pid: i32) -> Result<Entry, Errno> {
+        let data = fs::metadata(self.path(&format!("/proc/{pid}"))).map_err(|error| Errno::of(&error))?;
+        let made = i128::from(data.ctime()) * 1_000_000_000 + i128::from(data.ctime_nsec());
+        Ok(Entry { mark: (data.ino(), made), uid: data.uid() })
     }
 
     fn pids(&mut self, into: &mut Vec<i32>) -> Result<(), Errno> {

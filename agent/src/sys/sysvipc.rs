@@ -122,6 +122,19 @@ pub fn sem_stat(index: u32) -> Result<SemArray, Errno> {
     })
 }
 
+/// `semctl(semid, index, GETPID)`: the process that did the last operation on a semaphore; 0 = none, or (since Linux
+/// 4.17; before, a number of that namespace) one of a pid namespace that the caller does not see.
+pub fn sem_pid(semid: i32, index: u32) -> Result<i32, Errno> {
+    sem_value(semid, index, libc::GETPID).and_then(id)
+}
+
+/// GETNCNT + GETZCNT of a semaphore: how many wait for it.
+pub fn sem_waiters(semid: i32, index: u32) -> Result<u64, Errno> {
+    let growth = sem_value(semid, index, libc::GETNCNT)?;
+    let zero = sem_value(semid, index, libc::GETZCNT)?;
+    Ok(u64::from(growth) + u64::from(zero))
+}
+
 /// `shmctl(0, SHM_INFO)`.
 pub fn shm_info() -> Result<ShmUse, Errno> {
     let (info, max_index) = shmctl::<ShmInfo>(0, SHM_INFO)?;
@@ -226,6 +239,13 @@ fn semctl<T: Answer>(index: c_int, command: c_int) -> Result<(T, u32), Errno> {
         let pointer: *mut c_void = ptr::from_mut(&mut answer).cast();
         returned(libc::semctl(index, 0, command, pointer)).map(|value| (answer, value))
     }
+}
+
+/// The commands that take no argument and return what they say of one semaphore.
+fn sem_value(semid: i32, index: u32, command: c_int) -> Result<u32, Errno> {
+    let index = c_int::try_from(index).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: GETPID, GETNCNT and GETZCNT take and return integers; the kernel looks at no fourth argument.
+    returned(unsafe { libc::semctl(semid, index, command) })
 }
 
 fn shmctl<T: Answer>(index: c_int, command: c_int) -> Result<(T, u32), Errno> {
