@@ -48,6 +48,9 @@ pub const SPOOL_DIR: &str = "spool";
 
 type Clock = dyn HostClock;
 
+/// What is sampled, and what begins to watch it between samples; `None` = nothing does.
+type Sampled = (Box<dyn Kernel>, fn(Wake) -> Option<Box<dyn Watch>>);
+
 /// A running agent. Dropping it stops it in order, without waiting.
 #[derive(Debug)]
 pub struct AgentHandle {
@@ -104,7 +107,7 @@ fn keep_namespace(state: &mut PrivateDir, kernel: &mut RealKernel) {
 fn start(
     config: Config,
     (mut state, lock): (PrivateDir, Lock),
-    (mut kernel, watch): (Box<dyn Kernel>, fn(Wake) -> Option<Box<dyn Watch>>),
+    (mut kernel, watch): Sampled,
     clock: Arc<dyn HostClock>,
 ) -> Result<AgentHandle, StartError> {
     let enrolment = Enrolment::load(&mut state).map_err(StartError::State)?;
@@ -205,7 +208,7 @@ struct Parts {
 /// Starts the sampling thread. `alive` is dropped when it ends.
 fn sample(
     shared: &Arc<Shared>,
-    (kernel, watch): (Box<dyn Kernel>, fn(Wake) -> Option<Box<dyn Watch>>),
+    (kernel, watch): Sampled,
     clock: Arc<Clock>,
     pace: Pace,
     alive: oneshot::Sender<()>,

@@ -67,6 +67,7 @@ enum Command {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a queue of a few in a test")]
 enum Task {
     Control(Command),
     Commit(Vec<Run>),

@@ -99,9 +99,9 @@ pub fn parse_namespace(target: &[u8]) -> Option<u64> {
 /// mount is listed.
 pub fn parse_hides(mountinfo: &[u8]) -> Option<bool> {
     let lines = mountinfo.split(|b| *b == b'\n');
-    let on_proc = lines.filter(|line| words(line).nth(4) == Some(b"/proc"));
+    let mut on_proc = lines.filter(|line| words(line).nth(4) == Some(b"/proc"));
     // Later mounts cover earlier ones.
-    let options = on_proc.last()?;
+    let options = on_proc.next_back()?;
     let named =
         |option: &[u8]| matches!(option.strip_prefix(b"hidepid="), Some(value) if value != b"0" && value != b"off");
     Some(words(options).flat_map(|word| word.split(|b| *b == b',')).any(named))

@@ -165,7 +165,7 @@ pub(super) mod tests {
 
     /// The bytes of an event of [`decoder`].
     pub(in super::super) fn bytes(name: &str, tid: i32, args: &[u64]) -> Vec<u8> {
-        let id = 100 + TRACED.iter().position(|(known, _)| *known == name).unwrap() as u16;
+        let id = 100 + u16::try_from(TRACED.iter().position(|(known, _)| *known == name).unwrap()).unwrap();
         let mut bytes = [&id.to_le_bytes()[..], &[0, 0], &tid.to_le_bytes(), &[0; 8]].concat();
         args.iter().for_each(|arg| bytes.extend(arg.to_le_bytes()));
         bytes

@@ -61,7 +61,7 @@ impl Format {
     }
 }
 
-/// `	field:unsigned short common_type;	offset:0;	size:2;	signed:0;`: name and place, if its size is an integer's.
+/// `field:unsigned short common_type; offset:0; size:2; signed:0;`, between tabs: name and place, if its size is an integer's.
 fn field(line: &str) -> Option<(String, Field)> {
     let mut parts = line.trim().split(';').map(str::trim);
     let declaration = parts.next()?.strip_prefix("field:")?;

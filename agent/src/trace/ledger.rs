@@ -28,7 +28,7 @@ pub struct Ledger {
 impl Ledger {
     /// What happened between the sample before and this one. `at` is when this one began.
     pub fn close(&mut self, after: &State, at: &At, mut calls: Calls) -> Activity {
-        calls.calls.sort_by(|a, b| (a.at_ns, a.by.pid).cmp(&(b.at_ns, b.by.pid)));
+        calls.calls.sort_by_key(|call| (call.at_ns, call.by.pid));
         let before = self.before.take().unwrap_or_default();
         let during = std::mem::take(&mut self.during);
         let mut page = Page::new(&before, after, at, &during);

@@ -94,8 +94,8 @@ fn knowing(namespaces: Vec<Namespace>) -> Ledger {
 fn what_came_and_went_between_two_samples_is_a_peak_and_its_maker_is_named_t6() {
     let mut ledger = knowing(vec![namespace(HOST, 128, &[1])]);
     let by = caller(41, Some(HOST));
-    let made = (0..50_i32).map(|n| get(100 + n as u64, &by, NEW, i64::from(10 + n)));
-    let removed = (0..50_i32).map(|n| removal(300 + n as u64, &by, 10 + n));
+    let made = (0..50_i32).map(|n| get(100 + u64::from(n.unsigned_abs()), &by, NEW, i64::from(10 + n)));
+    let removed = (0..50_i32).map(|n| removal(300 + u64::from(n.unsigned_abs()), &by, 10 + n));
     let mut both: Vec<Call> = made.chain(removed).collect();
     both.reverse();
     let activity = ledger.close(&state(vec![namespace(HOST, 128, &[1])]), &at(1000), calls(both));
@@ -235,7 +235,7 @@ fn calls_that_fell_into_a_samples_reading_are_told_once_and_replayed_for_the_nex
 #[test]
 fn what_does_not_fit_is_counted_t4() {
     let mut ledger = knowing(vec![namespace(HOST, 128, &[])]);
-    let many = (0..300).map(|n| get(n as u64, &caller(n, Some(HOST)), NEW, -28));
+    let many = (0..300_i32).map(|n| get(u64::from(n.unsigned_abs()), &caller(n, Some(HOST)), NEW, -28));
     let one = caller(9999, Some(HOST));
     let ids = (0..100).map(|n| get(n, &one, NEW, i64::try_from(n).unwrap()));
     let given = Calls { calls: ids.chain(many).collect(), more: 5, lost: 6 };

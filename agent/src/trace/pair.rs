@@ -179,7 +179,8 @@ mod tests {
     #[test]
     fn the_table_is_bounded() {
         let begins = |n: i32| if n == 7 { Tells::Removes(1) } else { Tells::Gets(NEW) };
-        let many: Vec<Event> = (0..5000).map(|n| event(n as u64, n, Kind::Sem, begins(n))).collect();
+        let many: Vec<Event> =
+            (0..5000_i32).map(|n| event(u64::from(n.unsigned_abs()), n, Kind::Sem, begins(n))).collect();
         let (done, pairing) = fed(&many);
         assert_eq!(pairing.begun.len(), 5000 - Pairing::MAX);
         assert_eq!(done, [(7, 7, What::Remove(1))], "what was removed is told nevertheless");

@@ -8,7 +8,7 @@ use highwater_agent::agent::{AgentHandle, SPOOL_DIR, spawn_sampling};
 use highwater_agent::clock::{HostClock, SystemClock};
 use highwater_agent::config::{Config, Interval};
 use highwater_agent::kernel::fake::FakeKernel;
-use highwater_agent::kernel::{Account, Kernel, Seen};
+use highwater_agent::kernel::{Account, Entry, Kernel, Seen};
 use highwater_agent::sys::errno::Errno;
 use highwater_agent::sys::host::Uname;
 use highwater_agent::sys::sysvipc::{MsgLimits, MsgUse, SemLimits, SemUse, ShmLimits, ShmUse};
@@ -196,6 +196,15 @@ impl Kernel for Shared {
     }
     fn read_link(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
         self.inner().read_link(path)
+    }
+    fn sem_pid(&mut self, semid: i32, index: u32) -> Result<i32, Errno> {
+        self.inner().sem_pid(semid, index)
+    }
+    fn sem_waiters(&mut self, semid: i32, index: u32) -> Result<u64, Errno> {
+        self.inner().sem_waiters(semid, index)
+    }
+    fn process(&mut self, pid: i32) -> Result<Entry, Errno> {
+        Kernel::process(&mut *self.inner(), pid)
     }
     fn pids(&mut self, into: &mut Vec<i32>) -> Result<(), Errno> {
         self.inner().pids(into)
