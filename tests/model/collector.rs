@@ -67,9 +67,8 @@ enum Command {
 }
 
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "a queue of a few in a test")]
 enum Task {
-    Control(Command),
+    Control(Box<Command>),
     Commit(Vec<Run>),
 }
 
@@ -218,14 +217,16 @@ impl Collector {
             return Ok(());
         }
         match self.tasks.pop_front() {
-            Some(Task::Control(Command::Open(line, hello))) => self.open(line, hello, ground),
-            Some(Task::Control(Command::Close(host, session))) => {
-                if ground.database.up {
-                    ground.database.close(host, session);
+            Some(Task::Control(command)) => match *command {
+                Command::Open(line, hello) => self.open(line, hello, ground),
+                Command::Close(host, session) => {
+                    if ground.database.up {
+                        ground.database.close(host, session);
+                    }
+                    self.hosts.retain(|h, entry| *h != host || entry.state.session != session);
                 }
-                self.hosts.retain(|h, entry| *h != host || entry.state.session != session);
-            }
-            Some(Task::Control(Command::Record(_))) => {}
+                Command::Record(_) => {}
+            },
             Some(Task::Commit(runs)) => {
                 self.commit = Some(Commit { todo: vec![runs], reloads: BTreeMap::new(), stage: Stage::Plan });
             }
@@ -261,9 +262,9 @@ impl Collector {
                 other => before.push(other),
             }
         }
-        self.tasks.extend(before.into_iter().map(Task::Control));
+        self.tasks.extend(before.into_iter().map(|command| Task::Control(Box::new(command))));
         self.tasks.extend(batch::groups(items, |_| 0).into_iter().map(Task::Commit));
-        self.tasks.extend(after.into_iter().map(Task::Control));
+        self.tasks.extend(after.into_iter().map(|command| Task::Control(Box::new(command))));
     }
 
     /// The opening transaction, and the welcome.
