@@ -163,6 +163,9 @@ pub struct LsipcJson {
 pub struct LsipcRowJson {
     /// Inode of the namespace.
     pub namespace: u64,
+    /// What it is called, as claimed; null = it has no name, or is the host's own.
+    #[serde(default)]
+    pub namespace_name: Option<String>,
     /// E.g. `SEMMNI`.
     pub resource: String,
     /// `lsipc`'s words for it.

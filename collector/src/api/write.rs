@@ -134,6 +134,7 @@ pub(super) fn lsipc(resolved: &Resolved, as_of: &AsOf, held: &Held) -> LsipcJson
     for namespace in &held.snapshot.state.namespaces {
         rows.extend(lsipc_rows(namespace).into_iter().map(|row| LsipcRowJson {
             namespace: namespace.id.inode,
+            namespace_name: namespace.name.as_ref().map(HostText::escaped),
             resource: row.parameter.name().to_owned(),
             description: row.parameter.description().to_owned(),
             limit_u64: row.limit.map(|n| n.to_string()),

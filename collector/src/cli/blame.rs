@@ -166,3 +166,58 @@ fn remedy_words(json: &BlameJson, color: bool) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APACHE: &str = r#"{"host":"web-17","namespace":4026531839,"namespace_name":null,"kind":"sem","uid":33,
+        "user":"www-data","comm":"apache2","arrays_before":1,"arrays_after":9,"net":8,"semaphores_net":8,
+        "bytes_net_u64":"0","orphans":9,"orphans_certain":7,"orphans_likely":2,"orphans_unattached":0,
+        "orphan_bytes_u64":"0"}"#;
+    const POD: &str = r#"{"host":"web-17","namespace":4026532201,"namespace_name":"pause","kind":"shm","uid":26,
+        "user":null,"comm":null,"arrays_before":9,"arrays_after":8,"net":-1,"semaphores_net":0,
+        "bytes_net_u64":"-142606336","orphans":8,"orphans_certain":0,"orphans_likely":0,"orphans_unattached":8,
+        "orphan_bytes_u64":"1140850688"}"#;
+
+    fn shown(owners: &str, unknown: &str, remedy: &str) -> String {
+        let json = format!(
+            r#"{{"host":"web-17","host_id":"ab","since":"2026-11-24T03:00:00.000Z","since_is":"first_sample",
+            "until":"2026-11-24T04:00:00.000Z","skew_ms":0,"gaps":[],"owners":[{owners}],"unknown":[{unknown}],
+            "remedy":[{remedy}]}}"#
+        );
+        text(&serde_json::from_str(&json).unwrap(), &TimeZone::UTC, false)
+    }
+
+    #[test]
+    fn owners_are_a_table_and_below_it_is_what_to_do_about_the_first_with_certain_orphans() {
+        let remedy = r#"{"step":"raise SEMMNI to 256","command":"sysctl -w x","risk":"none"},
+            {"step":"remove 7 arrays","command":"R='1'; ipcrm","risk":"a program that counts on them"}"#;
+        assert_eq!(
+            shown(&format!("{POD},{APACHE}"), "", remedy),
+            "\
+web-17  2026-11-24 03:00:00 +0000 .. 2026-11-24 04:00:00 +0000 (since its first sample)
+OWNER         COMM     KIND  BEFORE  AFTER  NET  SEMAPHORES  BYTES     ORPHANS                    NAMESPACE
+uid 26        ?        shm   9       8      -1   -           -136 MiB  8: 8 unattached, 1.06 GiB  4026532201 pause
+www-data(33)  apache2  sem   1       9      +8   +8          -         9: 7 certain, 2 likely     4026531839
+
+What to do about www-data(33) apache2, 7 certain orphans
+1. raise SEMMNI to 256
+sysctl -w x
+   risk: none
+2. remove 7 arrays
+R='1'; ipcrm
+   risk: a program that counts on them
+"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_said_and_nothing_is_prescribed_without_certain_orphans() {
+        let unknown = r#"{"namespace":4026531839,"kind":"sem"}"#;
+        let text = shown(POD, unknown, "");
+        assert!(text.contains("\nnot told  sem of namespace 4026531839: it could not be read whole"), "{text}");
+        assert!(!text.contains("What to do"), "{text}");
+        assert!(shown("", "", "").ends_with("nobody holds anything\n"));
+    }
+}

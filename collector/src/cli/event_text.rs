@@ -216,7 +216,8 @@ fn since_words(event: &EventJson, zone: &TimeZone) -> String {
     format!("  (not before {})", when::show(before, zone))
 }
 
-fn by_words(by: &ByJson) -> String {
+/// Who did something: `apache(48) httpd pid 812`.
+pub fn by_words(by: &ByJson) -> String {
     let mut words = user(by.user.as_deref(), by.uid);
     if let Some(comm) = &by.comm {
         words.push_str(&format!(" {comm}"));
@@ -329,6 +330,59 @@ mod tests {
 2026-11-24 03:13:00 +0100  changed        sem 98304 key 0x00000000  uid 48 -> 33
 2026-11-24 03:14:00 +0100  limit_changed  SEMMNI  32000 -> 256
 2026-11-24 03:15:00 +0100  clock_step     the clock was set back by 1 h
+",
+        );
+    }
+
+    #[test]
+    fn a_refused_call_names_process_limit_and_use() {
+        let refused = r#"{"at":"2026-11-24T09:40:47.120Z","kind":"refused","namespace":1,"namespace_name":null,
+            "own_namespace":true,"subject":null,"by":{"uid":48,"user":"apache","pid":13808,"comm":"httpd",
+            "source":"trace"},"detail":{"call":"semget","errno":{"number":28,"name":"ENOSPC"},"nsems":1,
+            "key":"0x00000000","count":17,"first_at":"2026-11-24T09:40:47.120Z","last_at":"2026-11-24T09:40:52.000Z",
+            "resource":"SEMMNI","used_u64":"128","limit_u64":"128"}}"#;
+        let filtered = r#"{"at":"2026-11-24T09:41:00.000Z","kind":"refused","namespace":7,"namespace_name":"pod-a",
+            "own_namespace":false,"subject":null,"by":{"uid":null,"user":null,"pid":9,"comm":"a\\x0ab",
+            "source":"trace"},"detail":{"call":"shmget","errno":{"number":99,"name":null},"size_u64":"4096",
+            "key":"0x00000001","count":1,"first_at":"2026-11-24T09:41:00.000Z","last_at":"2026-11-24T09:41:00.000Z"}}"#;
+        check(
+            &[refused, filtered],
+            false,
+            "\
+2026-11-24 10:40:47 +0100  refused        httpd (pid 13808) refused semget: SEMMNI 128/128  ENOSPC  nsems 1 \
+key 0x00000000  as apache(48)  17 times until 10:40:52 +0100
+2026-11-24 10:41:00 +0100  refused        a\\x0ab (pid 9) refused shmget  errno 99  size 4096 key 0x00000001  \
+in namespace 7 pod-a
+",
+        );
+    }
+
+    #[test]
+    fn what_no_sample_shows_is_told_with_its_maker() {
+        let by = r#""by":{"uid":33,"user":"www-data","pid":70,"comm":"php","source":"trace"}"#;
+        let made = format!(
+            r#"{{"at":"2026-11-24T09:00:00.000Z","kind":"created","namespace":1,"own_namespace":true,"subject":null,
+            "detail":{{"count":50,"ids":[1,2,3,4,5,6,7,8,9],"nsems":2,"key":"0x00000000","transient":true}},{by}}}"#
+        );
+        let peak = r#"{"at":"2026-11-24T09:00:00.500Z","kind":"peak","namespace":1,"own_namespace":true,"subject":null,
+            "by":null,"detail":{"peak":{"sem_arrays":90,"semaphores":120,"semmni":128,"semmns":32000}}}"#;
+        let lost = r#"{"at":"2026-11-24T09:00:01.000Z","kind":"lost","namespace":null,"subject":null,"by":null,
+            "detail":{"events_lost":3,"calls_beyond":0}}"#;
+        let gone = r#"{"at":"2026-11-24T09:00:02.000Z","kind":"namespace_gone","namespace":8,"namespace_name":"pause",
+            "own_namespace":false,"subject":null,"by":null,"detail":{"named_by":"comm","instance":"5",
+            "lost":{"sem":0,"shm":8,"msg":0},"bytes_u64":"209715200"}}"#;
+        let risk = r#"{"at":"2026-11-24T09:00:03.000Z","kind":"risk_raised","namespace":null,"subject":null,"by":null,
+            "detail":{"risk":{"kind":"removeipc","why":"uid 1000 owns arrays","remedy":"enable-linger"}}}"#;
+        check(
+            &[&made, peak, lost, gone, risk],
+            false,
+            "\
+2026-11-24 10:00:00 +0100  created        50 objects that came and went between two samples: 1 2 3 4 5 6 7 8 ..  \
+nsems 2 key 0x00000000  by www-data(33) php pid 70
+2026-11-24 10:00:00 +0100  peak           high-water mark 90 arrays / 120 semaphores (SEMMNI 128, SEMMNS 32000)
+2026-11-24 10:00:01 +0100  lost           3 trace events were lost: names may be missing
+2026-11-24 10:00:02 +0100  namespace_gone  8 comm pause; 0 arrays, 8 segments, 0 queues with 209715200 bytes went with it
+2026-11-24 10:00:03 +0100  risk_raised    removeipc  uid 1000 owns arrays; remedy: enable-linger
 ",
         );
     }

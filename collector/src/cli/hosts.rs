@@ -338,6 +338,25 @@ db-3
     }
 
     #[test]
+    fn hosts_at_risk_are_counted_by_kind_and_only_the_risks_asked_for_are_told() {
+        let mut next = host("ora-2", "available");
+        let risk = |kind: &str, why: &str| RiskJson { kind: kind.into(), why: why.into(), remedy: "mend it".into() };
+        next.at_risk = vec![risk("clone", "a copy"), risk("removeipc", "uid 1000 (oracle) owns semaphore arrays")];
+        let zone = TimeZone::UTC;
+        assert_eq!(
+            at_risk(&[next], &["removeipc".into()], &look(&zone)),
+            "\
+1 host is at risk: 1 removeipc
+
+ora-2  live, last seen 2 s ago
+  removeipc uid 1000 (oracle) owns semaphore arrays
+  remedy    mend it
+"
+        );
+        assert_eq!(at_risk(&[], &["removeipc".into()], &look(&zone)), "no host is at risk: removeipc\n");
+    }
+
+    #[test]
     fn hosts_that_lack_it_are_counted_by_state_with_evidence_and_remedy() {
         let mut blocked = host("ci-7", "blocked");
         blocked.evidence = vec!["semctl(SEM_INFO): ENOSYS".into(), "/proc/sysvipc/sem reads".into()];

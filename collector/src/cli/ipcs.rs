@@ -1,12 +1,13 @@
 //! `highwater ipcs`: what `ipcs` would have printed on a host, now or then.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
-use highwater_ipc::object::Kind;
+use highwater_ipc::object::{Kind, ShmSegment};
 use highwater_ipc::render::{Question, View, ipcs as render};
-use highwater_ipc::snapshot::{Namespace, Snapshot};
+use highwater_ipc::snapshot::{Namespace, Snapshot, Unreadable};
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::{Zone, parse_rfc3339_ms};
+use highwater_ipc::who::Grade;
 use highwater_proto::json::SnapshotJson;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -15,8 +16,9 @@ use super::args::Global;
 use super::client::Client;
 use super::exit::Exit;
 use super::host::{Asked, MayBe, gap_words, own_now_ms, own_zone, read_may_be, say_notes};
+use super::namespace::{Called, choose};
 use super::object::{self, Found};
-use super::{print, when};
+use super::{amount, print, when};
 
 /// Arguments of `ipcs`.
 #[derive(Debug, Args)]
@@ -70,7 +72,8 @@ const EXAMPLES: &str = "Examples:
   highwater ipcs web-17 -s --at 03:12           its semaphore arrays at 03:12 today
   highwater ipcs web-17 -u --at '2 days ago'    what was in use
   highwater ipcs web-17 -l --last               the limits in its newest sample
-  highwater ipcs web-17 -s -i 98304             one array, and when it came
+  highwater ipcs web-17 -s -i 98304             one array, who holds it, and when it came
+  highwater ipcs node-4 -m --namespace all      the segments of every container
   highwater ipcs web-17 --at -1h --json         the recorded snapshot";
 
 /// Asks for a snapshot and prints it.
@@ -107,7 +110,8 @@ pub fn run(args: &IpcsArgs, global: &Global) -> anyhow::Result<Exit> {
     if args.last {
         eprintln!("highwater: {}", age_words(&json, &zone, own_now_ms()));
     }
-    let chosen = choose(&snapshot, args.namespace.as_deref())?;
+    let wanted = choose(&called(&snapshot), args.namespace.as_deref())?;
+    let chosen: Vec<&Namespace> = wanted.iter().filter_map(|index| snapshot.state.namespaces.get(*index)).collect();
     if let (Some(id), [kind]) = (args.id, kinds.as_slice()) {
         let is_now = args.at.is_none() && !args.last;
         let found = Found { client: &client, json: &json, snapshot: &snapshot, chosen: &chosen, is_now };
@@ -118,12 +122,20 @@ pub fn run(args: &IpcsArgs, global: &Global) -> anyhow::Result<Exit> {
         print::answer(format!("{text}\n").as_bytes()).context("writing the answer")?;
         return Ok(Exit::Answered);
     }
-    for word in state_words(&host, &snapshot, &chosen) {
+    let mut words = state_words(&host, &snapshot, &chosen);
+    if args.namespace.is_none() {
+        words.extend(own_words(&host, &snapshot));
+    }
+    if args.view() == View::Default {
+        words.extend(chosen.iter().filter_map(|n| unattached_words(&host, n, &kinds)));
+    }
+    for word in words {
         eprintln!("highwater: {word}");
     }
     let host_zone = HostZone::of(&snapshot.state.zone, &host);
-    print::answer(&page(&snapshot, &chosen, &Question { kinds, view: args.view() }, &host_zone))
-        .context("writing the answer")?;
+    let all = args.namespace.as_deref() == Some("all");
+    let question = Question { kinds, view: args.view() };
+    print::answer(&page(&snapshot, (&chosen, all), &question, &host_zone)).context("writing the answer")?;
     Ok(Exit::Answered)
 }
 
@@ -181,55 +193,24 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// The namespaces that are wanted, the host's own if none is named.
-fn choose<'s>(snapshot: &'s Snapshot, wanted: Option<&str>) -> anyhow::Result<Vec<&'s Namespace>> {
-    let all = &snapshot.state.namespaces;
-    let chosen: Vec<&Namespace> = match wanted {
-        None => all.iter().take(1).collect(),
-        Some("all") => all.iter().collect(),
-        Some(text) => {
-            let by_inode: Vec<&Namespace> = all.iter().filter(|n| n.id.inode.to_string() == text).collect();
-            let named = |n: &&Namespace| n.name.as_ref().is_some_and(|name| name.escaped().starts_with(text));
-            if by_inode.is_empty() { all.iter().filter(named).collect() } else { by_inode }
-        }
-    };
-    match (wanted, chosen.as_slice()) {
-        (Some("all") | None, _) | (_, [_]) => Ok(chosen),
-        (Some(text), found) => {
-            let listed = if found.is_empty() { all.iter().collect() } else { found.to_vec() };
-            let listed: Vec<String> = listed.iter().map(|n| title(n)).collect();
-            let which = if found.is_empty() { "no namespace is" } else { "several namespaces are" };
-            bail!("{which} called {text:?}; there are: {}", listed.join(", "))
-        }
-    }
+/// What they can be called.
+fn called(snapshot: &Snapshot) -> Vec<Called> {
+    let name = |n: &Namespace| n.name.as_ref().map(HostText::escaped);
+    snapshot.state.namespaces.iter().map(|n| Called { inode: n.id.inode, name: name(n) }).collect()
 }
 
 fn title(namespace: &Namespace) -> String {
-    match &namespace.name {
-        Some(name) => format!("{} {name}", namespace.id.inode),
-        None => namespace.id.inode.to_string(),
-    }
+    Called { inode: namespace.id.inode, name: namespace.name.as_ref().map(HostText::escaped) }.title()
 }
 
-fn page(snapshot: &Snapshot, chosen: &[&Namespace], question: &Question, zone: &HostZone) -> Vec<u8> {
+fn page(snapshot: &Snapshot, (chosen, all): (&[&Namespace], bool), question: &Question, zone: &HostZone) -> Vec<u8> {
     // On a kernel without System V IPC there is no namespace; ipcs has its own words for that.
-    let nothing = Namespace {
-        id: Default::default(),
-        name: None,
-        torn: false,
-        limits: None,
-        totals: None,
-        sem: None,
-        shm: None,
-        msg: None,
-        unreadable: Vec::new(),
-        left_out: Default::default(),
-        ..Namespace::default()
-    };
+    let nothing = Namespace::default();
     let mut out = Vec::new();
     match chosen {
         [] => out.extend(render(&snapshot.state, &nothing, question, zone)),
-        [one] => out.extend(render(&snapshot.state, one, question, zone)),
+        // One that was named gets no heading: its page is what `ipcs` inside would print.
+        [one] if !all => out.extend(render(&snapshot.state, one, question, zone)),
         several => {
             for namespace in several {
                 out.extend(format!("namespace {}\n", title(namespace)).into_bytes());
@@ -268,6 +249,35 @@ fn state_words(host: &str, snapshot: &Snapshot, chosen: &[&Namespace]) -> Vec<St
         }
     }
     words
+}
+
+/// Why what is shown may not be the namespace of the host's pid 1.
+fn own_words(host: &str, snapshot: &Snapshot) -> Vec<String> {
+    let about = |part: &&Unreadable| part.source.escaped().contains("/ns/ipc");
+    let words =
+        |part: &Unreadable| format!("{host}: its agent's own namespace is shown; {}: {}", part.source, part.error);
+    snapshot.state.unseen.iter().filter(about).map(words).collect()
+}
+
+/// How many segments of a namespace nothing is attached to, and what removing them would destroy: the table has no column
+/// for that.
+fn unattached_words(host: &str, namespace: &Namespace, kinds: &[Kind]) -> Option<String> {
+    let unattached = |o: &&ShmSegment| {
+        let known = namespace.who.as_ref().and_then(|who| who.objects.get(&(Kind::Shm, o.shmid)));
+        known.and_then(|k| k.orphan.as_ref()).is_some_and(|orphan| orphan.grade == Grade::Unattached)
+    };
+    let found: Vec<&ShmSegment> = namespace.shm.iter().flatten().filter(unattached).collect();
+    if found.is_empty() || !(kinds.is_empty() || kinds.contains(&Kind::Shm)) {
+        return None;
+    }
+    let bytes = found.iter().fold(0_u64, |sum, segment| sum.saturating_add(segment.size));
+    let noun = if found.len() == 1 { "segment is" } else { "segments are" };
+    Some(format!(
+        "{host}: namespace {}: {} {noun} unattached (nattch 0): removing them would destroy {}; `-m -i ID` says more of one",
+        title(namespace),
+        found.len(),
+        amount::bytes(bytes)
+    ))
 }
 
 fn age_words(json: &SnapshotJson, zone: &TimeZone, now_ms: i64) -> String {

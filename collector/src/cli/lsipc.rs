@@ -8,6 +8,7 @@ use super::args::Global;
 use super::client::Client;
 use super::exit::Exit;
 use super::host::{Asked, MayBe, gap_words, own_zone, read_may_be, say_notes};
+use super::namespace::{Called, choose};
 use super::{print, when};
 use crate::api::json::{LsipcJson, LsipcRowJson};
 
@@ -23,11 +24,15 @@ pub struct LsipcArgs {
     /// The newest sample, however old
     #[arg(long)]
     pub last: bool,
+    /// IPC namespace: its inode, the beginning of its name, or all; omitted = the host's own
+    #[arg(long, value_name = "N")]
+    pub namespace: Option<String>,
 }
 
 const EXAMPLES: &str = "Examples:
   highwater lsipc                          this machine now
   highwater lsipc web-17 --at 03:12        web-17 at 03:12 today
+  highwater lsipc web-17 --namespace all   every container's
   highwater lsipc web-17 --at -1d --json   the same for a program, a day ago";
 
 /// Asks and prints.
@@ -54,18 +59,34 @@ pub fn run(args: &LsipcArgs, global: &Global) -> anyhow::Result<Exit> {
         MayBe::Data(json) => {
             say_notes(&json.host, &json.notes, json.skew_ms);
             if !global.wants_json() {
-                print::answer(text(&json)?.as_bytes()).context("writing the answer")?;
+                print::answer(text(&json, args.namespace.as_deref())?.as_bytes()).context("writing the answer")?;
             }
             Ok(Exit::Answered)
         }
     }
 }
 
-/// The host's own namespace, as `lsipc` prints it.
-fn text(json: &LsipcJson) -> anyhow::Result<String> {
-    let own = json.rows.first().map(|r| r.namespace);
-    let rows: Result<Vec<Row>, _> = json.rows.iter().filter(|r| Some(r.namespace) == own).map(row).collect();
-    Ok(table(&rows?))
+/// The namespaces that are wanted, each as `lsipc` prints it.
+fn text(json: &LsipcJson, wanted: Option<&str>) -> anyhow::Result<String> {
+    let mut all: Vec<Called> = Vec::new();
+    for row in &json.rows {
+        if all.last().is_none_or(|n| n.inode != row.namespace) {
+            all.push(Called { inode: row.namespace, name: row.namespace_name.clone() });
+        }
+    }
+    let mut text = String::new();
+    for namespace in choose(&all, wanted)?.into_iter().filter_map(|index| all.get(index)) {
+        if wanted == Some("all") {
+            text.push_str(&format!("namespace {}\n", namespace.title()));
+        }
+        let of_it = json.rows.iter().filter(|r| r.namespace == namespace.inode);
+        let rows: Result<Vec<Row>, _> = of_it.map(row).collect();
+        text.push_str(&table(&rows?));
+    }
+    if all.is_empty() {
+        text.push_str(&table(&[]));
+    }
+    Ok(text)
 }
 
 fn row(json: &LsipcRowJson) -> anyhow::Result<Row> {

@@ -16,6 +16,7 @@ pub mod hosts;
 pub mod ipcs;
 pub mod lsipc;
 pub mod migrate;
+pub mod namespace;
 pub mod object;
 pub mod print;
 pub mod run;

@@ -5,16 +5,17 @@ use highwater_ipc::object::Kind;
 use highwater_ipc::render::ipcs_object;
 use highwater_ipc::snapshot::{Namespace, Snapshot};
 use highwater_ipc::time::{format_rfc3339_ms, parse_rfc3339_ms};
-use highwater_proto::json::{SnapshotJson, SpanJson};
+use highwater_proto::json::{HeldJson, SnapshotJson, SpanJson};
 use serde::Serialize;
 
 use super::args::Global;
 use super::client::Client;
+use super::event_text::by_words;
 use super::exit::Exit;
 use super::host::{Asked, MayBe, read_may_be};
 use super::ipcs::HostZone;
 use super::{print, when};
-use crate::api::json::{EventJson, ObjectJson, TimelineJson};
+use crate::api::json::{ByJson, EventJson, ObjectJson, TimelineJson};
 
 /// The pages of events that each of the two searches for an object's life reads at most.
 const MOST_PAGES: usize = 32;
@@ -71,6 +72,7 @@ pub fn run(found: &Found<'_>, (kind, id): (Kind, i32), global: &Global) -> anyho
     }
     let zone = HostZone::of(&found.snapshot.state.zone, host);
     let mut text = ipcs_object(&found.snapshot.state, namespace, kind, id, &zone).unwrap_or_default();
+    text.extend(held_words(held(&object)).into_bytes());
     text.extend(life.words(found.is_now, &zone).into_bytes());
     print::answer(&text).context("writing the answer")?;
     Ok(Exit::Answered)
@@ -117,13 +119,47 @@ struct Life {
     to_now: bool,
 }
 
+/// What is known of an object beside its row.
+fn held(object: &ObjectJson) -> &HeldJson {
+    match object {
+        ObjectJson::Sem(o) => &o.held,
+        ObjectJson::Shm(o) => &o.held,
+        ObjectJson::Msg(o) => &o.held,
+    }
+}
+
+/// A line each: the programs of its owner, the one that made it or used it last, whether it is an orphan and why.
+fn held_words(held: &HeldJson) -> String {
+    let mut words = String::new();
+    let mut line = |name: &str, value: &str| words.push_str(&format!("{name}={value}\n"));
+    match &held.owners {
+        Some(Some(comms)) if comms.is_empty() => line("owners", "no process of its uid in this namespace"),
+        Some(Some(comms)) => line("owners", &comms.join(", ")),
+        Some(None) => line("owners", "unknown"),
+        None => {}
+    }
+    if let Some(Some(comm)) = &held.comm {
+        line("comm", comm);
+    }
+    if let Some(Some(orphan)) = &held.orphan {
+        line("orphan", &format!("{}: {}", orphan.grade, orphan.reason));
+    }
+    if let Some(Some(pids)) = &held.last_pids {
+        let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+        line("last_pids", &pids.join(" "));
+    }
+    words
+}
+
 /// When something happened: between two samples.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Moment {
     /// Last sample that does not show it; null = `at` is exact.
     not_before: Option<String>,
     /// First sample that shows it; null = not recorded.
     at: Option<String>,
+    /// Who did it; null = not known.
+    by: Option<ByJson>,
 }
 
 impl Life {
@@ -131,11 +167,16 @@ impl Life {
     fn words(&self, is_now: bool, zone: &HostZone) -> String {
         let show_ms = |ms| when::show(ms, zone.zone());
         let show = |text: &String| parse_rfc3339_ms(text).map_or_else(|| text.clone(), show_ms);
-        let span = |moment: &Moment| match (&moment.not_before, &moment.at) {
-            (Some(before), Some(at)) => format!("between {} and {}", show(before), show(at)),
-            (None, Some(at)) => show(at),
-            (Some(before), None) => format!("after {}", show(before)),
-            (None, None) => "unknown".to_owned(),
+        let span = |moment: &Moment| {
+            let when = match (&moment.not_before, &moment.at) {
+                (Some(before), Some(at)) => format!("between {} and {}", show(before), show(at)),
+                (None, Some(at)) => show(at),
+                (Some(before), None) => format!("after {}", show(before)),
+                (None, None) => "unknown".to_owned(),
+            };
+            // What the kernel keeps of the creator is among the fields above.
+            let traced = moment.by.as_ref().filter(|by| by.source == "trace");
+            traced.map_or_else(|| when.clone(), |by| format!("{when} by {}", by_words(by)))
         };
         let created = match (&self.created, self.from_first) {
             (Some(moment), _) => span(moment),
@@ -181,12 +222,12 @@ impl Search<'_> {
         })
     }
 
-    /// The object's beginnings and ends in a span, reboots among them; `None` = that takes more pages than are left.
+    /// The object's beginnings and ends in a span, those of its boot and its namespace among them; `None` = that takes more pages than are left.
     fn events(&self, (from_ms, to_ms): (i64, i64), pages: &mut usize) -> anyhow::Result<Option<Vec<EventJson>>> {
         let parameters = vec![
             ("since", format_rfc3339_ms(from_ms)),
             ("until", format_rfc3339_ms(to_ms)),
-            ("kind", "created,removed,reboot".to_owned()),
+            ("kind", "created,removed,reboot,namespace_gone".to_owned()),
             ("subject", format!("{}:{}", self.kind.name(), self.id)),
         ];
         let mut events = Vec::new();
@@ -196,7 +237,10 @@ impl Search<'_> {
             let mut page = parameters.clone();
             page.extend(cursor.take().map(|cursor| ("cursor", cursor)));
             let json: TimelineJson = self.client.read(&self.client.get(&self.asked.path("timeline"), &page)?)?;
-            events.extend(json.events.into_iter().filter(|e| e.namespace.is_none_or(|n| n == self.namespace)));
+            // What came and went between two samples was another object with that id.
+            let ends_all = |e: &EventJson| ["reboot", "namespace_gone"].contains(&e.kind.as_str());
+            let here = |e: &EventJson| e.namespace.is_none_or(|n| n == self.namespace);
+            events.extend(json.events.into_iter().filter(|e| here(e) && (e.subject.is_some() || ends_all(e))));
             match json.next_cursor {
                 Some(next) => cursor = Some(next),
                 None => return Ok(Some(events)),
@@ -221,9 +265,9 @@ fn back(
         let Some(mut events) = events((from_ms, to_ms), &mut pages)? else { return Ok((None, to_ms, false)) };
         if let Some(last) = events.pop() {
             let moment = match last.kind.as_str() {
-                "created" => Moment { not_before: last.detail.not_before, at: Some(last.at) },
+                "created" => Moment { not_before: last.detail.not_before, at: Some(last.at), by: last.by },
                 // It was gone then, and is here: it came later, unseen.
-                _ => Moment { not_before: Some(last.at), at: None },
+                _ => Moment { not_before: Some(last.at), at: None, by: None },
             };
             return Ok((Some(moment), from_ms, from_ms <= first_ms));
         }
@@ -245,7 +289,7 @@ fn forth(
         let to_ms = from_ms.saturating_add(span_ms).min(now_ms.max(from_ms));
         let Some(events) = events((from_ms, to_ms), &mut pages)? else { return Ok((None, from_ms, false)) };
         if let Some(first) = events.into_iter().find(|e| e.kind != "created") {
-            let moment = Moment { not_before: first.detail.not_before, at: Some(first.at) };
+            let moment = Moment { not_before: first.detail.not_before, at: Some(first.at), by: first.by };
             return Ok((Some(moment), to_ms, to_ms >= now_ms));
         }
         if to_ms >= now_ms {
@@ -294,7 +338,23 @@ mod tests {
         assert_eq!(day(&back(at_ms, 0, history(&events)).unwrap()), Some(90));
         assert_eq!(day(&forth(at_ms, 99 * DAY_MS, history(&events)).unwrap()), Some(95));
         let unseen = back(6 * DAY_MS, 0, history(&events)).unwrap();
-        assert_eq!(unseen.0, Some(Moment { not_before: Some(format_rfc3339_ms(5 * DAY_MS)), at: None }));
+        let moment = unseen.0.unwrap();
+        assert_eq!((moment.not_before, moment.at), (Some(format_rfc3339_ms(5 * DAY_MS)), None));
+    }
+
+    #[test]
+    fn who_holds_an_object_is_a_line_each_and_what_is_not_known_is_left_out() {
+        let held = |json: &str| held_words(&serde_json::from_str(json).unwrap());
+        assert_eq!(
+            held(
+                r#"{"owners":[],"comm":"apache2","orphan":{"grade":"certain","doubt":"none","reason":"all are dead"},
+                "last_pids":[70,71]}"#
+            ),
+            "owners=no process of its uid in this namespace\ncomm=apache2\norphan=certain: all are dead\nlast_pids=70 71\n"
+        );
+        assert_eq!(held(r#"{"owners":["a","b"],"comm":null,"orphan":null,"last_pids":null}"#), "owners=a, b\n");
+        assert_eq!(held(r#"{"owners":null}"#), "owners=unknown\n");
+        assert_eq!(held("{}"), "", "an older agent");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! What was traced, told beside what was sampled; the stories are written as in `story_tests.rs`.
+//! What was traced, told beside what was sampled; the stories are written as `scenes.rs` reads them.
 
-use super::story_tests::check;
+use super::scenes::check;
 
 #[test]
 fn a_refused_call_is_told_at_its_own_time_with_the_limit_that_bound() {

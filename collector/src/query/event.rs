@@ -196,6 +196,14 @@ impl Event {
         }
     }
 
+    /// Whether it may say something of that object: it happened to it, or to no one object.
+    pub fn concerns(&self, object: (Kind, i32)) -> bool {
+        match &self.happened {
+            Happened::Acted { act, .. } => act.kind == object.0 && act.ids.contains(&object.1),
+            _ => self.subject().is_none_or(|subject| subject == object),
+        }
+    }
+
     /// Which kind this is.
     pub fn kind(&self) -> EventKind {
         match &self.happened {

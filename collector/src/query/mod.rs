@@ -9,6 +9,8 @@
 
 pub mod as_of;
 pub mod blame;
+#[cfg(test)]
+mod blame_tests;
 pub mod change;
 #[cfg(test)]
 mod deed_tests;
@@ -19,6 +21,8 @@ pub mod fleet;
 pub mod fold;
 pub mod gap;
 pub mod host;
+#[cfg(test)]
+mod scenes;
 pub mod story;
 #[cfg(test)]
 mod story_tests;

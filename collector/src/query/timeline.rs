@@ -150,8 +150,7 @@ impl<'q> Pages<'q> {
 
     fn wants(&self, event: &Event) -> bool {
         let kind = self.question.kinds.is_empty() || self.question.kinds.contains(&event.kind());
-        let about = |subject| event.subject().is_none_or(|s| s == subject);
-        kind && self.question.subject.is_none_or(about)
+        kind && self.question.subject.is_none_or(|object| event.concerns(object))
     }
 
     fn full(self) -> Timeline {
