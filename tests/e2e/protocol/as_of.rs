@@ -86,12 +86,14 @@ fn a_compaction_between_two_reads_of_an_answer_changes_nothing_in_it() {
     let (seen, database) = (Arc::clone(&plant), collector.database.clone());
     let proxy = Proxy::watching(&Postgres::shared().socket(), move |bytes| seen.see(&database, bytes));
     let url = proxy.url(&collector.database);
+    // The present moves: a host falls silent between two answers if each takes its own.
+    let now = now_ms();
     // Every question on a connection of its own, so that its statements are prepared, and so seen, one by one.
     let ask = |question: &Asked| {
         collector.runtime.block_on(async {
             let db = connect(&url).await;
             let mut reading = Reading::begin(&db).await.unwrap();
-            let told = question.ask(&mut reading, &host).await;
+            let told = question.ask(&mut reading, &host, now).await;
             drop(reading);
             db.close().await;
             told
@@ -103,7 +105,7 @@ fn a_compaction_between_two_reads_of_an_answer_changes_nothing_in_it() {
         Asked::AsOf(Instant::At(start + 5_000)),
         Asked::AsOf(Instant::At(start + HOUR_MS / 4)),
         Asked::Diff(start + 2_000, start + HOUR_MS / 2 + 2_000),
-        Asked::Timeline(start, now_ms()),
+        Asked::Timeline(start, now),
     ];
     for question in &questions {
         plant.arm(usize::MAX);
@@ -129,8 +131,7 @@ enum Asked {
 }
 
 impl Asked {
-    async fn ask(&self, reading: &mut Reading, host: &Host) -> String {
-        let now_ms = now_ms();
+    async fn ask(&self, reading: &mut Reading, host: &Host, now_ms: i64) -> String {
         match *self {
             Asked::AsOf(instant) => told(&as_of(reading, host.id(), instant, now_ms).await.unwrap()),
             Asked::Diff(from, to) => {
