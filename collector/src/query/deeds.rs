@@ -223,7 +223,7 @@ fn name_unlisted(open: &mut [Open], activity: &Activity, changes: &[Change], by:
             o.unlisted > 0 && o.is_made() == made && o.act.kind == kind && o.act.namespace == Some(namespace)
         };
         let mut candidates: Vec<&mut Open> = open.iter_mut().filter(is_of_it).collect();
-        let mut left = u64::try_from(indexes.len()).unwrap_or(u64::MAX);
+        let left = u64::try_from(indexes.len()).unwrap_or(u64::MAX);
         if let ([one], 0, 0) = (candidates.as_slice(), activity.lost, activity.more)
             && left <= one.unlisted
         {
@@ -233,10 +233,9 @@ fn name_unlisted(open: &mut [Open], activity: &Activity, changes: &[Change], by:
                 }
             }
         }
+        // Whose they are is not known, so all are counted as each one's: better too few told to have come and gone.
         for one in &mut candidates {
-            let taken = one.unlisted.min(left);
-            one.unlisted = one.unlisted.saturating_sub(taken);
-            left = left.saturating_sub(taken);
+            one.unlisted = one.unlisted.saturating_sub(left);
         }
     }
 }

@@ -13,6 +13,8 @@ pub mod blame;
 mod blame_tests;
 pub mod change;
 #[cfg(test)]
+mod deed_model_tests;
+#[cfg(test)]
 mod deed_tests;
 mod deeds;
 pub mod diff;
