@@ -237,7 +237,9 @@ impl Instance {
             }
         }
         let free_buffer = self.path.join("free_buffer");
-        self.free_buffer = Some(File::open(&free_buffer).map_err(|e| TraceError::of(&free_buffer, &e))?);
+        // It is for writing alone (0200), and its owner need not be root.
+        let opened = OpenOptions::new().write(true).open(&free_buffer);
+        self.free_buffer = Some(opened.map_err(|e| TraceError::of(&free_buffer, &e))?);
         self.open_pipes()
     }
 
@@ -361,8 +363,13 @@ impl Drop for Instance {
     }
 }
 
+/// More than files that must be read at once have.
+const WHOLE_FILE: usize = 4096;
+
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Some files (`events/header_page`) answer the first read(2) alone: without room the standard library begins with one
+    // of 32 bytes, and that would be all.
+    let mut bytes = Vec::with_capacity(WHOLE_FILE);
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
