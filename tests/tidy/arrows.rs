@@ -20,6 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("agent/src/kernel/", &["sys"]),
     ("agent/src/trace/", &["sys"]),
     ("agent/src/sampler/", &["kernel", "sys", "trace"]),
+    ("agent/src/doctor/", &["sys"]),
     ("agent/src/spool/", &[]),
     ("agent/src/transport/", &["spool"]),
     ("collector/src/store/", &[]),

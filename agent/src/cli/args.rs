@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::doctor::DoctorArgs;
 use super::enrol::EnrolArgs;
 use super::run::RunArgs;
 use super::snapshot::SnapshotArgs;
 use super::spool::SpoolArgs;
-use super::{enrol, run, snapshot, spool};
+use super::{doctor, enrol, run, snapshot, spool};
 use crate::config::{Config, ConfigError, Overrides};
 
 /// Reads this host's System V IPC state and streams it to a Highwater collector
@@ -19,7 +20,7 @@ use crate::config::{Config, ConfigError, Overrides};
     version,
     after_help = "Examples:\n  highwater-agent snapshot\n  highwater-agent enrol --collector \
                   https://collector.example.org:8443 --token-file token\n  highwater-agent run\n\nExit codes: 0 done, 1 \
-                  an error (one line on stderr), 2 wrong usage."
+                  an error (one line on stderr), 2 wrong usage, 3 trouble (doctor)."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -32,6 +33,7 @@ enum Command {
     #[command(visible_alias = "enroll")]
     Enrol(EnrolArgs),
     Snapshot(SnapshotArgs),
+    Doctor(DoctorArgs),
     Spool(SpoolArgs),
     Version(VersionArgs),
 }
@@ -97,6 +99,10 @@ impl Cli {
             Command::Run(args) => run::run(&args),
             Command::Enrol(args) => enrol::run(&args),
             Command::Snapshot(args) => snapshot::run(&args),
+            Command::Doctor(args) => match doctor::run(&args) {
+                Ok(code) => return code,
+                Err(error) => Err(error),
+            },
             Command::Spool(args) => spool::run(&args),
             Command::Version(VersionArgs { output }) if output.wants_json() => {
                 snapshot::print(&format!("{{\"version\":\"{}\"}}\n", env!("CARGO_PKG_VERSION")))
@@ -146,7 +152,7 @@ mod tests {
 
     #[test]
     fn each_command_with_an_answer_gives_it_as_json_in_both_ways() {
-        for command in ["version", "snapshot", "spool status"] {
+        for command in ["version", "snapshot", "doctor", "spool status"] {
             for form in ["--json", "-o json"] {
                 let line = format!("highwater-agent {command} {form}");
                 Cli::try_parse_from(line.split(' ')).unwrap();

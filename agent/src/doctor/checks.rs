@@ -5,7 +5,7 @@ use highwater_ipc::text::HostText;
 use highwater_ipc::time::format_rfc3339_ms;
 use serde::Serialize;
 
-use super::findings::{Enrolled, Findings, Price, Spool, State};
+use super::findings::{Enrolled, Findings, Price, Spool, State, Trace};
 use super::needs::{Capability, Feature, Need, need};
 
 /// How a check ended.
@@ -48,7 +48,9 @@ pub fn checks(findings: &Findings) -> Vec<Check> {
         clock(findings),
     ];
     match &findings.state {
-        Some(state) => checks.extend([enrolment(state, findings.clock.now_ms), collector(state), spool(state, findings)]),
+        Some(state) => {
+            checks.extend([enrolment(state, findings.clock.now_ms), collector(state), spool(state, findings)])
+        }
         None => checks.push(note(
             "enrolment",
             "no state directory: this host is not enrolled here (snapshot and doctor need none)".into(),
@@ -115,7 +117,10 @@ fn namespaces(findings: &Findings) -> Check {
         None => "whether the agent's own is process 1's cannot be read",
     };
     let readable = seen.processes.saturating_sub(seen.unreadable);
-    let found = format!("{readable} of {} processes say theirs, {} besides the agent's own; {own}", seen.processes, seen.others);
+    let found = format!(
+        "{readable} of {} processes say theirs, {} besides the agent's own; {own}",
+        seen.processes, seen.others
+    );
     let Some(refusal) = seen.refusal.filter(|_| seen.unreadable > 0) else {
         return match seen.is_hosts {
             Some(false) => note(CHECK, found),
@@ -138,7 +143,9 @@ fn others(findings: &Findings) -> Check {
         Some(Err(errno)) => lost(CHECK, format!("entering one: {errno}"), need.lost, lacking(findings, need)),
         None => match need.takes.iter().map(|c| findings.has(*c)).min() {
             Some(Some(true)) => fine(CHECK, "there is none to try; what it takes is there".into()),
-            _ => lost(CHECK, "there is none to try, and it would be refused".into(), need.lost, lacking(findings, need)),
+            _ => {
+                lost(CHECK, "there is none to try, and it would be refused".into(), need.lost, lacking(findings, need))
+            }
         },
     }
 }
@@ -186,7 +193,10 @@ fn trace(findings: &Findings) -> Check {
     const CHECK: &str = "trace events";
     let need = need(Feature::Trace);
     match &findings.trace {
-        Ok(Price { per_call_ns, call_ns, buffer_bytes, others }) => {
+        Trace::Off => {
+            note(CHECK, "turned off by the configuration: refused calls and their makers are not seen".into())
+        }
+        Trace::Works(Price { per_call_ns, call_ns, buffer_bytes, others }) => {
             let paid = if *others { "; somebody traces already, so most of it is paid" } else { "" };
             let kib = buffer_bytes / 1024;
             fine(
@@ -197,7 +207,7 @@ fn trace(findings: &Findings) -> Check {
                 ),
             )
         }
-        Err(why) => {
+        Trace::Refused(why) => {
             let remedy = "mount -t tracefs nodev /sys/kernel/tracing if it is not mounted; use the systemd unit, which gives \
                           the agent its instances directory, or run the agent as root or with CAP_DAC_OVERRIDE";
             lost(CHECK, why.clone(), need.lost, remedy.to_owned())

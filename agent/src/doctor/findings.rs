@@ -20,7 +20,7 @@ pub struct Findings {
     /// Whether all processes are seen.
     pub sight: Sight,
     /// Trace events.
-    pub trace: Result<Price, String>,
+    pub trace: Trace,
     /// What threatens this host.
     pub risks: Vec<Risk>,
     /// The state directory; `None` = none was named and there is none at its usual place.
@@ -69,6 +69,17 @@ pub struct Sight {
     pub hidepid: Option<bool>,
     /// This process is in the initial pid namespace; `None` = not known.
     pub initial: Option<bool>,
+}
+
+/// Trace events, as tried.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trace {
+    /// The configuration turns them off.
+    Off,
+    /// They can be had, at this price.
+    Works(Price),
+    /// They cannot, and why.
+    Refused(String),
 }
 
 /// What tracing costs, as measured.

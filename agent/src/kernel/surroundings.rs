@@ -85,6 +85,12 @@ pub fn parse_number(status: &[u8], name: &[u8]) -> Option<u32> {
     std::str::from_utf8(line.trim_ascii()).ok()?.parse().ok()
 }
 
+/// `CapEff:` there: the capabilities in force, a bit each.
+pub fn parse_capabilities(status: &[u8]) -> Option<u64> {
+    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"CapEff:"))?;
+    u64::from_str_radix(std::str::from_utf8(line.trim_ascii()).ok()?, 16).ok()
+}
+
 /// Type of the file system that a `/proc/PID/mountinfo` shows over `/proc/sysvipc` or a file in it; of several the last,
 /// which is the one on top.
 pub fn parse_mask(mountinfo: &[u8]) -> Option<HostText> {
@@ -150,6 +156,12 @@ mod tests {
         assert_eq!(parse_number(b"Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n", b"Seccomp:"), Some(2));
         assert_eq!(parse_number(b"Seccomp_filters:\t1\n", b"Seccomp:"), None);
         assert_eq!(parse_number(b"Seccomp:\t\xff\n", b"Seccomp:"), None);
+    }
+
+    #[test]
+    fn capabilities_are_hexadecimal() {
+        assert_eq!(parse_capabilities(b"CapPrm:\t0\nCapEff:\t000001fffeffffff\n"), Some(0x1ff_feff_ffff));
+        assert_eq!(parse_capabilities(b"CapEff:\tx\n"), None);
     }
 
     #[test]
@@ -220,6 +232,7 @@ mod tests {
         #[test]
         fn any_bytes_are_judged(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = (parse_number(&bytes, b"Seccomp:"), parse_mask(&bytes), parse_sandbox(&bytes));
+            let _ = parse_capabilities(&[b"CapEff:", &bytes[..]].concat());
             let _ = (parse_container(&bytes), parse_apparmor(&bytes));
         }
     }

@@ -65,6 +65,16 @@ pub fn monotonic() -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0)) + Duration::from_nanos(nanoseconds)
 }
 
+/// Whether a time service keeps CLOCK_REALTIME (`adjtimex(2)`, no STA_UNSYNC); nothing is adjusted.
+pub fn clock_is_kept() -> Result<bool, Errno> {
+    // SAFETY: `struct timex` is integers, for which zeros are a value; modes 0 only reads, and the call keeps no pointer.
+    let (answer, status) = unsafe {
+        let mut timex: libc::timex = mem::zeroed();
+        (libc::adjtimex(&raw mut timex), timex.status)
+    };
+    if answer < 0 { Err(Errno::last()) } else { Ok(status & libc::STA_UNSYNC == 0) }
+}
+
 /// `ioctl(NS_GET_ID)` on an open namespace file: a number no other namespace of this boot has or had (Linux 6.18;
 /// ENOTTY before).
 pub fn namespace_id(file: &File) -> Result<u64, Errno> {
