@@ -87,6 +87,9 @@ pub trait Kernel: Send {
     fn name(&mut self, account: Account) -> Option<HostText>;
 }
 
+/// Inode of the IPC namespace the kernel boots with (`PROC_IPC_INIT_INO` of `linux/nsfs.h`).
+pub const INITIAL_NAMESPACE: u64 = 0xEFFF_FFFF;
+
 /// What the kernel says of an IPC namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seen {

@@ -45,6 +45,8 @@ impl FakeKernel {
                 .and_then(|answer| answer.put(&mut kernel))
                 .ok_or_else(|| CaptureError::Line(line.to_owned()))?;
         }
+        // It was captured in the namespace of process 1.
+        kernel.processes = kernel.namespace.iter().map(|home| (1, Ok(home.inode))).collect();
         Ok(kernel)
     }
 }

@@ -19,9 +19,10 @@ pub mod logind;
 pub mod names;
 pub mod process;
 pub mod real;
+mod shared;
 pub mod surroundings;
 pub mod sysvipc;
 pub mod totals;
 pub mod zone;
 
-pub use ask::{Account, Entry, Kernel, Seen};
+pub use ask::{Account, Entry, INITIAL_NAMESPACE, Kernel, Seen};

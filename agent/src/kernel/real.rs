@@ -12,7 +12,7 @@ use highwater_ipc::snapshot::NamespaceId;
 use highwater_ipc::text::HostText;
 
 use super::names::{MAX_NAMES, Names};
-use super::{Account, Entry, Kernel, Seen, accounts as parse};
+use super::{Account, Entry, INITIAL_NAMESPACE, Kernel, Seen, accounts as parse};
 use crate::sys::accounts;
 use crate::sys::errno::Errno;
 use crate::sys::host::{self, Uname};
@@ -233,9 +233,6 @@ impl Kernel for RealKernel {
         self.names.name(account)
     }
 }
-
-/// Inode of the IPC namespace the kernel boots with (`PROC_IPC_INIT_INO` of `linux/nsfs.h`).
-const INITIAL_NAMESPACE: u64 = 0xEFFF_FFFF;
 
 /// The calling thread's own namespace.
 const THREAD_NAMESPACE: &str = "/proc/thread-self/ns/ipc";

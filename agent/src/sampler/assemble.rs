@@ -1,25 +1,23 @@
-//! Puts the kernel's answers together: one sample of every IPC namespace in the list, the host's first.
+//! Puts the kernel's answers together: one sample of every IPC namespace, the host's first.
 //!
 //! The order is fixed: in each namespace totals, objects of each kind, totals again, limits; then, at home, names and
-//! zone. `/proc/sysvipc/*` is read in
-//! steps and is no atomic view, so a sample whose totals differ before and after says that it is `torn`. What cannot be
+//! zone. `/proc/sysvipc/*` is read in steps and is no atomic view, so a sample whose totals differ before and after says that it is `torn`. What cannot be
 //! read is `None` and listed with its reason; the rest is kept.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 use highwater_ipc::activity::Activity;
 use highwater_ipc::object::{Object, Owner};
-use highwater_ipc::snapshot::{BootId, Namespace, NamespaceId, Snapshot, State, Unreadable};
+use highwater_ipc::snapshot::{BootId, NamespaceId, Snapshot, State};
 use highwater_ipc::text::HostText;
 
 use super::availability::Judge;
-use super::objects::{self, Scratch};
+use super::namespaces::{Namespaces, Round};
+use super::objects::Scratch;
 use super::risks::Risks;
+use super::who::Watch;
 use crate::clock::HostClock;
-use crate::kernel::totals::Answers;
-use crate::kernel::{Account, Kernel, identity, limits, zone};
-use crate::sys::errno::Errno;
+use crate::kernel::{Account, Kernel, identity, zone};
 
 /// One sample, and what tells sleep from delay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +30,6 @@ pub struct Sample {
     pub activity: Activity,
 }
 
-/// Objects that one sample lists at most; those beyond are counted in `left_out`.
-pub const MAX_OBJECTS: usize = 100_000;
-
 /// Names of users and of groups that one sample carries at most; ids beyond show as numbers.
 pub const MAX_NAMES: usize = 4096;
 
@@ -44,8 +39,8 @@ pub struct Assembler {
     scratch: Scratch,
     boot_id: BootId,
     page_size: u32,
-    /// The namespaces that are visited, the host's first.
-    places: Vec<Place>,
+    namespaces: Namespaces,
+    watch: Watch,
     judge: Judge,
     risks: Risks,
 }
@@ -55,130 +50,71 @@ impl Assembler {
     pub fn new(mut kernel: Box<dyn Kernel>) -> Self {
         let boot_id = identity::boot_id(&mut *kernel).unwrap_or_default();
         let page_size = kernel.page_size();
-        let places = vec![Place::default()];
         Self {
             kernel,
             scratch: Scratch::default(),
             boot_id,
             page_size,
-            places,
+            namespaces: Namespaces::default(),
+            watch: Watch::default(),
             judge: Judge::default(),
             risks: Risks::default(),
         }
+    }
+
+    /// Samples the agent's own IPC namespace alone.
+    #[must_use]
+    pub fn own_namespace_only(mut self) -> Self {
+        self.namespaces = Namespaces::own_only();
+        self
+    }
+
+    /// Something happened in a namespace that may not be known yet: the next sample looks where all processes are.
+    pub fn rescan(&mut self) {
+        self.namespaces.rescan();
+    }
+
+    /// The namespace that has that inode now, as far as samples know it.
+    pub fn namespace_of(&self, inode: u64) -> Option<NamespaceId> {
+        self.namespaces.of_inode(inode)
     }
 
     /// Reads everything once. `interval_ms` is the planned time between samples, which the sample states.
     pub fn sample(&mut self, clock: &dyn HostClock, interval_ms: u32) -> Sample {
         let awake_us = clock.awake_us();
         let at = clock.now();
-        let visits: Vec<Visit> =
-            self.places.iter_mut().filter_map(|place| place.visit(&mut *self.kernel, &mut self.scratch)).collect();
-        self.kernel.home();
-        let (sem_info, proc_sem) =
-            visits.first().map_or((Err(Errno::EIO), Err(Errno::EIO)), |own| (own.sem_info, own.proc_sem));
-        let availability = self.judge.judge(&mut *self.kernel, sem_info, proc_sem, at);
+        let kernel = &mut *self.kernel;
+        self.namespaces.discover(kernel, &mut self.scratch.buffer, clock);
+        self.watch.scan_if_due(kernel, at);
+        let round = self.namespaces.visit(kernel, &mut self.scratch, &mut self.watch, clock);
+        let Round { namespaces, sem_info, proc_sem } = round;
+        let availability = self.judge.judge(kernel, sem_info, proc_sem, at);
 
-        self.kernel.refresh_names(at.boot_us);
-        let mut names = Names { kernel: &mut *self.kernel, users: BTreeMap::new(), groups: BTreeMap::new() };
-        for Visit { namespace, .. } in &visits {
+        kernel.refresh_names(at.boot_us);
+        let mut names = Names { kernel, users: BTreeMap::new(), groups: BTreeMap::new() };
+        for namespace in &namespaces {
             names.of(namespace.sem.as_deref());
             names.of(namespace.shm.as_deref());
             names.of(namespace.msg.as_deref());
         }
-        let Names { users, groups, .. } = names;
-        let own = visits.first();
-        let risks = own.map_or_else(Vec::new, |own| self.risks.of(&mut *self.kernel, &own.namespace, at));
+        let Names { users, groups, kernel } = names;
+        let risks = namespaces.first().map_or_else(Vec::new, |host| self.risks.of(kernel, host, at));
 
         let state = State {
             boot_id: self.boot_id,
             interval_ms,
             page_size: self.page_size,
-            zone: zone::read(&mut *self.kernel, &mut self.scratch.buffer),
+            zone: zone::read(kernel, &mut self.scratch.buffer),
             availability,
             users: known(users),
             groups: known(groups),
             risks,
-            namespaces: visits.into_iter().map(|visit| visit.namespace).collect(),
-            ..State::default()
+            unseen: self.namespaces.unseen(),
+            namespaces,
         };
         let took_us = u32::try_from(clock.now().boot_since(&at)).unwrap_or(u32::MAX);
         Sample { snapshot: Snapshot { at, took_us, state }, awake_us, activity: Activity::default() }
     }
-}
-
-/// An IPC namespace that samples visit, and how to get there.
-#[derive(Debug, Default)]
-struct Place {
-    /// Which, once known: the agent stays in its own, and an open file too many must not make it look like another one.
-    id: Option<NamespaceId>,
-    /// A process in it; `None` = it is the agent's own.
-    member: Option<i32>,
-    limits: limits::Known,
-}
-
-/// What one visit found.
-struct Visit {
-    namespace: Namespace,
-    /// What SEM_INFO answered.
-    sem_info: Result<(), Errno>,
-    /// What opening and reading `/proc/sysvipc/sem` gave.
-    proc_sem: Result<(), Errno>,
-}
-
-impl Place {
-    /// Goes there and reads everything; `None` = there is no way in. The thread is left there.
-    fn visit(&mut self, kernel: &mut dyn Kernel, scratch: &mut Scratch) -> Option<Visit> {
-        match self.member {
-            None => kernel.home(),
-            Some(pid) => {
-                kernel.enter(pid).ok()?;
-            }
-        }
-        let before = Answers::ask(kernel);
-        let mut read = objects::read(kernel, scratch, &before);
-        let after = Answers::ask(kernel);
-        read.unreadable.extend(before.errors().map(|(call, errno)| because(call, 0, errno)));
-        let limits = match self.limits.read(kernel, &mut scratch.buffer) {
-            Ok(limits) => Some(limits),
-            Err(errors) => {
-                read.unreadable.extend(errors.into_iter().map(|error| because(error.file, 0, error.problem)));
-                None
-            }
-        };
-        read.unreadable.truncate(Namespace::MAX_UNREADABLE);
-        let namespace = Namespace {
-            id: self.id(kernel),
-            torn: before != after,
-            limits,
-            totals: before.totals(),
-            sem: read.sem,
-            shm: read.shm,
-            msg: read.msg,
-            unreadable: read.unreadable,
-            left_out: read.left_out,
-            ..Namespace::default()
-        };
-        Some(Visit { namespace, sem_info: before.sem.map(|_| ()), proc_sem: read.proc_sem })
-    }
-
-    fn id(&mut self, kernel: &mut dyn Kernel) -> NamespaceId {
-        if self.id.is_none() {
-            self.id = match kernel.namespace() {
-                // A kernel without IPC namespaces has one that nobody names.
-                Err(Errno::ENOENT) => Some(NamespaceId::default()),
-                answer => answer.ok(),
-            };
-        }
-        self.id.unwrap_or_default()
-    }
-}
-
-/// A source that could not be read, and why. Errors show bytes of the host escaped; here they become bytes again, which
-/// whoever shows them escapes once.
-pub(super) fn because(source: &str, line: u32, error: impl Display) -> Unreadable {
-    let shown = error.to_string();
-    let error = HostText::from_escaped(&shown).unwrap_or_else(|| shown.as_str().into());
-    Unreadable { source: source.into(), line, error }
 }
 
 /// Collects the names of the accounts that own or made an object.

@@ -2,12 +2,14 @@
 
 use highwater_ipc::availability::SysvipcState;
 use highwater_ipc::object::{Key, Kind, MsgQueue, Owner, Perms, SemArray, ShmSegment};
-use highwater_ipc::snapshot::LeftOut;
+use highwater_ipc::snapshot::{LeftOut, Namespace};
 use highwater_ipc::time::{At, Clock};
 use proptest::prelude::*;
 
 use super::*;
 use crate::kernel::fake::FakeKernel;
+use crate::sampler::namespaces::budget::MAX_OBJECTS;
+use crate::sys::errno::Errno;
 use crate::sys::sysvipc::SemUse;
 
 struct Standing;

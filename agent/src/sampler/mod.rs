@@ -8,10 +8,12 @@ pub mod adaptive;
 pub mod assemble;
 mod availability;
 pub mod cadence;
+pub mod namespaces;
 mod objects;
 pub mod record;
 mod risks;
 pub mod thread;
+mod unread;
 pub mod who;
 
 pub use assemble::{Assembler, Sample};

@@ -3,7 +3,7 @@
 use highwater_ipc::object::{Kind, MsgQueue, Object, SemArray, ShmSegment};
 use highwater_ipc::snapshot::{LeftOut, Unreadable};
 
-use super::assemble::{MAX_OBJECTS, because};
+use super::unread::because;
 use crate::kernel::Kernel;
 use crate::kernel::sysvipc::{Extent, Listing, ParseError, parse_msg, parse_sem, parse_shm, path};
 use crate::kernel::totals::Answers;
@@ -29,9 +29,38 @@ pub(super) struct Scratch {
     wide_index: bool,
 }
 
-/// Reads all three, at most [`MAX_OBJECTS`] together, semaphores first.
-pub(super) fn read(kernel: &mut dyn Kernel, scratch: &mut Scratch, totals: &Answers) -> Read {
-    let mut reader = Reader { kernel, scratch, budget: MAX_OBJECTS, largest: 0, unreadable: Vec::new() };
+/// What is told of a namespace whose objects are not listed: how many there are of each kind.
+pub(super) fn counted(totals: &Answers, counts: LeftOut) -> Read {
+    let mut read = Read {
+        sem: totals.sem.is_ok().then(Vec::new),
+        shm: totals.shm.is_ok().then(Vec::new),
+        msg: totals.msg.is_ok().then(Vec::new),
+        unreadable: Vec::new(),
+        left_out: LeftOut::default(),
+        proc_sem: Ok(()),
+    };
+    leave_out(&mut read, counts);
+    read
+}
+
+/// Lists nothing of the kinds of which there are objects. Not known is not none: an empty list would say that they were
+/// removed.
+pub(super) fn leave_out(read: &mut Read, counts: LeftOut) {
+    read.left_out = counts;
+    if counts.sem > 0 {
+        read.sem = None;
+    }
+    if counts.shm > 0 {
+        read.shm = None;
+    }
+    if counts.msg > 0 {
+        read.msg = None;
+    }
+}
+
+/// Reads all three, at most `budget` together, semaphores first.
+pub(super) fn read(kernel: &mut dyn Kernel, scratch: &mut Scratch, totals: &Answers, budget: usize) -> Read {
+    let mut reader = Reader { kernel, scratch, budget, largest: 0, unreadable: Vec::new() };
     let used = totals.sem.map(|sem| Used { objects: sem.arrays, max_index: sem.max_index });
     let (sem, sem_file) = reader.kind(used, parse_sem, |kernel, index| kernel.sem_stat(index));
     let used = totals.shm.map(|shm| Used { objects: shm.segments, max_index: shm.max_index });
