@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::kernel::identity::BootIdError;
 use crate::kernel::real::RealKernel;
 use crate::kernel::{Kernel, identity};
-use crate::sampler::{self, Pace, Sample, Sampler, SamplerHandle};
+use crate::sampler::{self, Assembler, Pace, Sample, Sampler, SamplerHandle};
 use crate::spool::disk::{Lock, PrivateDir};
 use crate::spool::epoch::EpochError;
 use crate::spool::{Limits, SpoolError};
@@ -49,7 +49,10 @@ pub const SPOOL_DIR: &str = "spool";
 type Clock = dyn HostClock;
 
 /// What is sampled, and what begins to watch it between samples; `None` = nothing does.
-type Sampled = (Box<dyn Kernel>, fn(Wake) -> Option<Box<dyn Watch>>);
+type Sampled = (Box<dyn Kernel>, Watches);
+
+/// Starts what tells of the time between samples.
+type Watches = fn(Wake) -> Option<Box<dyn Watch>>;
 
 /// A running agent. Dropping it stops it in order, without waiting.
 #[derive(Debug)]
@@ -65,7 +68,7 @@ pub fn spawn(config: Config) -> Result<AgentHandle, StartError> {
     let (mut state, lock) = open_state(&config)?;
     let mut kernel = RealKernel::new();
     keep_namespace(&mut state, &mut kernel);
-    let watch: fn(Wake) -> Option<Box<dyn Watch>> = match config.trace {
+    let watch: Watches = match config.trace {
         true => |wake| Some(Box::new(Tracer::start(wake))),
         false => |_| Some(Box::new(trace::Off)),
     };
@@ -127,7 +130,8 @@ fn start(
     let (tell, ended) = oneshot::channel();
     let (alive, sampler_gone) = oneshot::channel::<()>();
     let pace = Pace { interval_ms: config.interval.ms(), fastest_ms: config.fastest.ms() };
-    let sampler = sample(&shared, (kernel, watch), Arc::clone(&clock), pace, alive)?;
+    let assembler = Assembler::new(kernel).in_namespaces(config.namespaces);
+    let sampler = sample(&shared, (assembler, watch), Arc::clone(&clock), pace, alive)?;
     let parts = Parts { shared, clock, sampler, facts, config, lock, stopped, sampler_gone };
     let thread = std::thread::Builder::new()
         .name("highwater-agent".into())
@@ -208,7 +212,7 @@ struct Parts {
 /// Starts the sampling thread. `alive` is dropped when it ends.
 fn sample(
     shared: &Arc<Shared>,
-    (kernel, watch): Sampled,
+    (assembler, watch): (Assembler, Watches),
     clock: Arc<Clock>,
     pace: Pace,
     alive: oneshot::Sender<()>,
@@ -220,7 +224,7 @@ fn sample(
         shared.changed.notify_one();
         ControlFlow::Continue(())
     };
-    Sampler::spawn(kernel, clock, pace, watch, sink).map_err(StartError::Thread)
+    Sampler::spawn(assembler, clock, pace, watch, sink).map_err(StartError::Thread)
 }
 
 /// The agent's thread: sends until it is asked to stop, then ends in order.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use highwater_proto::bounds;
 
+use crate::sampler::Scope;
 use crate::spool::FsyncPolicy;
 
 /// Where `run` looks for its file if no `--config` is given; it may be missing there.
@@ -44,6 +45,9 @@ pub struct Config {
     /// `fastest`: shortest time between two samples, to which it goes as use nears a limit or a call is refused; written
     /// as `interval` is. Default 1 s. Above `interval` it has no effect: samples are then never closer than that.
     pub fastest: Interval,
+    /// `namespaces`: which IPC namespaces are sampled: `"all"` (default) that can be found and entered, or `"own"`, the one
+    /// the agent runs in.
+    pub namespaces: Scope,
 }
 
 impl Default for Config {
@@ -56,6 +60,7 @@ impl Default for Config {
             fsync: FsyncPolicy::Every,
             trace: true,
             fastest: Interval { ms: 1000 },
+            namespaces: Scope::All,
         }
     }
 }
@@ -75,7 +80,8 @@ pub struct Overrides {
 
 impl Config {
     /// Every key of the file, in the order of the manual.
-    pub const KEYS: [&str; 7] = ["collector", "state_dir", "interval", "spool_bytes", "fsync", "trace", "fastest"];
+    pub const KEYS: [&str; 8] =
+        ["collector", "state_dir", "interval", "spool_bytes", "fsync", "trace", "fastest", "namespaces"];
     /// Least `spool_bytes`.
     pub const SPOOL_MIN: u64 = 4 << 20;
     /// Most `spool_bytes`.
@@ -105,6 +111,13 @@ impl Config {
         if let Some(interval) = flags.interval {
             config.interval = interval;
         }
+        Ok(config)
+    }
+
+    /// The default, with what the environment says: for whoever has no flags and no file.
+    pub fn from_environment(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let mut config = Config::default();
+        config.apply_env(env)?;
         Ok(config)
     }
 
@@ -173,6 +186,10 @@ impl Config {
                 self.trace = on.ok_or_else(|| wrong("\"on\" or \"off\"".into()))? == 1;
             }
             "fastest" => self.fastest = Interval::parse(text).map_err(|e| wrong(e.expected()))?,
+            "namespaces" => {
+                let scope = Scope::from_name(text);
+                self.namespaces = scope.ok_or_else(|| wrong("\"all\" or \"own\"".into()))?;
+            }
             _ => return Err(wrong("a known key".into())),
         }
         Ok(())
@@ -353,6 +370,7 @@ mod tests {
             "fsync = \"no\"",
             "trace = \"1\"",
             "fastest = \"1\"",
+            "namespaces = \"none\"",
         ] {
             let error = from_text(text).unwrap_err().to_string();
             assert!(error.contains("must be"), "{error}");

@@ -95,6 +95,7 @@ impl Up {
             Some(url) => url.rsplit('/').next().unwrap_or(url).to_owned(),
             None => "127.0.0.1:0".to_owned(),
         };
+        command.env("HIGHWATER_NAMESPACES", "own");
         command.arg("up").args(["--http", &address("http"), "--grpc", &address("grpc")]);
         command.arg("--data-dir").arg(self.data());
         command.arg("--ready-file").arg(self.directory.path().join("ready.json"));

@@ -16,13 +16,15 @@ use highwater_proto::json::{Envelope, SnapshotJson};
 
 use super::args::Output;
 use crate::clock::SystemClock;
+use crate::config::Config;
 use crate::kernel::identity::host_facts;
 use crate::kernel::real::RealKernel;
 use crate::sampler::Assembler;
 
 /// Print what System V IPC objects this host holds now
 #[derive(Clone, Copy, Debug, Args)]
-#[command(after_help = "Examples:\n  highwater-agent snapshot\n  highwater-agent snapshot --json | jq .sysvipc")]
+#[command(after_help = "Examples:\n  highwater-agent snapshot\n  highwater-agent snapshot --json | jq .sysvipc\n  \
+                  HIGHWATER_NAMESPACES=own highwater-agent snapshot   the IPC namespace it runs in alone")]
 pub struct SnapshotArgs {
     #[command(flatten)]
     output: Output,
@@ -33,7 +35,8 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<()> {
     let mut kernel = RealKernel::new();
     let facts = host_facts(&mut kernel);
     // No next sample is planned.
-    let snapshot = Assembler::new(Box::new(kernel)).sample(&SystemClock, 0).snapshot;
+    let scope = Config::from_environment(&|name| std::env::var_os(name))?.namespaces;
+    let snapshot = Assembler::new(Box::new(kernel)).in_namespaces(scope).sample(&SystemClock, 0).snapshot;
     let text = if args.output.wants_json() {
         json(&facts, &snapshot).context("writing the snapshot as JSON")?
     } else {

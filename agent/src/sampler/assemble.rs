@@ -12,7 +12,7 @@ use highwater_ipc::snapshot::{BootId, NamespaceId, Snapshot, State};
 use highwater_ipc::text::HostText;
 
 use super::availability::Judge;
-use super::namespaces::{Namespaces, Round};
+use super::namespaces::{Namespaces, Round, Scope};
 use super::objects::Scratch;
 use super::risks::Risks;
 use super::who::Watch;
@@ -62,10 +62,10 @@ impl Assembler {
         }
     }
 
-    /// Samples the agent's own IPC namespace alone.
+    /// Samples these IPC namespaces; all of them unless told.
     #[must_use]
-    pub fn own_namespace_only(mut self) -> Self {
-        self.namespaces = Namespaces::own_only();
+    pub fn in_namespaces(mut self, scope: Scope) -> Self {
+        self.namespaces = Namespaces::new(scope);
         self
     }
 

@@ -17,5 +17,6 @@ mod unread;
 pub mod who;
 
 pub use assemble::{Assembler, Sample};
+pub use namespaces::Scope;
 pub use record::Recorder;
 pub use thread::{Pace, Sampler, SamplerHandle, blind};

@@ -11,7 +11,6 @@ use super::adaptive::Adaptive;
 use super::assemble::{Assembler, Sample};
 use super::cadence::Cadence;
 use crate::clock::HostClock;
-use crate::kernel::Kernel;
 use crate::trace::{Ledger, Wake, Watch};
 
 /// Starts sampling threads.
@@ -19,12 +18,12 @@ use crate::trace::{Ledger, Wake, Watch};
 pub struct Sampler;
 
 impl Sampler {
-    /// Samples `kernel` at once and then at that pace, on a thread of its own, and hands each sample to `sink` on that
+    /// Takes a sample at once and then at that pace, on a thread of its own, and hands each sample to `sink` on that
     /// thread, until [`SamplerHandle::stop`] or until the sink breaks. A sink that blocks delays the next sample (it is
     /// then taken late and the missed ticks are skipped). `watch` tells of the calls between samples; it is made on the
     /// thread, given what asks for a sample soon, and dropped there. Fails if the thread cannot be made.
     pub fn spawn(
-        kernel: Box<dyn Kernel>,
+        assembler: Assembler,
         clock: Arc<dyn HostClock>,
         pace: Pace,
         watch: impl FnOnce(Wake) -> Option<Box<dyn Watch>> + Send + 'static,
@@ -42,7 +41,7 @@ impl Sampler {
                     move || shared.hurry()
                 });
                 let between = Between { watch: watch(wake), ledger: Ledger::default() };
-                run(&shared, (Assembler::new(kernel), between), &*clock, pace.fastest_ms, sink);
+                run(&shared, (assembler, between), &*clock, pace.fastest_ms, sink);
             }
         })?;
         Ok(SamplerHandle { shared, thread: Some(thread) })
@@ -215,6 +214,10 @@ mod tests {
     use crate::kernel::fake::FakeKernel;
 
     const HOUR_MS: u32 = 3_600_000;
+    fn fake() -> Assembler {
+        Assembler::new(Box::new(FakeKernel::new()))
+    }
+
     const HOURLY: Pace = Pace { interval_ms: HOUR_MS, fastest_ms: 1000 };
 
     #[test]
@@ -224,7 +227,7 @@ mod tests {
             let _ = taken.send(sample.snapshot.state.interval_ms);
             ControlFlow::Continue(())
         };
-        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOURLY, blind, sink).unwrap();
+        let sampler = Sampler::spawn(fake(), Arc::new(SystemClock), HOURLY, blind, sink).unwrap();
         assert_eq!(samples.recv(), Ok(HOUR_MS));
         sampler.set_interval(HOUR_MS);
         sampler.set_interval(HOUR_MS - 1);
@@ -236,14 +239,14 @@ mod tests {
     #[test]
     fn a_sink_that_breaks_ends_the_thread() {
         let sink = |_| ControlFlow::Break(());
-        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOURLY, blind, sink).unwrap();
+        let sampler = Sampler::spawn(fake(), Arc::new(SystemClock), HOURLY, blind, sink).unwrap();
         assert!(sampler.stop());
     }
 
     #[test]
     fn a_panic_of_the_thread_is_told() {
         let sink = |_| std::panic::resume_unwind(Box::new("a sink died"));
-        let sampler = Sampler::spawn(Box::new(FakeKernel::new()), Arc::new(SystemClock), HOURLY, blind, sink).unwrap();
+        let sampler = Sampler::spawn(fake(), Arc::new(SystemClock), HOURLY, blind, sink).unwrap();
         while !sampler.is_finished() {
             std::thread::yield_now();
         }

@@ -42,10 +42,31 @@ const MAX_NAMED: usize = 64;
 /// `/proc/loadavg` has 30 bytes.
 const MAX_LOADAVG: usize = 256;
 
+/// Which IPC namespaces are sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// All that can be found and entered.
+    #[default]
+    All,
+    /// The one that the agent lives in.
+    Own,
+}
+
+impl Scope {
+    /// As the configuration says it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "all" => Some(Self::All),
+            "own" => Some(Self::Own),
+            _ => None,
+        }
+    }
+}
+
 /// The namespaces that samples visit.
 #[derive(Debug, Default)]
 pub struct Namespaces {
-    own_only: bool,
+    scope: Scope,
     /// The host's first; then as they were found, which is the order in which a state lists them.
     places: Vec<Place>,
     schedule: Schedule,
@@ -83,9 +104,9 @@ struct Visits<'a> {
 }
 
 impl Namespaces {
-    /// Only the one the agent lives in.
-    pub fn own_only() -> Self {
-        Self { own_only: true, ..Self::default() }
+    /// None is known yet.
+    pub fn new(scope: Scope) -> Self {
+        Self { scope, ..Self::default() }
     }
 
     /// The next sample looks where all processes are.
@@ -108,7 +129,7 @@ impl Namespaces {
     pub(super) fn discover(&mut self, kernel: &mut dyn Kernel, buffer: &mut Vec<u8>, clock: &dyn HostClock) {
         self.sample += 1;
         self.find_home(kernel);
-        if self.own_only || self.places.first().is_none_or(|home| home.inode == 0) {
+        if self.scope == Scope::Own || self.places.first().is_none_or(|home| home.inode == 0) {
             return;
         }
         let newest = match kernel.read("/proc/loadavg", MAX_LOADAVG, buffer) {

@@ -264,7 +264,7 @@ fn the_agents_own_alone_is_sampled_if_so_configured() {
     let mut host = Host::new(FakeKernel::new());
     host.namespace(7, 70);
     host.process(7, b"x");
-    host.assembler = Assembler::new(Box::new(Arc::clone(&host.kernel))).own_namespace_only();
+    host.assembler = Assembler::new(Box::new(Arc::clone(&host.kernel))).in_namespaces(Scope::Own);
     assert_eq!(shown(&host.sample()), [32_000]);
 }
 

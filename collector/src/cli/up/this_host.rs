@@ -66,7 +66,7 @@ impl ThisHost {
             collector: Some(format!("https://{}", setup.grpc)),
             state_dir: setup.state_dir,
             interval: setup.interval,
-            ..Config::default()
+            ..Config::from_environment(&|name| std::env::var_os(name))?
         };
         let agent = agent::spawn(config).context("starting this host's agent")?;
         Ok(Self { host, agent })
