@@ -72,6 +72,13 @@ impl Agent {
         self
     }
 
+    /// From the next start on it is run by that command.
+    #[must_use]
+    pub fn behind(mut self, words: &[&str]) -> Self {
+        self.wrapper = words.iter().map(PathBuf::from).collect();
+        self
+    }
+
     /// Sets an environment variable from the next start on.
     #[must_use]
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {
