@@ -19,5 +19,6 @@ mod privileges;
 mod protocol;
 mod removeipc;
 mod secrets;
+mod stories;
 mod up;
 mod util_linux;

@@ -110,6 +110,12 @@ impl IpcNamespace {
         run(command);
     }
 
+    /// Mounts tracefs, for processes in this namespace only: an agent in it can trace.
+    #[track_caller]
+    pub fn mount_tracefs(&self) {
+        self.shell("mount -t tracefs nodev /sys/kernel/tracing");
+    }
+
     /// What a process in this namespace finds as the running kernel's configuration: `text`, or none at all.
     #[track_caller]
     pub fn kernel_config(&self, text: Option<&str>) {

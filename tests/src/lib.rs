@@ -19,4 +19,5 @@ pub mod http;
 pub mod ipc_namespace;
 pub mod postgres;
 pub mod process;
+pub mod stand_in;
 pub mod wait;

@@ -6,11 +6,15 @@
 //! ipc-tool without-sysvipc -- CMD..     runs CMD with every System V IPC call answered ENOSYS by a seccomp filter
 //! ipc-tool refused ERRNO -- CMD..       the same with another errno, by number
 //! ipc-tool converse                     as `script`, but each line is answered at once: an id, or 0
+//! ipc-tool as COMM UID                  takes that name and uid, prints "ready", and converses; a call that the kernel
+//!                                       refuses is answered with the negative errno
 //! ipc-tool script                       reads lines from its input:
 //!   create-sem KEY NSEMS [MODE]           prints the id; KEY is `private`, 0x hexadecimal or signed decimal
 //!   create-shm KEY BYTES [MODE]
 //!   create-msg KEY [MODE]
 //!   fill sem|shm|msg COUNT                makes COUNT private ones (1 semaphore, 4096 bytes); prints nothing
+//!   fill-used COUNT                       makes COUNT private arrays of 1 semaphore and operates each once
+//!   burst COUNT NSEMS                     makes COUNT private arrays, then removes them, as fast as that goes
 //!   churn sem|shm|msg COUNT               makes and removes one, COUNT times, so that ids move on
 //!   chown sem|shm|msg ID UID GID [MODE]   IPC_SET
 //!   set-value ID SEMNUM VALUE             SETVAL: the array's ctime moves
@@ -36,6 +40,7 @@ fn main() {
         ["without-sysvipc", "--", program, rest @ ..] => refused(libc::ENOSYS, program, rest),
         ["refused", errno, "--", program, rest @ ..] => refused(number(errno), program, rest),
         ["converse"] => converse(),
+        ["as", comm, uid] => stand_in(comm, number(uid)),
         ["script"] => script(),
         _ => panic!("ipc-tool hold | converse | script | without-sysvipc -- CMD.."),
     }
@@ -85,6 +90,28 @@ fn converse() {
     }
 }
 
+/// A process of that name and uid, for as long as its input is open.
+fn stand_in(comm: &str, uid: u32) {
+    let name = std::ffi::CString::new(comm).expect("a name without a zero byte");
+    // SAFETY: the kernel copies at most 16 bytes of the name; the other calls take numbers.
+    let taken = unsafe {
+        libc::prctl(libc::PR_SET_NAME, name.as_ptr()) == 0
+            && libc::setgroups(0, std::ptr::null()) == 0
+            && libc::setresgid(uid, uid, uid) == 0
+            && libc::setresuid(uid, uid, uid) == 0
+    };
+    assert!(taken, "becoming {comm} of {uid}: {}", std::io::Error::last_os_error());
+    println!("ready");
+    for line in std::io::stdin().lock().lines() {
+        let line = line.expect("a line of text");
+        match operation(&line.split_whitespace().collect::<Vec<_>>()) {
+            Some(Ok(result)) => println!("{result}"),
+            Some(Err(e)) => println!("-{}", e.raw_os_error().expect("an errno")),
+            None => panic!("{line}: no such operation"),
+        }
+    }
+}
+
 fn operation(words: &[&str]) -> Option<std::io::Result<c_int>> {
     Some(match words {
         [] => Ok(0),
@@ -95,6 +122,10 @@ fn operation(words: &[&str]) -> Option<std::io::Result<c_int>> {
         ["create-msg", key] => create_msg(parse_key(key), 0o600),
         ["create-msg", key, mode] => create_msg(parse_key(key), octal(mode)),
         ["fill", kind, count] => (0..number::<u32>(count)).try_fold(0, |_, _| create_private(kind)),
+        ["fill-used", count] => {
+            (0..number::<u32>(count)).try_fold(0, |_, _| create_private("sem").and_then(|id| operate(id, 0, 1)))
+        }
+        ["burst", count, nsems] => burst(number(count), number(nsems)),
         ["churn", kind, count] => {
             (0..number::<u32>(count)).try_fold(0, |_, _| create_private(kind).and_then(|id| remove(kind, id)))
         }
@@ -108,6 +139,11 @@ fn operation(words: &[&str]) -> Option<std::io::Result<c_int>> {
         ["remove", kind, id] => remove(kind, number(id)),
         _ => return None,
     })
+}
+
+fn burst(count: u32, nsems: c_int) -> std::io::Result<c_int> {
+    let made: Result<Vec<c_int>, _> = (0..count).map(|_| create_sem(libc::IPC_PRIVATE, nsems, 0o600)).collect();
+    made?.into_iter().try_fold(0, |_, id| remove("sem", id))
 }
 
 fn create_private(kind: &str) -> std::io::Result<c_int> {

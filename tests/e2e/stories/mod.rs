@@ -1,0 +1,7 @@
+//! What happened to people, played by real processes in namespaces of their own; what they needed to know must be in one
+//! answer.
+
+mod refused;
+mod removed;
+mod stage;
+mod unseen;

@@ -1,0 +1,74 @@
+//! What each story stands on: a collector, and one traced host with its agent.
+
+use std::collections::BTreeMap;
+
+use highwater_tests::agent::Agent;
+use highwater_tests::cli::Cli;
+use highwater_tests::collector::Up;
+use highwater_tests::ipc_namespace::IpcNamespace;
+use highwater_tests::postgres::{Database, Postgres};
+use highwater_tests::wait::{PATIENCE, until_some};
+use serde_json::Value;
+
+/// A collector and a host that is sampled every 100 ms, with tracefs mounted.
+pub(crate) struct Stage {
+    pub(crate) agent: Agent,
+    pub(crate) namespace: IpcNamespace,
+    pub(crate) up: Up,
+    pub(crate) host: &'static str,
+    _database: Database,
+}
+
+impl Stage {
+    /// With these environment variables of the agent.
+    #[track_caller]
+    pub(crate) fn new(host: &'static str, variables: &[(&str, &str)]) -> Self {
+        let database = Postgres::shared().database();
+        let up = Up::collector(&database);
+        let namespace = IpcNamespace::named(host);
+        namespace.mount_tracefs();
+        let mut agent = Agent::enrol(&up, &namespace);
+        for (name, value) in variables {
+            agent = agent.with_variable(name, value);
+        }
+        agent.start(&namespace);
+        agent.await_first_sample(&up, &namespace);
+        let snapshot = up.cli().json(&["ipcs", host]);
+        println!("unseen: {}", snapshot["unseen"]);
+        println!("{}", namespace.shell("ls /sys/kernel/tracing/instances; cat /sys/kernel/tracing/instances/*/events/syscalls/sys_exit_semget/{enable,filter} || true"));
+        Self { agent, namespace, up, host, _database: database }
+    }
+
+    pub(crate) fn cli(&self) -> Cli {
+        self.up.cli()
+    }
+
+    /// The first event of `timeline` with this kind that fits.
+    #[track_caller]
+    pub(crate) fn event(&self, what: &str, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let cli = self.cli();
+        until_some(what, PATIENCE, || {
+            let timeline = cli.json(&["timeline", self.host, "--kind", kind]);
+            timeline["events"].as_array().expect("a list").iter().find(|event| fits(event)).cloned()
+        })
+    }
+
+    /// What `highwater ARGS` prints for people; shown with `--nocapture`.
+    #[track_caller]
+    pub(crate) fn shown(&self, args: &[&str]) -> String {
+        let answer = self.cli().run(args).must_succeed();
+        println!("$ highwater {}\n{}{}", args.join(" "), answer.text(), answer.err);
+        answer.text().to_owned()
+    }
+}
+
+/// `a.b.0` of a document for each of these.
+#[track_caller]
+pub(crate) fn fields(document: &Value, expected: &[(&str, Value)]) {
+    let found: BTreeMap<&str, &Value> = expected
+        .iter()
+        .map(|(path, _)| (*path, document.pointer(&format!("/{}", path.replace('.', "/"))).unwrap_or(&Value::Null)))
+        .collect();
+    let expected: BTreeMap<&str, &Value> = expected.iter().map(|(path, value)| (*path, value)).collect();
+    assert_eq!(found, expected, "{document}");
+}
