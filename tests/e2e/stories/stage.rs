@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// A collector and a host that is sampled every 100 ms, with tracefs mounted.
 pub(crate) struct Stage {
-    pub(crate) agent: Agent,
+    _agent: Agent,
     pub(crate) namespace: IpcNamespace,
     pub(crate) up: Up,
     pub(crate) host: &'static str,
@@ -33,23 +33,21 @@ impl Stage {
         }
         agent.start(&namespace);
         agent.await_first_sample(&up, &namespace);
-        let snapshot = up.cli().json(&["ipcs", host]);
-        println!("unseen: {}", snapshot["unseen"]);
-        println!("{}", namespace.shell("ls /sys/kernel/tracing/instances; cat /sys/kernel/tracing/instances/*/events/syscalls/sys_exit_semget/{enable,filter} || true"));
-        Self { agent, namespace, up, host, _database: database }
+        Self { _agent: agent, namespace, up, host, _database: database }
     }
 
     pub(crate) fn cli(&self) -> Cli {
         self.up.cli()
     }
 
-    /// The first event of `timeline` with this kind that fits.
+    /// The first event of `timeline` with this kind that fits, in the host's own namespace: other tests' are traced, too.
     #[track_caller]
     pub(crate) fn event(&self, what: &str, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let cli = self.cli();
         until_some(what, PATIENCE, || {
             let timeline = cli.json(&["timeline", self.host, "--kind", kind]);
-            timeline["events"].as_array().expect("a list").iter().find(|event| fits(event)).cloned()
+            let mut own = timeline["events"].as_array().expect("a list").iter().filter(|e| e["own_namespace"] == true);
+            own.find(|event| fits(event)).cloned()
         })
     }
 
