@@ -218,14 +218,11 @@ fn since_words(event: &EventJson, zone: &TimeZone) -> String {
 
 /// Who did something: `apache(48) httpd pid 812`.
 pub fn by_words(by: &ByJson) -> String {
-    let mut words = user(by.user.as_deref(), by.uid);
-    if let Some(comm) = &by.comm {
-        words.push_str(&format!(" {comm}"));
-    }
-    if let Some(pid) = by.pid {
-        words.push_str(&format!(" pid {pid}"));
-    }
-    words
+    let named = by.user.is_some() || by.uid.is_some() || (by.comm.is_none() && by.pid.is_none());
+    let mut words: Vec<String> = named.then(|| user(by.user.as_deref(), by.uid)).into_iter().collect();
+    words.extend(by.comm.clone());
+    words.extend(by.pid.map(|pid| format!("pid {pid}")));
+    words.join(" ")
 }
 
 fn user(name: Option<&str>, uid: Option<u32>) -> String {
