@@ -215,7 +215,10 @@ impl Core {
         let blind = "this agent is not in the initial pid namespace: who was refused, made or removed something is \
                      known by pid at most; run it in the host's pid namespace";
         let error = self.error.as_ref().map(ToString::to_string);
-        error.or_else(|| (!self.sees_all).then(|| blind.to_owned()))
+        // Turning the events on takes the kernel a tenth of a second, and a second where many agents ask for it at once.
+        let begins = "recording has not begun yet: what is called until then is not seen";
+        let beginning = self.instance.is_none().then(|| begins.to_owned());
+        error.or(beginning).or_else(|| (!self.sees_all).then(|| blind.to_owned()))
     }
 
     /// Reads what there is.

@@ -7,7 +7,7 @@ use highwater_tests::cli::Cli;
 use highwater_tests::collector::Up;
 use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::postgres::{Database, Postgres};
-use highwater_tests::wait::{PATIENCE, until_some};
+use highwater_tests::wait::{PATIENCE, until, until_some};
 use serde_json::Value;
 
 /// A collector and a host that is sampled every 100 ms, with tracefs mounted.
@@ -33,6 +33,11 @@ impl Stage {
         }
         agent.start(&namespace);
         agent.await_first_sample(&up, &namespace);
+        until("it traces", PATIENCE, || {
+            let snapshot = up.cli().json(&["ipcs", host]);
+            let unseen = snapshot["unseen"].as_array().expect("a list");
+            !unseen.iter().any(|part| part["source"] == "tracefs")
+        });
         Self { _agent: agent, namespace, up, host, _database: database }
     }
 
