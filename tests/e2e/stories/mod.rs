@@ -1,6 +1,7 @@
 //! What happened to people, played by real processes in namespaces of their own; what they needed to know must be in one
 //! answer.
 
+mod logout;
 mod refused;
 mod removed;
 mod stage;

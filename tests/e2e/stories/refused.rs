@@ -10,7 +10,7 @@ use super::stage::{Stage, fields};
 
 #[test]
 fn a_refused_httpd_is_named_with_the_limit_that_bound_and_its_use() {
-    let stage = Stage::new("web-17", &[]);
+    let stage = Stage::new("web-17");
     stage.namespace.shell("echo '250 32000 32 128' > /proc/sys/kernel/sem");
     let mut old = StandIn::new(&stage.namespace, "httpd", 48);
     assert_eq!(old.call("fill-used 128"), 0);
@@ -56,7 +56,7 @@ fn a_refused_httpd_is_named_with_the_limit_that_bound_and_its_use() {
 
 #[test]
 fn an_array_that_is_larger_than_one_may_be_meets_semmsl() {
-    let stage = Stage::new("big-1", &[]);
+    let stage = Stage::new("big-1");
     let mut program = StandIn::new(&stage.namespace, "db2sysc", 1005);
     stage.namespace.shell("echo '250 32000 32 128' > /proc/sys/kernel/sem");
     stage.event("the limit is seen", "limit_changed", |e| e["detail"]["resource"] == "SEMMSL");

@@ -8,7 +8,7 @@ use super::stage::{Stage, fields};
 
 #[test]
 fn an_array_that_somebody_removed_names_its_maker_and_its_remover() {
-    let stage = Stage::new("job-9", &[]);
+    let stage = Stage::new("job-9");
     let mut job = StandIn::new(&stage.namespace, "pgcopydb", 1001);
     let id = job.call("create-sem 0x51 1");
     let of_it = |event: &serde_json::Value| event["subject"]["id"] == id;

@@ -20,13 +20,24 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// With these environment variables of the agent.
+    /// As it comes.
     #[track_caller]
-    pub(crate) fn new(host: &'static str, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(host: &'static str) -> Self {
+        Self::prepared(host, &[], |_| {})
+    }
+
+    /// With these environment variables of the agent, and a host that was prepared before it starts.
+    #[track_caller]
+    pub(crate) fn prepared(
+        host: &'static str,
+        variables: &[(&str, &str)],
+        prepare: impl FnOnce(&IpcNamespace),
+    ) -> Self {
         let database = Postgres::shared().database();
         let up = Up::collector(&database);
         let namespace = IpcNamespace::named(host);
         namespace.mount_tracefs();
+        prepare(&namespace);
         let mut agent = Agent::enrol(&up, &namespace);
         for (name, value) in variables {
             agent = agent.with_variable(name, value);
@@ -53,6 +64,16 @@ impl Stage {
             let timeline = cli.json(&["timeline", self.host, "--kind", kind]);
             let mut own = timeline["events"].as_array().expect("a list").iter().filter(|e| e["own_namespace"] == true);
             own.find(|event| fits(event)).cloned()
+        })
+    }
+
+    /// The first event of `timeline` with this kind, of the host as a whole.
+    #[track_caller]
+    pub(crate) fn host_event(&self, what: &str, kind: &str) -> Value {
+        let cli = self.cli();
+        until_some(what, PATIENCE, || {
+            let timeline = cli.json(&["timeline", self.host, "--kind", kind]);
+            timeline["events"].get(0).cloned()
         })
     }
 

@@ -8,7 +8,7 @@ use super::stage::{Stage, fields};
 
 #[test]
 fn fifty_arrays_between_two_samples_raise_the_high_water_mark_and_name_their_maker() {
-    let stage = Stage::new("app-3", &[]);
+    let stage = Stage::new("app-3");
     let cli = stage.cli();
     let mut php = StandIn::new(&stage.namespace, "php-cgi", 1041);
     assert_eq!(php.call("burst 50 2"), 0);
