@@ -8,6 +8,7 @@ mod api;
 mod availability;
 mod cli;
 mod clone;
+mod doctor;
 mod harness;
 mod history;
 mod hostile;

@@ -34,8 +34,8 @@ fn values(unit: &str, setting: &str) -> Vec<String> {
 /// A host with an IPC namespace beside its own, an array that only root may read, and a tracefs prepared by the unit.
 struct Host {
     own: IpcNamespace,
-    /// Beside it, so that there is one to enter.
-    _other: IpcNamespace,
+    /// Beside it, so that there is one to enter; it holds one array of 7 semaphores.
+    other: IpcNamespace,
     program: &'static str,
     undo: Vec<String>,
 }
@@ -54,8 +54,9 @@ impl Host {
             let commands = commands.iter().map(|c| c.strip_prefix("-+").expect("a command of root that may fail"));
             commands.map(|command| command.replace("highwater-agent", UID)).collect::<Vec<_>>()
         };
-        let host =
-            Self { program: own.public_agent(), own, _other: IpcNamespace::new(), undo: as_root("ExecStopPost") };
+        let other = IpcNamespace::new();
+        other.create("create-sem private 7 0600");
+        let host = Self { program: own.public_agent(), own, other, undo: as_root("ExecStopPost") };
         for command in as_root("ExecStartPre") {
             host.own.shell(&command);
         }
@@ -71,7 +72,17 @@ impl Host {
         command.args(["--reuid", UID, "--regid", UID, "--clear-groups", "--no-new-privs"]);
         command.arg(format!("--inh-caps={set}")).arg(format!("--ambient-caps={set}"));
         command.arg(format!("--bounding-set={set}")).arg("--").arg(self.program).args(args);
+        command.env("HIGHWATER_NAMESPACES", "all");
         answer(command)
+    }
+
+    /// What `snapshot` says of the other namespace: its semaphores (`None` = it is not shown), and what it says it does
+    /// not see.
+    fn other(&self, capabilities: &[String]) -> (Option<Value>, String) {
+        let seen = self.agent(capabilities, &["snapshot", "--json"]).must_succeed().json();
+        let namespaces = seen["namespaces"].as_array().expect("a list");
+        let other = namespaces.iter().find(|n| n["id"] == self.other.inode());
+        (other.map(|n| n["totals"]["semaphores"].clone()), seen["unseen"].to_string())
     }
 
     /// The checks of `doctor` in trouble, with what is lost.
@@ -115,6 +126,7 @@ fn exactly_the_capabilities_of_the_unit_are_enough_and_each_is_needed() {
     let granted: Vec<String> = values(&unit(), "AmbientCapabilities")[0].split(' ').map(str::to_owned).collect();
     assert_eq!(granted, ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_IPC_OWNER"]);
     assert_eq!(lost_by(&host.trouble(&granted)), Vec::<&str>::new());
+    assert_eq!(host.other(&granted).0, Some(Value::from(7)));
 
     for (missing, checks) in [
         ("CAP_SYS_ADMIN", ["other IPC namespaces"].as_slice()),
@@ -125,6 +137,13 @@ fn exactly_the_capabilities_of_the_unit_are_enough_and_each_is_needed() {
         let told = host.trouble(&rest);
         assert_eq!(lost_by(&told), checks, "without {missing}");
         assert!(checks.iter().all(|check| told[*check].contains(missing)), "{told:?}");
+        let (other, unseen) = host.other(&rest);
+        if missing == "CAP_IPC_OWNER" {
+            assert_eq!(other, Some(Value::from(7)));
+        } else {
+            assert_eq!(other, None, "without {missing}");
+            assert!(unseen.contains(&format!("lacks {missing}")), "{unseen}");
+        }
     }
 }
 

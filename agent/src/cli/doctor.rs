@@ -23,7 +23,7 @@ use crate::kernel::Kernel;
 use crate::kernel::process::{MAX_PROCESS_FILE, parse_hides, parse_namespace};
 use crate::kernel::real::RealKernel;
 use crate::kernel::surroundings::parse_capabilities;
-use crate::sampler::Assembler;
+use crate::sampler::{Assembler, Scope};
 use crate::spool::disk::PrivateDir;
 use crate::spool::recover;
 use crate::sys::errno::Errno;
@@ -61,7 +61,8 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
 
 fn examine(config: &Config, named: bool) -> Findings {
     let mut kernel = RealKernel::new();
-    let sampled = Assembler::new(Box::new(RealKernel::new())).sample(&SystemClock, 0).snapshot.state;
+    let sampled =
+        Assembler::new(Box::new(RealKernel::new())).in_namespaces(Scope::Own).sample(&SystemClock, 0).snapshot.state;
     let mut status = Vec::new();
     let status_read = kernel.read("/proc/self/status", MAX_PROCESS_FILE, &mut status);
     let state = (named || config.state_dir.exists()).then(|| state(config));

@@ -15,6 +15,7 @@ use super::availability::Judge;
 use super::namespaces::{Namespaces, Round, Scope};
 use super::objects::Scratch;
 use super::risks::Risks;
+use super::sight::Sight;
 use super::who::Watch;
 use crate::clock::HostClock;
 use crate::kernel::{Account, Kernel, identity, zone};
@@ -43,6 +44,7 @@ pub struct Assembler {
     watch: Watch,
     judge: Judge,
     risks: Risks,
+    sight: Sight,
 }
 
 impl Assembler {
@@ -59,6 +61,7 @@ impl Assembler {
             watch: Watch::default(),
             judge: Judge::default(),
             risks: Risks::default(),
+            sight: Sight::default(),
         }
     }
 
@@ -100,6 +103,9 @@ impl Assembler {
         let Names { users, groups, kernel } = names;
         let risks = namespaces.first().map_or_else(Vec::new, |host| self.risks.of(kernel, host, at));
 
+        let mut unseen = self.namespaces.unseen();
+        unseen.extend(self.sight.unseen(kernel, &mut self.scratch.buffer, at));
+
         let state = State {
             boot_id: self.boot_id,
             interval_ms,
@@ -109,7 +115,7 @@ impl Assembler {
             users: known(users),
             groups: known(groups),
             risks,
-            unseen: self.namespaces.unseen(),
+            unseen,
             namespaces,
         };
         let took_us = u32::try_from(clock.now().boot_since(&at)).unwrap_or(u32::MAX);

@@ -12,6 +12,7 @@ pub mod namespaces;
 mod objects;
 pub mod record;
 mod risks;
+mod sight;
 pub mod thread;
 mod unread;
 pub mod who;
