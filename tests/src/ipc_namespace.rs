@@ -67,9 +67,7 @@ impl IpcNamespace {
 
     /// Inode of the IPC namespace, as `/proc/PID/ns/ipc` names it.
     pub fn inode(&self) -> u64 {
-        let link = fs::read_link(format!("/proc/{}/ns/ipc", self.holder)).expect("the holder's namespace");
-        let digits: String = link.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
-        digits.parse().expect("an inode")
+        inode_of(self.holder)
     }
 
     /// A command that will run in it. With processes of its own the command is a child of `nsenter`; otherwise
@@ -209,6 +207,13 @@ impl Drop for IpcNamespace {
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
     }
+}
+
+/// Inode of a process's IPC namespace.
+pub(crate) fn inode_of(pid: u32) -> u64 {
+    let link = fs::read_link(format!("/proc/{pid}/ns/ipc")).expect("a process's namespace");
+    let digits: String = link.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    digits.parse().expect("an inode")
 }
 
 /// The child of `unshare --fork`, which is process 1 in its namespace.

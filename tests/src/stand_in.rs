@@ -1,10 +1,10 @@
 //! Processes that stand in for the programs of a story, by name and uid.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::binaries;
-use crate::ipc_namespace::IpcNamespace;
+use crate::ipc_namespace::{IpcNamespace, inode_of};
 use crate::process::Watchdog;
 
 /// A process with a comm and a uid that makes System V IPC calls as it is told. Killed on drop.
@@ -24,7 +24,27 @@ impl StandIn {
     /// If it cannot take that name and uid.
     #[track_caller]
     pub fn new(namespace: &IpcNamespace, comm: &str, uid: u32) -> Self {
-        let mut command = namespace.command(binaries::ipc_tool());
+        Self::spawn(namespace.command(binaries::ipc_tool()), comm, uid)
+    }
+
+    /// The same in an IPC namespace of its own below that one: its first process.
+    #[track_caller]
+    pub fn in_its_own(namespace: &IpcNamespace, comm: &str, uid: u32) -> Self {
+        let mut command = namespace.command("unshare");
+        command.args(["--ipc", "--"]).arg(binaries::ipc_tool());
+        Self::spawn(command, comm, uid)
+    }
+
+    /// The same in the IPC namespace of another one.
+    #[track_caller]
+    pub fn beside(&self, comm: &str, uid: u32) -> Self {
+        let mut command = Command::new("nsenter");
+        command.args(["--ipc", "--target", &self.pid().to_string(), "--"]).arg(binaries::ipc_tool());
+        Self::spawn(command, comm, uid)
+    }
+
+    #[track_caller]
+    fn spawn(mut command: Command, comm: &str, uid: u32) -> Self {
         command.args(["as", comm, &uid.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("nsenter of util-linux");
         let watchdog = Watchdog::of(child.id(), "KILL", None);
@@ -38,6 +58,11 @@ impl StandIn {
     /// Its process id, as the machine's.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Inode of its IPC namespace.
+    pub fn inode(&self) -> u64 {
+        inode_of(self.pid())
     }
 
     /// Tells it one line of `ipc-tool`; what the call answered: an id, 0, or a negative errno.

@@ -253,9 +253,8 @@ fn state_words(host: &str, snapshot: &Snapshot, chosen: &[&Namespace]) -> Vec<St
 
 /// Why what is shown may not be the namespace of the host's pid 1.
 fn own_words(host: &str, snapshot: &Snapshot) -> Vec<String> {
-    let about = |part: &&Unreadable| part.source.escaped().contains("/ns/ipc");
-    let words =
-        |part: &Unreadable| format!("{host}: its agent's own namespace is shown; {}: {}", part.source, part.error);
+    let about = |part: &&Unreadable| part.source.as_bytes() == b"/proc/1/ns/ipc";
+    let words = |part: &Unreadable| format!("{host}: {}: {}", part.source, part.error);
     snapshot.state.unseen.iter().filter(about).map(words).collect()
 }
 

@@ -150,6 +150,12 @@ impl Known {
         known
     }
 
+    /// Forgets the namespaces that this state does not show, and says nothing of them: whoever sampled it need not have seen
+    /// them.
+    pub fn forget_unseen(&mut self, after: &State) {
+        self.namespaces.retain(|id, _| after.namespaces.iter().any(|n| n.id == *id));
+    }
+
     /// The later state; says what happened, in the order namespaces, limits, then objects by kind in the kernel's order,
     /// what went before what came.
     pub fn learn(&mut self, after: &State) -> Vec<Change> {

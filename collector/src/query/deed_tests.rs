@@ -1,6 +1,9 @@
 //! What was traced, told beside what was sampled; the stories are written as `scenes.rs` reads them.
 
-use super::scenes::check;
+use highwater_ipc::record::GapReason;
+
+use super::scenes::{check, sample_step, show, state};
+use super::story::Story;
 
 #[test]
 fn a_refused_call_is_told_at_its_own_time_with_the_limit_that_bound() {
@@ -193,4 +196,18 @@ fn a_risk_is_told_when_it_comes_and_when_it_goes() {
          (4s..5s risk_cleared bob
          (4s..5s risk_cleared alice",
     );
+}
+
+#[test]
+fn an_agent_that_lost_sight_of_namespaces_tells_none_of_them_gone() {
+    let mut story = Story::default();
+    let both = "in 8 pause\nshm 7 key=0 size=5";
+    story.tell(&sample_step(0, 1, state(both), None));
+    let blind = story.tell(&sample_step(1, 2, state("unseen setns"), Some(GapReason::AgentStopped)));
+    assert_eq!(show(&blind), "2s agent_started");
+    let again = story.tell(&sample_step(2, 3, state(both), Some(GapReason::AgentStopped)));
+    assert_eq!(show(&again), "3s agent_started\n(2s..3s namespace_appeared in pause");
+    // One that goes while the same process looks is gone, whatever else it cannot see.
+    let gone = story.tell(&sample_step(2, 4, state("unseen setns"), None));
+    assert_eq!(show(&gone), "(3s..4s namespace_gone, 0 1 0 with 5 bytes in pause");
 }

@@ -8,6 +8,7 @@
 //! boot 2                                 another boot
 //! namespace 7                            the host's own is another one
 //! in 8 pause                             what follows is in another namespace, of that name
+//! unseen setns                           the agent cannot enter some namespaces
 //! skipped 3                              so many samples pass that one by
 //! risk alice                             systemd-logind would remove her objects
 //! act created sem 5,6 at=1500 pid=7 comm=php [count=9 in=8 errno=28 nsems=3 bound=128]
@@ -27,7 +28,7 @@ use highwater_ipc::limits::{Limits, Resource, Usage};
 use highwater_ipc::object::{Key, Kind, MsgQueue, Owner, Perms, SemArray, ShmSegment};
 use highwater_ipc::record::{EpochNo, GapReason, Seq};
 use highwater_ipc::risk::{Risk, RiskKind};
-use highwater_ipc::snapshot::{BootId, NamedBy, Namespace, NamespaceId, Snapshot, State};
+use highwater_ipc::snapshot::{BootId, NamedBy, Namespace, NamespaceId, Snapshot, State, Unreadable};
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::At;
 use highwater_ipc::who::{self, Doubt, Grade, Orphan, Who};
@@ -258,6 +259,9 @@ pub(super) fn state(text: &str) -> State {
                 let known = who::Known { comm: text("comm").map(HostText::from), orphan };
                 let kind = Kind::ALL.into_iter().find(|k| k.name() == *kind).unwrap();
                 who(&mut namespace).objects.insert((kind, id.parse().unwrap()), known);
+            }
+            ["unseen", source] => {
+                state.unseen.push(Unreadable { source: HostText::from(*source), line: 0, error: HostText::default() })
             }
             ["risk", why] => state.risks.push(Risk {
                 kind: RiskKind::RemoveIpc,

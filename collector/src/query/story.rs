@@ -86,6 +86,9 @@ impl Story {
             Some(prev) if last.stretch.place() == step.stretch.place() => prev,
             _ => last.stretch.end_wall_ms,
         };
+        if new_epoch && !sees_every_namespace(&snapshot.state) {
+            self.known.forget_unseen(&snapshot.state);
+        }
         let changes = self.known.learn(&snapshot.state);
         let mut judged = self.deeds.judge(activity, snapshot, &changes);
         let by = std::mem::take(&mut judged.by);
@@ -118,6 +121,12 @@ impl Event {
     pub(super) fn exact(at_ms: i64, happened: Happened) -> Self {
         Self { at_ms, after_ms: None, namespace: None, place: Place::default(), happened }
     }
+}
+
+/// Whether an agent sees all IPC namespaces, for all it knows: another one may have seen more.
+fn sees_every_namespace(state: &State) -> bool {
+    const SOURCES: [&[u8]; 3] = [b"/proc", b"/proc/PID/ns/ipc", b"setns"];
+    !state.unseen.iter().any(|part| SOURCES.contains(&part.source.as_bytes()))
 }
 
 /// What that namespace is in the sample that shows it, or in the one before.

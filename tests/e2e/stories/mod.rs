@@ -2,6 +2,7 @@
 //! answer.
 
 mod logout;
+mod pod;
 mod refused;
 mod removed;
 mod stage;
