@@ -118,6 +118,12 @@ fn one_process_that_a_policy_hides_is_a_note_where_the_capability_is_there() {
 }
 
 #[test]
+fn a_sandbox_that_hides_nearly_everybody_is_trouble_whatever_the_capability() {
+    let namespaces = Namespaces { unreadable: 9, refusal: Some(Errno::EACCES), ..healthy().namespaces };
+    assert_eq!(troubled(&Findings { namespaces, ..healthy() }), ["IPC namespaces found"]);
+}
+
+#[test]
 fn hidepid_hides_nothing_from_who_may_look_at_everybody() {
     let findings = Findings { sight: Sight { hidepid: Some(true), initial: Some(true) }, ..healthy() };
     assert_eq!(troubled(&findings), Vec::<&str>::new());

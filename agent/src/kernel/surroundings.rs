@@ -113,7 +113,7 @@ pub fn parse_sandbox(version: &[u8]) -> Option<Sandbox> {
         return Some(Sandbox::Gvisor);
     }
     // WSL 2 is a real Linux: `5.15.90.1-microsoft-standard-WSL2`; WSL 1 says `4.4.0-19041-Microsoft`.
-    (has(b"-Microsoft ") && !has(b"WSL2")).then_some(Sandbox::Wsl1)
+    has(b"-Microsoft ").then_some(Sandbox::Wsl1)
 }
 
 /// The value of `container=` in the environment of process 1.
@@ -173,6 +173,8 @@ mod tests {
         assert_eq!(parse_mask(b"98 22 0:45 / /proc/sysvipc2 rw - ext4 /dev/x rw\n"), None);
         assert_eq!(parse_mask(b"98 22 0:45 / /proc/sysvipc/sem rw - devtmpfs udev rw\n"), Some("devtmpfs".into()));
         assert_eq!(parse_mask(b"98 22 0:45 / /proc/sysvipc rw\n"), None);
+        let twice = b"98 22 0:45 / /proc/sysvipc rw - tmpfs x rw\n99 98 0:46 / /proc/sysvipc rw - ext4 x rw\n";
+        assert_eq!(parse_mask(twice), Some("ext4".into()), "the one on top");
     }
 
     #[test]
