@@ -17,6 +17,7 @@ use crate::query::diff::{Diff, ObjectChange, OwnerChange};
 use crate::query::fleet;
 use crate::query::gap::{Gap, GapState};
 use crate::query::host::Resolved;
+use crate::query::remedy::{self, Step};
 
 /// A page of hosts.
 pub(super) fn hosts(fleet: &fleet::Fleet, next_cursor: Option<String>, now_ms: i64) -> HostsJson {
@@ -258,7 +259,10 @@ pub(super) fn blame(resolved: &Resolved, blame: &Blame) -> BlameJson {
             .iter()
             .map(|(namespace, kind)| UnknownListJson { namespace: namespace.inode, kind: kind.name().to_owned() })
             .collect(),
-        remedy: Vec::new(),
+        remedy: remedy::steps(&blame.after.state, &blame.owners)
+            .into_iter()
+            .map(|Step { what, command, risk }| RemedyJson { step: what, command, risk })
+            .collect(),
         notes: resolved.notes.clone(),
     }
 }

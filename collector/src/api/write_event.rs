@@ -12,6 +12,7 @@ use super::json::*;
 use super::write::{differing, gap, object};
 use crate::query::change::{AnyObject, Name, What};
 use crate::query::event::{Event, Happened, bound_by};
+use crate::query::remedy;
 
 /// The largest number that every reader of JSON reads exactly, 2^53-1; what was counted is not larger.
 const MOST: u64 = (1 << 53) - 1;
@@ -55,6 +56,9 @@ pub(super) fn event(event: &Event) -> EventJson {
             json.detail.last_at = Some(rfc3339(*last_ms));
             json.detail.transient = transient.then_some(true);
             acted(&mut json.detail, act, limits.as_ref());
+            if matches!(act.did, Did::Refused(_)) {
+                json.detail.remedy = remedy::of_refused(act, &names.0.state);
+            }
         }
         Happened::Peak { peak, limits } => json.detail.peak = Some(high_water(peak, limits.as_ref())),
         Happened::Lost { lost, more } => {

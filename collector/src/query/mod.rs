@@ -23,6 +23,7 @@ pub mod fleet;
 pub mod fold;
 pub mod gap;
 pub mod host;
+pub mod remedy;
 #[cfg(test)]
 mod scenes;
 pub mod story;
