@@ -162,8 +162,11 @@ mod tests {
     #[test]
     fn one_that_lingers_is_not() {
         let mut kernel = host();
+        let mut risks = Risks::default();
+        let mut of = |kernel: &mut FakeKernel, seconds| risks.of(kernel, &of_uids(&[1001]), at(seconds)).len();
+        assert_eq!(of(&mut kernel, 1), 1);
         kernel.files.insert("/var/lib/systemd/linger/oracle".into(), Ok(Vec::new()));
-        assert_eq!(Risks::default().of(&mut kernel, &of_uids(&[1001]), at(1)), []);
+        assert_eq!([of(&mut kernel, 60), of(&mut kernel, 61)], [1, 0]);
     }
 
     #[test]
