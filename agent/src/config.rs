@@ -48,6 +48,9 @@ pub struct Config {
     /// `namespaces`: which IPC namespaces are sampled: `"all"` (default) that can be found and entered, or `"own"`, the one
     /// the agent runs in.
     pub namespaces: Scope,
+    /// `orphan_wait`: how long a semaphore array must look abandoned, in every look at the processes, before it is called
+    /// an orphan for certain, which a remedy may name; written as `interval` is. Default 10 min.
+    pub orphan_wait: Interval,
 }
 
 impl Default for Config {
@@ -61,6 +64,7 @@ impl Default for Config {
             trace: true,
             fastest: Interval { ms: 1000 },
             namespaces: Scope::All,
+            orphan_wait: Interval { ms: 600_000 },
         }
     }
 }
@@ -80,8 +84,8 @@ pub struct Overrides {
 
 impl Config {
     /// Every key of the file, in the order of the manual.
-    pub const KEYS: [&str; 8] =
-        ["collector", "state_dir", "interval", "spool_bytes", "fsync", "trace", "fastest", "namespaces"];
+    pub const KEYS: [&str; 9] =
+        ["collector", "state_dir", "interval", "spool_bytes", "fsync", "trace", "fastest", "namespaces", "orphan_wait"];
     /// Least `spool_bytes`.
     pub const SPOOL_MIN: u64 = 4 << 20;
     /// Most `spool_bytes`.
@@ -186,6 +190,7 @@ impl Config {
                 self.trace = on.ok_or_else(|| wrong("\"on\" or \"off\"".into()))? == 1;
             }
             "fastest" => self.fastest = Interval::parse(text).map_err(|e| wrong(e.expected()))?,
+            "orphan_wait" => self.orphan_wait = Interval::parse(text).map_err(|e| wrong(e.expected()))?,
             "namespaces" => {
                 let scope = Scope::from_name(text);
                 self.namespaces = scope.ok_or_else(|| wrong("\"all\" or \"own\"".into()))?;

@@ -16,6 +16,9 @@ const USER_HZ: u64 = 100;
 /// `PF_KTHREAD` of `linux/sched.h`: a thread of the kernel itself, which makes no system calls.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
+/// `linux/capability.h`, as a bit of `CapEff`.
+const CAP_SYS_PTRACE: u64 = 1 << 19;
+
 /// What is taken from `/proc/PID/stat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -86,6 +89,16 @@ pub fn parse_status(bytes: &[u8]) -> Option<Status> {
     }
     let takes_in = takes_in || tgid == Some(1);
     Some(Status { comm: comm?, ppid: ppid?, tgid: tgid?, uids: uids?, takes_in })
+}
+
+/// Whether `/proc/self/status` shows a process that may look at others: effective uid 0 or CAP_SYS_PTRACE.
+pub fn parse_may_look(bytes: &[u8]) -> bool {
+    let value = |name: &[u8]| bytes.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(name));
+    let root = value(b"Uid:").and_then(four).is_some_and(|uids| uids[1] == 0);
+    let digits =
+        value(b"CapEff:").and_then(|value| words(value).next()).and_then(|word| std::str::from_utf8(word).ok());
+    let effective = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0);
+    root || effective & CAP_SYS_PTRACE != 0
 }
 
 /// Inode in the target of a link of `/proc/PID/ns`, such as `ipc:[4026531839]`.
@@ -193,6 +206,14 @@ mod tests {
         assert_eq!(hides(line(",hidepid=off")), Some(false));
         assert_eq!(hides(line(",hidepid=2") + &line("")), Some(false));
         assert_eq!(hides("1 1 0:1 / /proc/sys rw - proc proc rw,hidepid=2\n".into()), None);
+    }
+
+    #[test]
+    fn root_and_who_has_the_capability_may_look() {
+        assert!(parse_may_look(b"Uid:\t5\t0\t5\t5\nCapEff:\t0000000000000000\n"));
+        assert!(parse_may_look(b"Uid:\t5\t5\t5\t5\nCapEff:\t0000000000080000\n"));
+        assert!(!parse_may_look(b"Uid:\t0\t5\t0\t0\nCapEff:\t000001fffff7ffff\n"));
+        assert!(!parse_may_look(b""));
     }
 
     #[test]

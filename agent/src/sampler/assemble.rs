@@ -5,6 +5,7 @@
 //! read is `None` and listed with its reason; the rest is kept.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use highwater_ipc::activity::Activity;
 use highwater_ipc::object::{Object, Owner};
@@ -70,6 +71,18 @@ impl Assembler {
     pub fn in_namespaces(mut self, scope: Scope) -> Self {
         self.namespaces = Namespaces::new(scope);
         self
+    }
+
+    /// Calls an array an orphan for certain once it has looked so for that time; 10 minutes unless told.
+    #[must_use]
+    pub fn certain_after(mut self, wait: Duration) -> Self {
+        self.watch = Watch::new(wait);
+        self
+    }
+
+    /// Takes the makers of objects that were traced since the sample before the latest one.
+    pub fn learn(&mut self, activity: &Activity) {
+        self.watch.learn(activity);
     }
 
     /// Something happened in a namespace that may not be known yet: the next sample looks where all processes are.

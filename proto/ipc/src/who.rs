@@ -93,11 +93,15 @@ pub enum Doubt {
     MayBeCache,
     /// A segment: one who made it or used it last still lives.
     UserLives,
+    /// Who made it was never seen, so that nobody knows whether that process lives.
+    MakerUnknown,
+    /// The pid of one that used it last is in use, by a process that seems to have started later.
+    PidInUse,
 }
 
 impl Doubt {
     /// All doubts, with their number in records (never reused) and the words that people read.
-    pub const ALL: [(Doubt, u8, &'static str); 7] = [
+    pub const ALL: [(Doubt, u8, &'static str); 9] = [
         (
             Doubt::None,
             1,
@@ -109,6 +113,12 @@ impl Doubt {
         (Doubt::NotAllSeen, 5, "no process that used it last is seen, but the agent does not see all processes"),
         (Doubt::MayBeCache, 6, "nothing is attached and its maker is dead; it may be a cache kept between jobs"),
         (Doubt::UserLives, 7, "nothing is attached now, but a process that made or used it lives"),
+        (Doubt::MakerUnknown, 8, "every process that used it last is dead, but its maker was never seen and may live"),
+        (
+            Doubt::PidInUse,
+            9,
+            "a process that used it last may live: its pid is in use, by one that seems to be younger",
+        ),
     ];
 
     /// The word of the JSON contract.
@@ -121,6 +131,8 @@ impl Doubt {
             Doubt::NotAllSeen => "not_all_seen",
             Doubt::MayBeCache => "may_be_cache",
             Doubt::UserLives => "user_lives",
+            Doubt::MakerUnknown => "maker_unknown",
+            Doubt::PidInUse => "pid_in_use",
         }
     }
 
