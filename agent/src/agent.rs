@@ -221,8 +221,10 @@ fn sample(
     let shared = Arc::clone(shared);
     let sink = move |sample: Sample| {
         let _alive = &alive;
-        shared.journal().take(sample);
-        shared.changed.notify_one();
+        let wakes = shared.journal().take(sample);
+        if wakes {
+            shared.changed.notify_one();
+        }
         ControlFlow::Continue(())
     };
     Sampler::spawn(assembler, clock, pace, watch, sink).map_err(StartError::Thread)

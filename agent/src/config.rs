@@ -35,8 +35,8 @@ pub struct Config {
     /// `spool_bytes`: most bytes of not yet acknowledged records kept on disk, 4 MiB to 64 GiB. Default 67108864
     /// (64 MiB). Beyond it the oldest are dropped, and history shows a gap `spool_overflow`.
     pub spool_bytes: u64,
-    /// `fsync`: when records in the spool are forced to the disk: `"every"` (default), `"second"` or `"segment"`; see
-    /// [`FsyncPolicy`] for what each can lose.
+    /// `fsync`: when records in the spool are forced to the disk: `"unacked"` (default), `"every"`, `"second"` or
+    /// `"segment"`; see [`FsyncPolicy`] for what each can lose.
     pub fsync: FsyncPolicy,
     /// `trace`: whether refused calls, and what is made and removed between two samples, are learnt from the kernel's
     /// trace events: `"on"` (default) or `"off"`. On it costs every system call of the host some 10 ns
@@ -60,7 +60,7 @@ impl Default for Config {
             state_dir: PathBuf::from(DEFAULT_STATE_DIR),
             interval: Interval { ms: 10_000 },
             spool_bytes: 64 << 20,
-            fsync: FsyncPolicy::Every,
+            fsync: FsyncPolicy::default(),
             trace: true,
             fastest: Interval { ms: 1000 },
             namespaces: Scope::All,
@@ -183,7 +183,7 @@ impl Config {
             }
             "fsync" => {
                 let policy = FsyncPolicy::from_name(text);
-                self.fsync = policy.ok_or_else(|| wrong("\"every\", \"second\" or \"segment\"".into()))?;
+                self.fsync = policy.ok_or_else(|| wrong("\"unacked\", \"every\", \"second\" or \"segment\"".into()))?;
             }
             "trace" => {
                 let on = ["off", "on"].iter().position(|word| *word == text);
@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(config.interval.ms(), 250);
         assert_eq!(config.collector.as_deref(), Some("b:2"));
         assert_eq!(config.spool_bytes, 8 << 20);
-        assert_eq!(config.fsync, FsyncPolicy::Every);
+        assert_eq!(config.fsync, FsyncPolicy::Unacked);
     }
 
     #[test]

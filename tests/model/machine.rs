@@ -224,7 +224,9 @@ impl Machine {
         let mut journal = open(&state, &spool, self.limits, process.opened).ok()?;
         for did in &process.did {
             match did.clone() {
-                Did::Take(sample) => journal.take(*sample),
+                Did::Take(sample) => {
+                    journal.take(*sample);
+                }
                 Did::Settle(no, next) => journal.settle(no, next),
                 Did::BeginEpoch(reason, id, step) => drop(journal.begin_epoch(reason, id, step)),
                 Did::RequestKeyframe => journal.request_keyframe(),

@@ -114,7 +114,13 @@ impl World {
                 1 => 1_500 + ground.chance.below(3_000),
                 _ => 1 << 20,
             };
-            let policies = [FsyncPolicy::Every, FsyncPolicy::Every, FsyncPolicy::Second, FsyncPolicy::Segment];
+            let policies = [
+                FsyncPolicy::Every,
+                FsyncPolicy::Every,
+                FsyncPolicy::Unacked,
+                FsyncPolicy::Second,
+                FsyncPolicy::Segment,
+            ];
             let limits = Limits { bytes, fsync: ground.chance.pick(&policies) };
             let (host, wrong_ms) = (HostId(host), ground.chance.pick(&[0, 0, -40, 3_000, -BEGIN_MS + 1_000]));
             let clock = HostClock::boot(&mut ground, wrong_ms);

@@ -67,6 +67,7 @@ const RULES: &[Rule] = &[
             "collector/src/cli/",
             "tests/",
             "agent/tests/",
+            "agent/benches/",
         ],
         why: "files and processes are a device, kept at the edge",
     },
@@ -86,7 +87,7 @@ const RULES: &[Rule] = &[
             "getrandom::u64",
             "rand",
         ],
-        only_in: &["agent/src/clock.rs", "collector/src/clock.rs", "tests/src/wait.rs"],
+        only_in: &["agent/src/clock.rs", "collector/src/clock.rs", "tests/src/wait.rs", "agent/benches/"],
         why: "time and randomness are handed in",
     },
 ];

@@ -16,6 +16,7 @@ use crate::sampler::{Recorder, Sample};
 use crate::spool::disk::Disk;
 use crate::spool::epoch::{self, Before, Begun, EpochError};
 use crate::spool::{self, Entry, Hole, Kept, KeyframeDue, Label, Limits, Position, Reader, Spool, SpoolError};
+use crate::transport::pace::Gate;
 
 /// Recorder, spool and epoch of one agent.
 pub struct Journal {
@@ -23,14 +24,13 @@ pub struct Journal {
     spool: Spool,
     recorder: Recorder,
     begun: Begun,
+    gate: Gate,
     /// The chain after the last record of each earlier epoch that is spooled.
     past: Vec<(u64, Chain)>,
     /// What was logged last, so that each change is logged once.
     disk_refuses: bool,
     unreadable: bool,
     ended: bool,
-    /// A refused call was recorded: [`Journal::take_urgent`].
-    urgent: bool,
 }
 
 /// A record from the spool, and why others are missing before it.
@@ -88,14 +88,14 @@ impl Journal {
             disk_refuses: false,
             unreadable: false,
             ended: false,
-            urgent: false,
+            gate: Gate::default(),
         })
     }
 
-    /// Records a sample. Nothing is recorded after [`Journal::stop`].
-    pub fn take(&mut self, mut sample: Sample) {
+    /// Records a sample; whether it is time to wake whoever sends. Nothing is recorded after [`Journal::stop`].
+    pub fn take(&mut self, mut sample: Sample) -> bool {
         if self.ended {
-            return;
+            return false;
         }
         // An epoch lies in one boot, also where the sampler could not read its id.
         sample.snapshot.state.boot_id = self.recorder.boot_id();
@@ -104,16 +104,24 @@ impl Journal {
             Some(KeyframeDue::Segment) => self.recorder.request_keyframe(),
             None => {}
         }
-        let now_us = sample.snapshot.at.boot_us;
-        self.urgent |= sample.activity.acts.iter().any(|act| matches!(act.did, Did::Refused(_)));
+        let (now_us, interval_ms) = (sample.snapshot.at.boot_us, sample.snapshot.state.interval_ms);
+        // A refused call should reach whoever watches at once.
+        let mut urgent = sample.activity.acts.iter().any(|act| matches!(act.did, Did::Refused(_)));
         for record in self.recorder.sample(sample) {
+            urgent |= record.kind.is_urgent();
             self.append(&record, now_us);
         }
+        if urgent {
+            // What is worth sending at once is worth keeping through a crash of the machine.
+            self.spool.sync(now_us);
+        }
+        self.gate.made(now_us, interval_ms, urgent)
     }
 
-    /// Whether a refused call was recorded since this was asked last: it should reach whoever watches at once.
-    pub fn take_urgent(&mut self) -> bool {
-        std::mem::take(&mut self.urgent)
+    /// Whoever sends has read all there is, the oldest record that it has not sent being of that time (boot time,
+    /// microseconds). Whether what it read is to go now.
+    pub fn all_read(&mut self, oldest_us: Option<u64>) -> bool {
+        self.gate.read(oldest_us)
     }
 
     /// The last record: stopped in order at that time. Nothing is recorded after it.

@@ -78,31 +78,36 @@ fn welcomed(journal: &Journal) -> Session {
 }
 
 #[test]
-fn a_steady_agent_groups_records_for_an_interval_and_at_most_two_seconds_and_a_keyframe_goes_at_once() {
+fn a_steady_agent_groups_two_records_wakes_its_sender_for_the_second_and_sends_a_keyframe_at_once() {
     let mut journal = open_on(&FakeDisk::default(), &FakeDisk::default());
     let mut session = welcomed(&journal);
     let mut outbox = Outbox::new(&session);
     let mut assembler = Assembler::new(Box::new(FakeKernel::new()));
     let mut take = |journal: &mut Journal, second| journal.take(assembler.sample(&TestClock(second), 1000));
     let second = 1_000_000;
-    take(&mut journal, 1);
+    assert!(take(&mut journal, 1), "a keyframe");
     outbox.fill(&mut journal, &mut session, second);
-    assert!(outbox.is_ripe(second, 3_600_000), "a keyframe");
+    assert!(outbox.is_ripe(second, 1000));
     outbox.take().unwrap();
-    take(&mut journal, 2);
+    outbox.fill(&mut journal, &mut session, second);
+    assert!(!take(&mut journal, 2), "one record alone wakes nobody");
     outbox.fill(&mut journal, &mut session, 2 * second);
     assert!(!outbox.is_ripe(3 * second - 1, 1000) && outbox.is_ripe(3 * second, 1000));
-    assert!(!outbox.is_ripe(4 * second - 1, 3_600_000) && outbox.is_ripe(4 * second, 3_600_000));
-    // Those that come meanwhile do not make the first wait longer.
-    take(&mut journal, 3);
+    assert!(outbox.is_ripe(2 * second, 10_000), "no other comes within two seconds");
+    // The next goes with it, though its tick was a little early.
+    assert!(take(&mut journal, 3));
     outbox.fill(&mut journal, &mut session, 3 * second - 1);
-    assert!(outbox.is_ripe(3 * second, 1000));
-    journal.request_keyframe();
-    take(&mut journal, 4);
-    outbox.fill(&mut journal, &mut session, 3 * second);
-    assert!(outbox.is_ripe(3 * second, 3_600_000));
+    assert!(outbox.is_ripe(3 * second - 1, 1000));
     let Some(ToCollector::Records(_, records)) = outbox.take() else { panic!() };
-    assert_eq!(records.iter().map(|r| (r.first_seq.0, r.seq.0)).collect::<Vec<_>>(), [(1, 2), (3, 3)]);
+    assert_eq!(records.iter().map(|r| (r.first_seq.0, r.seq.0)).collect::<Vec<_>>(), [(1, 2)]);
+    outbox.fill(&mut journal, &mut session, 3 * second);
+    assert!(!take(&mut journal, 4));
+    journal.request_keyframe();
+    assert!(take(&mut journal, 5));
+    outbox.fill(&mut journal, &mut session, 4 * second);
+    assert!(outbox.is_ripe(4 * second, 1000));
+    let Some(ToCollector::Records(_, records)) = outbox.take() else { panic!() };
+    assert_eq!(records.iter().map(|r| (r.first_seq.0, r.seq.0)).collect::<Vec<_>>(), [(3, 3), (4, 4)]);
 }
 
 #[test]

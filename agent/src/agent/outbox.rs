@@ -33,10 +33,12 @@ pub enum Filled {
 pub struct Outbox {
     reader: Reader,
     batch: Batch,
-    /// Records that did not fit into the batch.
-    queue: VecDeque<(EpochNo, Record)>,
-    /// Boot time at which the batch got its first record, microseconds.
+    /// Records that did not fit into the batch, and their times (boot time, microseconds).
+    queue: VecDeque<(EpochNo, Record, u64)>,
+    /// Time of the batch's first record.
     since_us: Option<u64>,
+    /// Whoever made the records says that they are to go now.
+    ripe: bool,
     /// Time of the last record read: a gap begins after it.
     last_at: Option<At>,
     /// Where each message that is not acknowledged ends, ascending.
@@ -55,6 +57,7 @@ impl Outbox {
             batch: Batch::default(),
             queue: VecDeque::new(),
             since_us: None,
+            ripe: false,
             last_at: None,
             unacked: VecDeque::new(),
             heard: false,
@@ -82,38 +85,53 @@ impl Outbox {
         tells
     }
 
-    /// Puts the next records from the spool into the batch.
+    /// Puts the next records from the spool into the batch. To be called again after a message was taken: that tells the
+    /// journal that nothing waits any more.
     pub fn fill(&mut self, journal: &mut Journal, session: &mut Session, boot_us: u64) -> Filled {
         if self.batch.is_empty() {
-            self.since_us = None;
+            (self.since_us, self.ripe) = (None, false);
         }
         for _ in 0..AT_ONCE {
-            while let Some((no, record)) = self.queue.pop_front() {
+            while let Some((no, record, at_us)) = self.queue.pop_front() {
                 if let Err(record) = self.batch.push(no, record) {
-                    self.queue.push_front((no, record));
+                    self.queue.push_front((no, record, at_us));
                     return Filled::Full;
                 }
-                self.since_us.get_or_insert(boot_us);
+                self.since_us.get_or_insert(at_us);
             }
-            let Some(next) = journal.read(&mut self.reader) else { return Filled::Drained };
+            let Some(next) = journal.read(&mut self.reader) else {
+                self.ripe |= journal.all_read(self.since_us);
+                return Filled::Drained;
+            };
             let hole = next.hole.map(|reason| (reason, self.last_at.unwrap_or(next.at)));
             self.last_at = Some(next.at);
-            self.queue.extend(session.line_up(next.epoch, next.record, hole));
+            // A record of another boot may bear a time that is still to come.
+            let at_us = next.at.boot_us.min(boot_us);
+            let lined_up = session.line_up(next.epoch, next.record, hole);
+            self.queue.extend(lined_up.into_iter().map(|(no, record)| (no, record, at_us)));
         }
         Filled::More
     }
 
     /// Whether what is in the batch should wait no longer.
     pub fn is_ripe(&self, boot_us: u64, interval_ms: u32) -> bool {
-        self.batch.is_urgent() || self.wait(boot_us, interval_ms).is_zero()
+        let waited = self.waited(boot_us);
+        self.ripe || self.batch.is_urgent() || waited.is_some_and(|waited| waited >= pace::hold(interval_ms))
     }
 
-    /// How long what is in the batch may still wait; for ever if nothing is, or if it waits for an ack.
+    /// How long to wait for a sample to say that there is something to send, before looking; for ever where an ack must
+    /// come first.
     pub fn wait(&self, boot_us: u64, interval_ms: u32) -> Duration {
-        let Some(since_us) = self.since_us.filter(|_| !self.batch.is_empty() && self.has_room()) else {
+        if !self.has_room() {
             return Duration::MAX;
-        };
-        pace::hold(interval_ms).saturating_sub(Duration::from_micros(boot_us.saturating_sub(since_us)))
+        }
+        pace::rest(interval_ms, self.waited(boot_us))
+    }
+
+    /// How long the oldest record in the batch has waited; `None` = there is none.
+    fn waited(&self, boot_us: u64) -> Option<Duration> {
+        let since_us = self.since_us.filter(|_| !self.batch.is_empty())?;
+        Some(Duration::from_micros(boot_us.saturating_sub(since_us)))
     }
 
     /// The message, if there is one, leaving an empty batch.

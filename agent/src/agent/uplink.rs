@@ -265,8 +265,6 @@ impl<'a> Uplink<'a> {
         if exchange.waits.get() {
             return None;
         }
-        // Asked before the spool is read, so that what is urgent is in what is read.
-        let urgent = self.journal().take_urgent();
         let mut session = exchange.session.borrow_mut();
         let full = loop {
             // The lock is let go of between rounds: a sample may wait for it.
@@ -276,7 +274,7 @@ impl<'a> Uplink<'a> {
                 Filled::Drained => break false,
             }
         };
-        let ripe = urgent || full || self.shared.is_stopping() || outbox.is_ripe(boot_us, self.interval_ms.get());
+        let ripe = full || self.shared.is_stopping() || outbox.is_ripe(boot_us, self.interval_ms.get());
         if ripe { outbox.take() } else { None }
     }
 

@@ -94,7 +94,12 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    let fsync = prop_oneof![Just(FsyncPolicy::Every), Just(FsyncPolicy::Second), Just(FsyncPolicy::Segment)];
+    let fsync = prop_oneof![
+        Just(FsyncPolicy::Every),
+        Just(FsyncPolicy::Second),
+        Just(FsyncPolicy::Segment),
+        Just(FsyncPolicy::Unacked)
+    ];
     (prop_oneof![Just(8_u64 << 10), Just(100_u64 << 10)], fsync).prop_map(|(bytes, fsync)| Limits { bytes, fsync })
 }
 

@@ -8,6 +8,7 @@ use super::disk::Disk;
 use super::frame::{self, Entry, MAX_PAYLOAD, Position};
 use super::memory::Memory;
 use super::outcome::{Appended, Dropped, Hole, Kept, KeyframeDue, Limits, Lost, SpoolError, Spooled, Synced};
+use super::policy::Unforced;
 use super::recover::{self, Found};
 use super::segment::{self, Label, Segment};
 
@@ -33,6 +34,7 @@ pub struct Spool {
     /// Bytes were appended since the last force, which was at this time (microseconds).
     unsynced: bool,
     synced_us: u64,
+    unforced: Unforced,
     pub(super) front: Hole,
     /// What went unacknowledged last: the entry behind it may lie in a later epoch, where nothing else tells.
     pub(super) lost: Option<Lost>,
@@ -63,6 +65,7 @@ impl Spool {
             due: Some(KeyframeDue::Segment),
             unsynced: false,
             synced_us: 0,
+            unforced: Unforced::default(),
             front: if found.front_damaged { Hole::Damaged } else { Hole::Overflow },
             lost: None,
             unreadable: false,
@@ -136,8 +139,9 @@ impl Spool {
         } else {
             kept = self.keep_in_memory(entry, &mut dropped);
         }
-        let synced =
-            if self.limits.fsync.due(now_us.saturating_sub(self.synced_us)) { self.sync(now_us) } else { None };
+        let passed = self.unforced.passed(now_us, self.synced_us);
+        self.unforced.push(end, now_us);
+        let synced = if self.limits.fsync.due(passed) { self.sync(now_us) } else { None };
         self.ask_for_keyframe();
         Ok(Appended { next: end, kept, synced, dropped })
     }
@@ -153,6 +157,7 @@ impl Spool {
                 return None;
             }
             (self.unsynced, self.synced_us) = (false, now_us);
+            self.unforced.clear();
         }
         Some(Synced::proven(last.end()))
     }
@@ -194,6 +199,7 @@ impl Spool {
             return Ok(0);
         }
         self.acked = at;
+        self.unforced.acked(at);
         if self.memory.forget(at) {
             // The segment on disk lacks what was acked from memory: what follows begins a new one.
             self.seal(self.due.unwrap_or(KeyframeDue::Segment));
@@ -386,6 +392,7 @@ impl Spool {
             self.trouble = Some(e);
         }
         (self.open, self.unsynced) = (false, false);
+        self.unforced.clear();
         if self.due != Some(KeyframeDue::Overflow) {
             self.due = Some(why);
         }

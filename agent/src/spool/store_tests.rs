@@ -221,7 +221,9 @@ fn s4_an_entry_larger_than_the_spool_is_dropped_and_said() {
 
 #[test]
 fn s5_the_weaker_policies_lose_what_they_say() {
-    for (fsync, survive) in [(FsyncPolicy::Every, 3), (FsyncPolicy::Second, 2), (FsyncPolicy::Segment, 1)] {
+    let policies =
+        [(FsyncPolicy::Every, 3), (FsyncPolicy::Second, 2), (FsyncPolicy::Segment, 1), (FsyncPolicy::Unacked, 1)];
+    for (fsync, survive) in policies {
         let mut rig = Rig::new(Limits { fsync, ..ROOMY });
         let entry = |seq| Entry { epoch_no: 1, first_seq: seq, last_seq: seq, keyframe: seq == 0, bytes: vec![1; 10] };
         for (seq, now_us) in [(0, 0), (1, 1_500_000), (2, 1_600_000)] {
@@ -229,6 +231,28 @@ fn s5_the_weaker_policies_lose_what_they_say() {
         }
         rig.disk.crash(0);
         assert_eq!(entries(&mut open(&rig.disk, ROOMY), Position::default()).len(), survive, "{fsync:?}");
+    }
+}
+
+#[test]
+fn s5_what_no_collector_acknowledged_is_forced_after_two_seconds_and_what_one_did_is_not() {
+    for (acked, survive) in [(false, 4), (true, 1)] {
+        let mut rig = Rig::new(Limits { fsync: FsyncPolicy::Unacked, ..ROOMY });
+        let entry = |seq| Entry { epoch_no: 1, first_seq: seq, last_seq: seq, keyframe: seq == 0, bytes: vec![1; 10] };
+        for seq in 0..4 {
+            rig.spool.append(entry(seq), 5_000_000 + seq * 1_000_000).unwrap();
+            if acked {
+                rig.spool.acked(Position { epoch_no: 1, seq: seq + 1 }).unwrap();
+            }
+        }
+        rig.disk.crash(0);
+        assert_eq!(entries(&mut open(&rig.disk, ROOMY), Position::default()).len(), survive, "acked: {acked}");
+    }
+    // Samples that are far apart are worth a force each.
+    let mut rig = Rig::new(Limits { fsync: FsyncPolicy::Unacked, ..ROOMY });
+    for seq in 0..3 {
+        let entry = Entry { epoch_no: 1, first_seq: seq, last_seq: seq, keyframe: seq == 0, bytes: vec![1; 10] };
+        assert!(rig.spool.append(entry, seq * 2_000_000).unwrap().synced.is_some());
     }
 }
 

@@ -51,9 +51,53 @@ fn between(least: Duration, most: Duration, random: u64) -> Duration {
     least + Duration::from_micros(random % span.saturating_add(1))
 }
 
-/// How long a steady agent may let a record wait for the next: one interval, at most 2 s.
+/// How long a steady agent may let a record wait for the next: one interval, so that two travel together. Where the next
+/// is more than two seconds away it does not wait at all.
 pub fn hold(interval_ms: u32) -> Duration {
-    Duration::from_millis(interval_ms.into()).min(HOLD_MOST)
+    let interval = Duration::from_millis(interval_ms.into());
+    if interval > HOLD_MOST { Duration::ZERO } else { interval }
+}
+
+/// How much a sample may be early or late and still count as the one that was waited for: an eighth of the interval.
+fn slack(interval_ms: u32) -> Duration {
+    hold(interval_ms) / 8
+}
+
+/// How long whoever sends may rest before it looks by itself whether a record has waited too long, which happens only
+/// where the sample after it is late: in time a sample wakes it ([`Gate`]).
+pub fn rest(interval_ms: u32, waited: Option<Duration>) -> Duration {
+    if hold(interval_ms).is_zero() {
+        return Duration::MAX;
+    }
+    let most = hold(interval_ms) + slack(interval_ms);
+    // A record may have come right after the last look.
+    waited.map_or(most * 2, |waited| most.saturating_sub(waited))
+}
+
+/// Wakes whoever sends when there is something worth a message, not at each record: a wake-up costs as much as reading
+/// the kernel's files. Times are boot time, microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gate {
+    /// Time of the oldest record that is to be sent, as far as known.
+    since_us: Option<u64>,
+    ripe: bool,
+}
+
+impl Gate {
+    /// A record of that time was made: whether to wake the sender now.
+    pub fn made(&mut self, at_us: u64, interval_ms: u32, urgent: bool) -> bool {
+        let since_us = *self.since_us.get_or_insert(at_us);
+        let waited = Duration::from_micros(at_us.saturating_sub(since_us));
+        self.ripe |= urgent || waited + slack(interval_ms) >= hold(interval_ms);
+        self.ripe
+    }
+
+    /// The sender has read all there is, the oldest that it has not sent being of that time. Whether what it read is to
+    /// go now.
+    pub fn read(&mut self, oldest_us: Option<u64>) -> bool {
+        self.since_us = oldest_us;
+        std::mem::take(&mut self.ripe)
+    }
 }
 
 /// Whether history is behind: its oldest record that is not acked is older than three intervals and 10 s. Times are wall
@@ -118,9 +162,45 @@ mod tests {
     }
 
     #[test]
-    fn a_record_waits_one_interval_and_at_most_two_seconds() {
+    fn a_record_waits_one_interval_and_not_at_all_where_that_is_more_than_two_seconds() {
         assert_eq!(hold(100), Duration::from_millis(100));
-        assert_eq!(hold(3_600_000), Duration::from_secs(2));
+        assert_eq!(hold(2000), Duration::from_secs(2));
+        assert_eq!(hold(2001), Duration::ZERO);
+    }
+
+    #[test]
+    fn at_one_second_every_second_record_wakes_the_sender_though_ticks_are_never_exact() {
+        let mut gate = Gate::default();
+        let woken: Vec<u64> = (0..10_u64)
+            .filter(|n| {
+                let wakes = gate.made(n * 1_000_000 - n % 3 * 40_000 + 90_000, 1000, false);
+                assert!(!wakes || gate.read(None));
+                wakes
+            })
+            .collect();
+        assert_eq!(woken, [1, 3, 5, 7, 9]);
+        assert!(gate.made(20_000_000, 10_000, false), "nobody comes with it");
+    }
+
+    #[test]
+    fn an_urgent_record_wakes_at_once_and_a_sender_that_missed_it_is_woken_by_the_next() {
+        let mut gate = Gate::default();
+        assert!(!gate.made(0, 1000, false));
+        assert!(gate.made(1, 1000, true));
+        assert!(gate.made(2, 1000, false));
+        assert!(gate.read(None));
+        assert!(!gate.made(3, 1000, false));
+        assert!(!gate.read(Some(3)), "read before its time, and still to be sent");
+        assert!(!gate.made(500_000, 1000, false));
+        assert!(gate.made(1_000_003, 1000, false));
+    }
+
+    #[test]
+    fn a_sender_at_rest_looks_by_itself_soon_after_a_sample_should_have_woken_it() {
+        assert_eq!(rest(1000, None), Duration::from_millis(2250));
+        assert_eq!(rest(1000, Some(Duration::from_millis(125))), Duration::from_secs(1));
+        assert_eq!(rest(1000, Some(Duration::from_secs(9))), Duration::ZERO);
+        assert_eq!(rest(10_000, None), Duration::MAX, "every sample wakes it");
     }
 
     #[test]

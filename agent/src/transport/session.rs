@@ -223,7 +223,7 @@ impl Batch {
         self.large = large;
         self.epoch = epoch;
         self.bytes += bytes;
-        self.urgent |= !matches!(record.kind, RecordKind::Heartbeat | RecordKind::Delta);
+        self.urgent |= record.kind.is_urgent();
         self.records.push(record);
         Ok(())
     }

@@ -66,6 +66,11 @@ impl RecordKind {
     pub const ALL: [RecordKind; 5] =
         [RecordKind::Keyframe, RecordKind::Delta, RecordKind::Heartbeat, RecordKind::Event, RecordKind::GapReason];
 
+    /// Whether such a record waits for no other to travel with.
+    pub fn is_urgent(self) -> bool {
+        !matches!(self, RecordKind::Heartbeat | RecordKind::Delta)
+    }
+
     /// Number in spool, wire and database; never reused.
     pub fn code(self) -> u8 {
         match self {
