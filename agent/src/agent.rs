@@ -130,8 +130,7 @@ fn start(
     let (tell, ended) = oneshot::channel();
     let (alive, sampler_gone) = oneshot::channel::<()>();
     let pace = Pace { interval_ms: config.interval.ms(), fastest_ms: config.fastest.ms() };
-    let wait = Duration::from_millis(config.orphan_wait.ms().into());
-    let assembler = Assembler::new(kernel).in_namespaces(config.namespaces).certain_after(wait);
+    let assembler = Assembler::new(kernel).in_namespaces(config.namespaces).with_orphan_wait(config.orphan_wait);
     let sampler = sample(&shared, (assembler, watch), Arc::clone(&clock), pace, alive)?;
     let parts = Parts { shared, clock, sampler, facts, config, lock, stopped, sampler_gone };
     let thread = std::thread::Builder::new()

@@ -5,10 +5,12 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use highwater_proto::bounds;
 
 use crate::sampler::Scope;
+use crate::sampler::who::ORPHAN_WAIT;
 use crate::spool::FsyncPolicy;
 
 /// Where `run` looks for its file if no `--config` is given; it may be missing there.
@@ -48,9 +50,9 @@ pub struct Config {
     /// `namespaces`: which IPC namespaces are sampled: `"all"` (default) that can be found and entered, or `"own"`, the one
     /// the agent runs in.
     pub namespaces: Scope,
-    /// `orphan_wait`: how long a semaphore array must look abandoned, in every look at the processes, before it is called
-    /// an orphan for certain, which a remedy may name; written as `interval` is. Default 10 min.
-    pub orphan_wait: Interval,
+    /// `orphan_wait`: how long a semaphore array must look abandoned, in every look at all processes, before it is called a
+    /// *certain* orphan, which a remedy may name; written as `interval` is, 0 s to 24 h. Default 10 m.
+    pub orphan_wait: Duration,
 }
 
 impl Default for Config {
@@ -64,7 +66,7 @@ impl Default for Config {
             trace: true,
             fastest: Interval { ms: 1000 },
             namespaces: Scope::All,
-            orphan_wait: Interval { ms: 600_000 },
+            orphan_wait: ORPHAN_WAIT,
         }
     }
 }
@@ -88,6 +90,8 @@ impl Config {
         ["collector", "state_dir", "interval", "spool_bytes", "fsync", "trace", "fastest", "namespaces", "orphan_wait"];
     /// Least `spool_bytes`.
     pub const SPOOL_MIN: u64 = 4 << 20;
+    /// Most `orphan_wait`.
+    pub const ORPHAN_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
     /// Most `spool_bytes`.
     pub const SPOOL_MAX: u64 = 64 << 30;
 
@@ -190,7 +194,11 @@ impl Config {
                 self.trace = on.ok_or_else(|| wrong("\"on\" or \"off\"".into()))? == 1;
             }
             "fastest" => self.fastest = Interval::parse(text).map_err(|e| wrong(e.expected()))?,
-            "orphan_wait" => self.orphan_wait = Interval::parse(text).map_err(|e| wrong(e.expected()))?,
+            "orphan_wait" => {
+                let wait = milliseconds(text).map(|ms| Duration::from_millis(ms.into()));
+                let wait = wait.filter(|wait| *wait <= Self::ORPHAN_WAIT_MAX);
+                self.orphan_wait = wait.ok_or_else(|| wrong("a number with a unit, from 0s to 24h".into()))?;
+            }
             "namespaces" => {
                 let scope = Scope::from_name(text);
                 self.namespaces = scope.ok_or_else(|| wrong("\"all\" or \"own\"".into()))?;
@@ -199,6 +207,20 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Reads `250ms`, `10s`, `5m` or `1h`.
+fn milliseconds(text: &str) -> Option<u32> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.parse::<u32>().ok()?.checked_mul(factor)
 }
 
 /// Time between two samples, within the protocol's bounds.
@@ -220,17 +242,7 @@ impl Interval {
 
     /// Reads `250ms`, `10s`, `5m` or `1h`.
     pub fn parse(text: &str) -> Result<Self, IntervalError> {
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let factor = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err(IntervalError),
-        };
-        let ms = number.parse::<u32>().ok().and_then(|n| n.checked_mul(factor));
-        ms.and_then(Self::from_ms).ok_or(IntervalError)
+        milliseconds(text).and_then(Self::from_ms).ok_or(IntervalError)
     }
 }
 

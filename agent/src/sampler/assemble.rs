@@ -11,6 +11,7 @@ use highwater_ipc::activity::Activity;
 use highwater_ipc::object::{Object, Owner};
 use highwater_ipc::snapshot::{BootId, NamespaceId, Snapshot, State};
 use highwater_ipc::text::HostText;
+use highwater_ipc::time::At;
 
 use super::availability::Judge;
 use super::namespaces::{Namespaces, Round, Scope};
@@ -73,16 +74,16 @@ impl Assembler {
         self
     }
 
-    /// Calls an array an orphan for certain once it has looked so for that time; 10 minutes unless told.
+    /// How long a semaphore array must look abandoned before that is certain; [`super::who::ORPHAN_WAIT`] unless told.
     #[must_use]
-    pub fn certain_after(mut self, wait: Duration) -> Self {
+    pub fn with_orphan_wait(mut self, wait: Duration) -> Self {
         self.watch = Watch::new(wait);
         self
     }
 
-    /// Takes the makers of objects that were traced since the sample before the latest one.
-    pub fn learn(&mut self, activity: &Activity) {
-        self.watch.learn(activity);
+    /// Takes what happened until a sample, for the samples after it: who made what.
+    pub fn learn(&mut self, activity: &Activity, at: At) {
+        self.watch.learn(&mut *self.kernel, activity, at);
     }
 
     /// Something happened in a namespace that may not be known yet: the next sample looks where all processes are.

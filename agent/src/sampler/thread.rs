@@ -194,7 +194,7 @@ fn run(
         };
         let mut sample = assembler.sample(clock, base_ms);
         between.add(&mut sample);
-        assembler.learn(&sample.activity);
+        assembler.learn(&sample.activity, sample.snapshot.at);
         let Snapshot { at, state, took_us: took } = &mut sample.snapshot;
         took_us = *took;
         // The sample says when the next one is planned, so whoever reads it knows when to miss it.

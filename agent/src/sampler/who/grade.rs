@@ -15,7 +15,7 @@ use highwater_ipc::who::{Doubt, Grade};
 
 /// Whether processes that are recorded with an object live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Users {
+pub enum Users {
     /// None is recorded, or they could not be asked.
     Unknown,
     /// One lives.
@@ -29,24 +29,24 @@ pub(super) enum Users {
 
 /// What was found about a semaphore array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub struct Found {
     /// Those who used it last.
-    pub(super) users: Users,
+    pub users: Users,
     /// Whether every semaphore was asked for its last process, twice with one answer.
-    pub(super) asked: bool,
+    pub asked: bool,
     /// Whether somebody waits for one of its semaphores.
-    pub(super) awaited: bool,
+    pub awaited: bool,
     /// Whether a process has its uid; `None` = this scan could not tell.
-    pub(super) owner: Option<bool>,
+    pub owner: Option<bool>,
     /// Whether its maker or somebody it may have left behind lives; `None` = its maker is not known.
-    pub(super) maker: Option<bool>,
+    pub maker: Option<bool>,
     /// Whether the agent sees all processes.
-    pub(super) all_seen: bool,
+    pub all_seen: bool,
 }
 
 /// What that means for the array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// Somebody holds it, or nothing is known.
     Held,
     /// It looks abandoned but for this doubt.
@@ -58,7 +58,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges a semaphore array by one scan.
-pub(super) fn judge(found: &Found) -> Verdict {
+pub fn judge(found: &Found) -> Verdict {
     let Found { users, asked, awaited, owner, maker, all_seen } = *found;
     match users {
         _ if awaited => return Verdict::Held,
@@ -80,7 +80,7 @@ pub(super) fn judge(found: &Found) -> Verdict {
 
 /// How long an array has looked abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) struct Run {
+pub struct Run {
     /// Time between the scans that said so, microseconds, each pause counted up to a bound: a host that was suspended
     /// did not look.
     lasted_us: u64,
@@ -92,7 +92,7 @@ pub(super) struct Run {
 
 impl Run {
     /// Takes the verdict of a scan and says the grade; `pause_us` is the most that one pause between scans counts.
-    pub(super) fn take(&mut self, verdict: Verdict, at_us: u64, pause_us: u64, wait_us: u64) -> Option<(Grade, Doubt)> {
+    pub fn take(&mut self, verdict: Verdict, at_us: u64, pause_us: u64, wait_us: u64) -> Option<(Grade, Doubt)> {
         match verdict {
             Verdict::Held => {
                 *self = Run::default();
@@ -124,7 +124,7 @@ impl Run {
 }
 
 /// Grades a segment by its attachments and whether it goes by itself with the last of them (SHM_DEST).
-pub(super) fn segment(attached: u64, goes: bool, users: Users) -> Option<(Grade, Doubt)> {
+pub fn segment(attached: u64, goes: bool, users: Users) -> Option<(Grade, Doubt)> {
     if attached != 0 || goes {
         return None;
     }

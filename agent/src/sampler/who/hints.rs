@@ -1,4 +1,5 @@
-//! What the trace says of who made which object, until the sample that shows the object takes it.
+//! What the trace says of who made which object, until a sample takes it: the one after the sample that showed the object
+//! first, for what happened is put together when that one has been read.
 
 use highwater_ipc::activity::{Activity, Did};
 use highwater_ipc::object::Kind;
@@ -9,41 +10,44 @@ use super::roster::Roster;
 use crate::kernel::Kernel;
 
 /// Most hints kept; the oldest go first, and their objects have no maker then.
-const MAX_HINTS: usize = 1024;
+const MAX_HINTS: usize = 512;
 
 /// Age at which nobody will ask any more, microseconds: a namespace may be visited by turns.
 const KEEP_US: u64 = 600_000_000;
+
+/// The same where it is not known which namespace a hint is about: then each looks at it in every visit.
+const KEEP_UNPLACED_US: u64 = 30_000_000;
 
 /// Most makers looked at for one sample.
 const LOOKS: usize = 64;
 
 /// Creations by one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hint {
+pub struct Hint {
     /// Where; `None` = not known.
-    pub(super) namespace: Option<NamespaceId>,
+    pub namespace: Option<NamespaceId>,
     /// What.
-    pub(super) kind: Kind,
+    pub kind: Kind,
     /// Which, as far as told.
-    pub(super) ids: Vec<i32>,
+    pub ids: Vec<i32>,
     /// Whether more were made than `ids` tells.
-    pub(super) more: bool,
+    pub more: bool,
     /// Whether the trace lost nothing since, so that whoever made something is among the hints.
-    pub(super) whole: bool,
+    pub whole: bool,
     /// Who.
-    pub(super) maker: Maker,
+    pub maker: Maker,
     looked: bool,
 }
 
 /// All hints, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Hints {
+pub struct Hints {
     hints: Vec<Hint>,
 }
 
 impl Hints {
     /// Takes what was traced.
-    pub(super) fn learn(&mut self, activity: &Activity) {
+    pub fn learn(&mut self, activity: &Activity) {
         let made = || activity.acts.iter().filter(|act| act.did == Did::Created);
         let whole = activity.lost == 0 && activity.more == 0;
         if !whole {
@@ -62,8 +66,11 @@ impl Hints {
     }
 
     /// Looks at makers that may still live, and forgets what is too old.
-    pub(super) fn look(&mut self, kernel: &mut dyn Kernel, roster: &mut Roster, at_us: u64) {
-        self.hints.retain(|hint| at_us.saturating_sub(hint.maker.until_us) < KEEP_US);
+    pub fn look(&mut self, kernel: &mut dyn Kernel, roster: &mut Roster, at_us: u64) {
+        self.hints.retain(|hint| {
+            let keep_us = if hint.namespace.is_some() { KEEP_US } else { KEEP_UNPLACED_US };
+            at_us.saturating_sub(hint.maker.until_us) < keep_us
+        });
         for hint in self.hints.iter_mut().filter(|hint| !hint.looked).take(LOOKS) {
             hint.looked = true;
             let Ok(Some(process)) = roster.look(kernel, hint.maker.pid) else { continue };
@@ -76,13 +83,13 @@ impl Hints {
     }
 
     /// Those of one kind that may be about objects of that namespace.
-    pub(super) fn about(&self, id: NamespaceId, kind: Kind) -> impl Iterator<Item = &Hint> {
+    pub fn about(&self, id: NamespaceId, kind: Kind) -> impl Iterator<Item = &Hint> {
         let here = move |hint: &&Hint| hint.kind == kind && hint.namespace.is_none_or(|namespace| namespace == id);
         self.hints.iter().filter(here)
     }
 
     /// That namespace has taken them.
-    pub(super) fn taken(&mut self, id: NamespaceId) {
+    pub fn taken(&mut self, id: NamespaceId) {
         self.hints.retain(|hint| hint.namespace != Some(id));
     }
 }

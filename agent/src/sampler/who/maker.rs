@@ -27,37 +27,37 @@ use highwater_ipc::text::HostText;
 use super::roster::{Process, Roster};
 
 /// The most makers an object may have (several processes may have made objects between two samples, of which it is one).
-pub(super) const MAX_MAKERS: usize = 8;
+pub const MAX_MAKERS: usize = 8;
 
 /// A process that made an object, or may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Maker {
+pub struct Maker {
     /// Its pid.
-    pub(super) pid: i32,
+    pub pid: i32,
     /// Its comm when it made the object.
-    pub(super) comm: HostText,
+    pub comm: HostText,
     /// It made the object at this time or later, microseconds since boot; its own start where nothing better is known.
-    pub(super) from_us: u64,
+    pub from_us: u64,
     /// It made the object at this time or before, microseconds since boot, so it started before.
-    pub(super) until_us: u64,
+    pub until_us: u64,
     /// What was seen of it while it lived.
-    pub(super) seen: Option<Seen>,
+    pub seen: Option<Seen>,
     /// Whether it only stands for a maker of the same uid.
-    pub(super) stands_in: bool,
+    pub stands_in: bool,
 }
 
 /// What tells a living process from one that has its pid later, and from whose family it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub struct Seen {
     /// When it started, microseconds since boot.
-    pub(super) start_us: u64,
+    pub start_us: u64,
     /// Its session.
-    pub(super) session: i32,
+    pub session: i32,
 }
 
 impl Maker {
     /// A process that is seen alive.
-    pub(super) fn living(process: &Process, stands_in: bool) -> Self {
+    pub fn living(process: &Process, stands_in: bool) -> Self {
         let seen = Some(Seen { start_us: process.start_us, session: process.session });
         let (from_us, comm) = (process.start_us, process.comm.clone());
         Self { pid: process.pid, comm, from_us, until_us: u64::MAX, seen, stands_in }
@@ -65,7 +65,7 @@ impl Maker {
 
     /// Whether it or somebody it may have left behind lives; `changed_by_us` = the array was not changed after that, and
     /// `own` = the agent itself, which made none and was made by none.
-    pub(super) fn lives(&self, roster: &Roster, changed_by_us: u64, own: i32) -> bool {
+    pub fn lives(&self, roster: &Roster, changed_by_us: u64, own: i32) -> bool {
         let itself = roster.get(self.pid).is_some_and(|process| match self.seen {
             Some(seen) => process.start_us == seen.start_us,
             None => process.start_us <= self.until_us,

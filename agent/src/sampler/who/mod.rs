@@ -3,7 +3,7 @@
 //! [`Watch`] looks at all processes on a cadence of its own ([`Watch::scan_if_due`], from the agent's own namespaces)
 //! and puts what it found beside the objects of each namespace that a sample visits ([`Watch::of`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater_ipc::activity::Activity;
@@ -14,14 +14,14 @@ use highwater_ipc::who::Who;
 
 use crate::kernel::Kernel;
 
-mod clock;
-mod grade;
-mod hints;
-mod maker;
-mod roster;
-mod sight;
-mod space;
-mod track;
+pub mod clock;
+pub mod grade;
+pub mod hints;
+pub mod maker;
+pub mod roster;
+pub mod sight;
+pub mod space;
+pub mod track;
 
 use clock::Watched;
 use hints::Hints;
@@ -126,7 +126,7 @@ impl Watch {
 
     fn is_due(&self, at_us: u64) -> bool {
         let since_us = at_us.saturating_sub(self.scan.at_us);
-        let processes = u64::try_from(self.roster.len()).unwrap_or(u64::MAX);
+        let processes = u64::try_from(self.roster.count()).unwrap_or(u64::MAX);
         let slower_us = processes.saturating_mul(INTERVAL_US / MANY).min(SLOWEST_US);
         let interval_us = if processes > MANY { slower_us.max(self.interval_us) } else { self.interval_us };
         let early = self.scan.soon && !self.scan.early && since_us >= EARLY_US;
@@ -150,9 +150,7 @@ impl Watch {
             self.own = own.and_then(|target| String::from_utf8(target).ok()?.parse().ok());
         }
         let early = self.scan.soon;
-        // What hides processes is asked only where something hangs on it.
-        let all_seen = (!wanted.absent.is_empty() || self.scan.number == 0) && self.roster.complete();
-        let all_seen = all_seen && self.sight.is_whole(kernel, at_us);
+        let all_seen = self.roster.complete() && self.sight.is_whole(kernel, at_us);
         let number = self.scan.number + 1;
         self.scan = Scan { number, at_us, fresh: true, all_seen, deep_us: self.scan.deep_us, soon: false, early };
     }
@@ -176,10 +174,10 @@ impl Watch {
             return None;
         }
         let space = self.spaces.entry(id).or_insert_with(|| Space::new(id));
-        let others = self.remembered.saturating_sub(space.len());
+        let others = self.remembered.saturating_sub(space.count());
         let room = MAX_OBJECTS.saturating_sub(others);
-        self.scan.soon |= space.read(objects, &self.clock, &self.hints, (id, room), at.boot_us);
-        self.remembered = others + space.len();
+        space.read(objects, &self.clock, &self.hints, (id, room), at.boot_us);
+        self.remembered = others + space.count();
         self.hints.taken(id);
         let fresh = self.scan.fresh && space.judged != self.scan.number;
         let own = self.own.unwrap_or_default();
@@ -188,22 +186,22 @@ impl Watch {
         space.ask(kernel, &mut look, fresh);
         if fresh {
             space.judge(&mut look);
-            let mut hanging = BTreeSet::new();
-            space.absent(&mut hanging);
-            self.scan.soon |= !hanging.is_empty() && !self.scan.all_seen;
+            self.scan.soon |= space.is_new_to_it();
         }
         Some(space.who())
     }
 
-    /// Takes the makers of objects that the kernel's trace named, before the visits of the sample that follows.
-    pub fn learn(&mut self, activity: &Activity) {
+    /// Takes the makers of objects that the kernel's trace named, after the sample that they belong to (at home): those
+    /// that still live are looked at at once.
+    pub fn learn(&mut self, kernel: &mut dyn Kernel, activity: &Activity, at: At) {
         self.hints.learn(activity);
+        self.hints.look(kernel, &mut self.roster, at.boot_us);
     }
 
     /// That namespace is gone.
     pub fn forget(&mut self, id: NamespaceId) {
         if let Some(space) = self.spaces.remove(&id) {
-            self.remembered = self.remembered.saturating_sub(space.len());
+            self.remembered = self.remembered.saturating_sub(space.count());
         }
     }
 }
@@ -229,3 +227,8 @@ impl Default for Watch {
         Self::new(ORPHAN_WAIT)
     }
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

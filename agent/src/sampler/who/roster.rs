@@ -17,7 +17,7 @@ use crate::kernel::{Entry, Kernel};
 use crate::sys::errno::Errno;
 
 /// Most processes taken; where there are more, not all are seen.
-pub(super) const MAX_PROCESSES: usize = 32_768;
+pub const MAX_PROCESSES: usize = 32_768;
 
 /// A process younger than this may still be about to `execve(2)`, microseconds.
 const YOUNG_US: u64 = 30_000_000;
@@ -27,42 +27,43 @@ const TURNS: u32 = 8;
 
 /// A process as it was read last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Process {
+pub struct Process {
     /// Its pid.
-    pub(super) pid: i32,
+    pub pid: i32,
     mark: (u64, i128),
     /// When it started, microseconds since boot, cut to 10 ms.
-    pub(super) start_us: u64,
+    pub start_us: u64,
     /// Its parent; 0 = none that is seen.
-    pub(super) ppid: i32,
+    pub ppid: i32,
     /// Its session when it was seen first.
-    pub(super) session: i32,
+    pub session: i32,
     /// Its comm.
-    pub(super) comm: HostText,
+    pub comm: HostText,
     /// Real, effective, saved and file system uid.
-    pub(super) uids: [u32; 4],
+    pub uids: [u32; 4],
     /// Whether it is a thread of the kernel.
-    pub(super) kernel_thread: bool,
+    pub kernel_thread: bool,
     /// Whether it takes in processes whose parent died (pid 1 of a pid namespace).
-    pub(super) takes_in: bool,
+    pub takes_in: bool,
     /// Inode of its IPC namespace, where that was asked and may be looked at.
-    pub(super) ipc: Option<u64>,
+    pub ipc: Option<u64>,
+    placed: bool,
 }
 
 /// What a scan is to find out beside the processes themselves.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub struct Wanted {
     /// Uids that own objects: of their processes the namespace is asked.
-    pub(super) owners: BTreeSet<u32>,
+    pub owners: BTreeSet<u32>,
     /// Uids of which it is asked whether any process has them in any of its four.
-    pub(super) absent: BTreeSet<u32>,
+    pub absent: BTreeSet<u32>,
     /// Whether a deep scan may be made for those.
-    pub(super) deep: bool,
+    pub deep: bool,
 }
 
 /// All processes, as the latest scan found them.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub struct Roster {
     /// Ascending by pid.
     processes: Vec<Process>,
     uids: BTreeSet<u32>,
@@ -80,7 +81,7 @@ pub(super) struct Roster {
 
 impl Roster {
     /// Looks at all processes.
-    pub(super) fn scan(&mut self, kernel: &mut dyn Kernel, at_us: u64, wanted: &Wanted) {
+    pub fn scan(&mut self, kernel: &mut dyn Kernel, at_us: u64, wanted: &Wanted) {
         self.turn = self.turn.wrapping_add(1);
         (self.complete, self.deep) = (false, false);
         let mut pids = std::mem::take(&mut self.pids);
@@ -137,9 +138,6 @@ impl Roster {
             let due = its_turn || !process.kernel_thread && (deep || young || changed.contains(&process.pid));
             if !due {
                 all &= process.kernel_thread;
-                if process.ipc.is_none() {
-                    reader.ask_namespace(kernel, process, &wanted.owners);
-                }
                 return true;
             }
             let read = reader.again(kernel, process, &wanted.owners);
@@ -158,45 +156,53 @@ impl Roster {
         self.taken_in = places.map(|(place, _)| place).collect();
     }
 
+    /// Asks the processes of these uids for their IPC namespace, where that was not done yet.
+    pub fn place(&mut self, kernel: &mut dyn Kernel, owners: &BTreeSet<u32>) {
+        let Roster { processes, reader, .. } = self;
+        for process in processes.iter_mut().filter(|process| !process.placed) {
+            reader.ask_namespace(kernel, process, owners);
+        }
+    }
+
     /// Whether processes were ever listed.
-    pub(super) fn listed(&self) -> bool {
+    pub fn listed(&self) -> bool {
         self.listed
     }
 
     /// Whether the latest scan read every process that it found.
-    pub(super) fn complete(&self) -> bool {
+    pub fn complete(&self) -> bool {
         self.complete
     }
 
     /// Whether the latest scan read the four uids of every process.
-    pub(super) fn is_deep(&self) -> bool {
+    pub fn is_deep(&self) -> bool {
         self.deep
     }
 
     /// How many processes there are.
-    pub(super) fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.processes.len()
     }
 
     /// All processes, ascending by pid.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
+    pub fn iter(&self) -> impl Iterator<Item = &Process> {
         self.processes.iter()
     }
 
     /// The process of that pid.
-    pub(super) fn get(&self, pid: i32) -> Option<&Process> {
+    pub fn get(&self, pid: i32) -> Option<&Process> {
         let place = self.processes.binary_search_by_key(&pid, |process| process.pid).ok()?;
         self.processes.get(place)
     }
 
     /// Whether a process (or zombie) has that uid in any of its four; `None` = none was seen with it, but this scan was
     /// not deep.
-    pub(super) fn has_uid(&self, uid: u32) -> Option<bool> {
+    pub fn has_uid(&self, uid: u32) -> Option<bool> {
         if self.uids.contains(&uid) { Some(true) } else { self.deep.then_some(false) }
     }
 
     /// When the oldest process of that comm started.
-    pub(super) fn oldest(&self, comm: &HostText) -> Option<u64> {
+    pub fn oldest(&self, comm: &HostText) -> Option<u64> {
         let oldest = self.oldest.get_or_init(|| {
             let mut oldest = BTreeMap::new();
             for process in self.processes.iter().filter(|process| !process.kernel_thread) {
@@ -209,13 +215,13 @@ impl Roster {
     }
 
     /// The processes whose parent takes in orphans: each may be one, whoever made it.
-    pub(super) fn taken_in(&self) -> impl Iterator<Item = &Process> {
+    pub fn taken_in(&self) -> impl Iterator<Item = &Process> {
         self.taken_in.iter().filter_map(|place| self.processes.get(*place))
     }
 
     /// The process that stands for that pid or thread id just now, also if it began after the scan; `None` = there is
     /// none, or it cannot be read.
-    pub(super) fn look(&mut self, kernel: &mut dyn Kernel, pid: i32) -> Result<Option<Process>, Errno> {
+    pub fn look(&mut self, kernel: &mut dyn Kernel, pid: i32) -> Result<Option<Process>, Errno> {
         let entry = match kernel.process(pid) {
             Ok(entry) => entry,
             Err(errno) if is_gone(errno) => return Ok(None),
@@ -280,8 +286,8 @@ impl Reader {
     }
 
     fn ask_namespace(&mut self, kernel: &mut dyn Kernel, process: &mut Process, owners: &BTreeSet<u32>) {
-        process.ipc = None;
         if !process.kernel_thread && process.uids.iter().any(|uid| owners.contains(uid)) {
+            process.placed = true;
             self.name(process.pid, "ns/ipc");
             process.ipc = kernel.read_link(&self.path).ok().and_then(|target| parse_namespace(&target));
         }
@@ -318,5 +324,6 @@ fn joined(pid: i32, entry: Entry, stat: Stat, status: Status) -> Process {
         kernel_thread: stat.kernel_thread,
         takes_in: status.takes_in,
         ipc: None,
+        placed: false,
     }
 }

@@ -19,7 +19,7 @@ const MAX_MOUNTS: usize = 4 << 20;
 
 /// What does not change while the agent runs is asked once.
 #[derive(Debug, Default)]
-pub(super) struct Sight {
+pub struct Sight {
     fixed: Option<bool>,
     mounts: Option<(u64, bool)>,
     buffer: Vec<u8>,
@@ -28,7 +28,7 @@ pub(super) struct Sight {
 impl Sight {
     /// Whether all processes can be seen: initial pid and user namespace, root or CAP_SYS_PTRACE, no `hidepid` on
     /// `/proc`, and a kernel that names the processes of other pid namespaces.
-    pub(super) fn is_whole(&mut self, kernel: &mut dyn Kernel, at_us: u64) -> bool {
+    pub fn is_whole(&mut self, kernel: &mut dyn Kernel, at_us: u64) -> bool {
         let fixed = match self.fixed {
             Some(known) => known,
             None => *self.fixed.insert(Self::ask(kernel, &mut self.buffer)),

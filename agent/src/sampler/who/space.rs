@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use highwater_ipc::object::{Kind, MsgQueue, Object, SemArray, ShmSegment};
 use highwater_ipc::snapshot::NamespaceId;
 use highwater_ipc::text::HostText;
-use highwater_ipc::who::{Orphan, Who};
+use highwater_ipc::who::{Doubt, Orphan, Who};
 
 use super::Objects;
 use super::clock::Watched;
@@ -17,7 +17,7 @@ use super::track::{Array, Asked, Held, Used, User, dead, known, together};
 use crate::kernel::Kernel;
 
 /// Semaphores of one array that are asked; an array with more is never certain.
-pub(super) const MAX_SEMAPHORES: u32 = 1024;
+pub const MAX_SEMAPHORES: u32 = 1024;
 /// The most processes remembered as last users of one array; where there are more it is never certain.
 const MAX_USERS: usize = 64;
 /// Owner uids of a namespace whose processes are named.
@@ -29,7 +29,7 @@ const LINGER_US: u64 = 60_000_000;
 
 /// Objects by id, and what the latest scan found.
 #[derive(Debug)]
-pub(super) struct Space {
+pub struct Space {
     /// What `/proc/PID/ns/ipc` of a member shows; `None` = every process is a member.
     inode: Option<u64>,
     sem: BTreeMap<i32, Array>,
@@ -38,33 +38,33 @@ pub(super) struct Space {
     owners: BTreeSet<u32>,
     comms: BTreeMap<u32, BTreeMap<HostText, u64>>,
     /// The latest scan that it was judged by.
-    pub(super) judged: u64,
+    pub judged: u64,
     visited_us: Option<u64>,
 }
 
 /// A visit, or a scan that is about to be replaced by a newer one.
-pub(super) struct Look<'a> {
+pub struct Look<'a> {
     /// The processes.
-    pub(super) roster: &'a mut Roster,
+    pub roster: &'a mut Roster,
     /// The number of the scan that found them.
-    pub(super) scan: u64,
+    pub scan: u64,
     /// When that was, microseconds since boot.
-    pub(super) scanned_us: u64,
+    pub scanned_us: u64,
     /// Whether the agent sees all processes.
-    pub(super) all_seen: bool,
+    pub all_seen: bool,
     /// The agent's own pid.
-    pub(super) own: i32,
+    pub own: i32,
     /// The most that a pause between two scans counts, microseconds.
-    pub(super) pause_us: u64,
+    pub pause_us: u64,
     /// How long an array must look abandoned, microseconds.
-    pub(super) wait_us: u64,
+    pub wait_us: u64,
     /// System calls that may still be made.
-    pub(super) calls: &'a mut u32,
+    pub calls: &'a mut u32,
 }
 
 impl Space {
     /// A namespace of which nothing is known.
-    pub(super) fn new(id: NamespaceId) -> Self {
+    pub fn new(id: NamespaceId) -> Self {
         Self {
             inode: Some(id.inode).filter(|inode| *inode != 0),
             sem: BTreeMap::new(),
@@ -78,19 +78,19 @@ impl Space {
     }
 
     /// How many objects are remembered.
-    pub(super) fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.sem.len() + self.shm.len() + self.msg.len()
     }
 
     /// The uids that own an object here.
-    pub(super) fn owners(&self) -> &BTreeSet<u32> {
+    pub fn owners(&self) -> &BTreeSet<u32> {
         &self.owners
     }
 
     /// The uids of which an array's grade hangs on whether any process has them.
-    pub(super) fn absent(&self, into: &mut BTreeSet<u32>) {
-        let hanging = |array: &&Array| matches!(array.verdict, Verdict::Open | Verdict::Abandoned);
-        for owner in self.sem.values().filter(hanging).map(|array| array.row.owner) {
+    pub fn absent(&self, into: &mut BTreeSet<u32>) {
+        let hanging = [Verdict::Open, Verdict::Abandoned, Verdict::Doubted(Doubt::Waiting)];
+        for owner in self.sem.values().filter(|array| hanging.contains(&array.verdict)).map(|array| array.row.owner) {
             into.insert(owner.uid);
             if owner.cuid != 0 {
                 into.insert(owner.cuid);
@@ -98,20 +98,19 @@ impl Space {
         }
     }
 
-    /// Takes what a visit read, at most `room` objects, and what the trace said of it. Says whether a uid owns something
-    /// here that did not before.
-    pub(super) fn read(
+    /// Takes what a visit read, at most `room` objects, and what the trace said of it.
+    pub fn read(
         &mut self,
         objects: Objects<'_>,
         clock: &Watched,
         hints: &Hints,
         place: (NamespaceId, usize),
         at_us: u64,
-    ) -> bool {
+    ) {
         let (id, room) = place;
         if let Some(rows) = objects.sem {
-            let born = self.read_arrays(rows, clock, room, at_us);
-            self.name_makers(&born, hints, id, clock);
+            self.read_arrays(rows, clock, room, at_us);
+            self.name_makers(hints, id, clock);
         }
         if let Some(rows) = objects.shm {
             read(&mut self.shm, rows, clock, room.saturating_sub(self.sem.len()), at_us);
@@ -124,75 +123,61 @@ impl Space {
         }
         self.visited_us = Some(at_us);
         let owners = self.sem.values().map(|o| o.row.owner.uid).chain(self.shm.values().map(|o| o.row.owner.uid));
-        let owners: BTreeSet<u32> = owners.chain(self.msg.values().map(|o| o.row.owner.uid)).take(MAX_OWNERS).collect();
-        let new = owners.iter().any(|uid| !self.owners.contains(uid));
-        self.owners = owners;
-        new
+        self.owners = owners.chain(self.msg.values().map(|o| o.row.owner.uid)).take(MAX_OWNERS).collect();
     }
 
-    /// Returns the ids that were not there before.
-    fn read_arrays(&mut self, rows: &[SemArray], clock: &Watched, room: usize, at_us: u64) -> Vec<i32> {
-        let mut born = Vec::new();
+    fn read_arrays(&mut self, rows: &[SemArray], clock: &Watched, room: usize, at_us: u64) {
         for row in rows.iter().take(room) {
             let changed = || clock.changed(row.otime.max(row.ctime));
             match self.sem.get_mut(&row.semid).filter(|known| row.is_same_as(&known.row)) {
                 Some(known) => known.again(*row, at_us, changed),
-                None => {
-                    self.sem.insert(row.semid, Array::new(*row, changed()));
-                    born.push(row.semid);
-                }
+                None => drop(self.sem.insert(row.semid, Array::new(*row, changed(), self.visited_us))),
             }
         }
         forget_gone(&mut self.sem, rows, room);
-        born
     }
 
     /// Gives arrays the makers that the trace names.
-    fn name_makers(&mut self, born: &[i32], hints: &Hints, id: NamespaceId, clock: &Watched) {
+    fn name_makers(&mut self, hints: &Hints, id: NamespaceId, clock: &Watched) {
         let mut named: BTreeMap<i32, Vec<&Hint>> = BTreeMap::new();
         for hint in hints.about(id, Kind::Sem) {
             for semid in &hint.ids {
                 named.entry(*semid).or_default().push(hint);
             }
         }
-        let since_us = self.visited_us;
-        let recent = |hint: &&&Hint| since_us.is_none_or(|since_us| hint.maker.until_us >= since_us);
-        let mut named_new = BTreeSet::new();
         for (semid, hints) in named {
             let Some(array) = self.sem.get_mut(&semid) else { continue };
-            let is_new = array.there_by_us == u64::MAX;
-            let about: Vec<&Hint> = if is_new {
-                hints.iter().filter(recent).filter(|hint| hint.whole || hint.namespace.is_some()).copied().collect()
-            } else {
-                hints.into_iter().filter(|hint| hint.namespace.is_some()).collect()
-            };
             // One that was made after this one was seen is another, of the same id and looks.
-            if !is_new && about.iter().any(|hint| hint.maker.from_us > array.there_by_us) {
-                *array = Array::new(array.row, clock.changed(array.row.otime.max(array.row.ctime)));
-            } else if !is_new && array.makers.iter().any(|maker| !maker.stands_in) {
-                continue;
+            if hints.iter().any(|hint| hint.namespace.is_some() && hint.maker.from_us > array.there_by_us) {
+                let changed = clock.changed(array.row.otime.max(array.row.ctime));
+                *array = Array::new(array.row, changed, Some(array.there_by_us));
             }
-            if !about.is_empty() {
-                array.made_by(about.iter().map(|hint| hint.maker.clone()).collect());
-                named_new.insert(semid);
+            // A hint of an unknown place may be about another namespace; if the trace is whole the true one is among them.
+            let about = hints.into_iter().filter(|hint| hint.namespace.is_some() || hint.whole);
+            let makers: Vec<Maker> = about.map(|hint| &hint.maker).filter(|m| array.may_be_of(m)).cloned().collect();
+            if !makers.is_empty() && !array.traced {
+                array.made_by(makers);
             }
         }
-        let unlisted = hints.about(id, Kind::Sem).filter(|hint| hint.more);
-        let unlisted: Vec<&Hint> = unlisted.filter(|hint| recent(&hint)).collect();
-        if since_us.is_some() && !unlisted.is_empty() && hints.about(id, Kind::Sem).all(|hint| hint.whole) {
-            // More were made than are listed, all of them by one of these.
-            let makers: Vec<Maker> = unlisted.iter().map(|hint| hint.maker.clone()).collect();
-            for semid in born.iter().filter(|semid| !named_new.contains(*semid)) {
-                if let Some(array) = self.sem.get_mut(semid) {
-                    array.made_by(makers.clone());
+        // Where more were made than are listed, what is not listed is of one of these.
+        let unlisted: Vec<&Hint> = hints.about(id, Kind::Sem).filter(|hint| hint.more).collect();
+        if !unlisted.is_empty() && hints.about(id, Kind::Sem).all(|hint| hint.whole) {
+            for array in self.sem.values_mut().filter(|array| !array.traced && array.absent_us.is_some()) {
+                let about = unlisted.iter().map(|hint| &hint.maker);
+                let makers: Vec<Maker> = about.filter(|maker| array.may_be_of(maker)).cloned().collect();
+                if !makers.is_empty() {
+                    array.made_by(makers);
                 }
             }
         }
     }
 
-    /// Asks who used objects last: inside the namespace. In a visit right after a scan (`fresh`), of all that changed or
+    /// Asks who used objects last, and which processes are here: inside the namespace. In a visit right after a scan (`fresh`), of all that changed or
     /// look abandoned, those first that were asked longest ago; else of the new ones alone.
-    pub(super) fn ask(&mut self, kernel: &mut dyn Kernel, look: &mut Look<'_>, fresh: bool) {
+    pub fn ask(&mut self, kernel: &mut dyn Kernel, look: &mut Look<'_>, fresh: bool) {
+        if fresh {
+            look.roster.place(kernel, &self.owners);
+        }
         let due = |array: &&Array| match (array.asked.scan, fresh) {
             (None, true) => true,
             (None, false) => array.there_by_us == u64::MAX,
@@ -215,8 +200,13 @@ impl Space {
         }
     }
 
+    /// Whether something looks abandoned that was asked once only.
+    pub fn is_new_to_it(&self) -> bool {
+        self.sem.values().any(|a| a.verdict == Verdict::Doubted(Doubt::Waiting) && !a.asked.twice)
+    }
+
     /// Judges everything by the latest scan.
-    pub(super) fn judge(&mut self, look: &mut Look<'_>) {
+    pub fn judge(&mut self, look: &mut Look<'_>) {
         self.judged = look.scan;
         for array in self.sem.values_mut() {
             let found = array.found(look.roster, look.scan, look.own, look.all_seen);
@@ -260,11 +250,10 @@ impl Space {
             processes.sort_unstable();
             let comms = self.comms.entry(uid).or_default();
             for (_, _, comm) in processes {
-                let full = comms.len() >= Who::MAX_COMMS;
-                match comms.get_mut(comm) {
-                    Some(seen_us) => *seen_us = look.scanned_us,
-                    None if !full => drop(comms.insert(comm.clone(), look.scanned_us)),
-                    None => {}
+                if let Some(seen_us) = comms.get_mut(comm) {
+                    *seen_us = look.scanned_us;
+                } else if comms.len() < Who::MAX_COMMS {
+                    comms.insert(comm.clone(), look.scanned_us);
                 }
             }
         }
@@ -276,7 +265,7 @@ impl Space {
     }
 
     /// What a sample says.
-    pub(super) fn who(&self) -> Who {
+    pub fn who(&self) -> Who {
         let comms = self.comms.iter().map(|(uid, comms)| (*uid, comms.keys().cloned().collect())).collect();
         let sem = self
             .sem

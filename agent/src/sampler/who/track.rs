@@ -13,16 +13,16 @@ use crate::kernel::Kernel;
 
 /// A process recorded with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct User {
+pub struct User {
     /// Its pid.
-    pub(super) pid: i32,
+    pub pid: i32,
     /// What is known of it.
-    pub(super) is: Is,
+    pub is: Is,
 }
 
 /// Whether a recorded process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Is {
+pub enum Is {
     /// It lives, and started then (microseconds since boot).
     Alive(u64),
     /// A process of that pid lives and started then, which by the wall clock is after the operation.
@@ -33,16 +33,16 @@ pub(super) enum Is {
 
 /// Between which boot times an object was changed last, as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Changed {
+pub struct Changed {
     /// Not after this, microseconds since boot; the end of time while that is not known.
-    pub(super) by_us: u64,
+    pub by_us: u64,
     /// About when by the wall clock as it is set now, microseconds since boot: wrong if the clock was set since.
-    pub(super) about_us: u64,
+    pub about_us: u64,
 }
 
 impl User {
     /// Judges who is seen under that pid, given what was known before.
-    pub(super) fn seen(pid: i32, process: Option<&Process>, before: Option<Is>, changed: Changed) -> Self {
+    pub fn seen(pid: i32, process: Option<&Process>, before: Option<Is>, changed: Changed) -> Self {
         let is = match (process.map(|process| process.start_us), before) {
             (None, _) => Is::Dead,
             (Some(start), Some(Is::Alive(known) | Is::Younger(known))) if start != known => Is::Dead,
@@ -56,13 +56,13 @@ impl User {
     }
 
     /// Whether it is the one that used the object, and lives.
-    pub(super) fn lives(&self) -> bool {
+    pub fn lives(&self) -> bool {
         matches!(self.is, Is::Alive(_))
     }
 }
 
 /// What all of them together mean.
-pub(super) fn together(users: &[User]) -> Users {
+pub fn together(users: &[User]) -> Users {
     let any = |wanted: fn(&Is) -> bool| users.iter().any(|user| wanted(&user.is));
     if users.is_empty() {
         Users::Unknown
@@ -76,7 +76,7 @@ pub(super) fn together(users: &[User]) -> Users {
 }
 
 /// The dead among them, ascending, as many as are told.
-pub(super) fn dead(users: &[User]) -> Vec<i32> {
+pub fn dead(users: &[User]) -> Vec<i32> {
     let mut pids: Vec<i32> = users.iter().filter(|user| user.is == Is::Dead).map(|user| user.pid).collect();
     pids.sort_unstable();
     pids.dedup();
@@ -86,79 +86,85 @@ pub(super) fn dead(users: &[User]) -> Vec<i32> {
 
 /// The comm of a process that made or used an object.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub(super) struct Name {
+pub struct Name {
     comm: Option<HostText>,
     of_maker: bool,
 }
 
 impl Name {
     /// That process used it; the first one seen stays, or it would change with each user.
-    pub(super) fn used_by(&mut self, comm: &HostText) {
+    pub fn used_by(&mut self, comm: &HostText) {
         self.comm.get_or_insert_with(|| comm.clone());
     }
 
     /// That process made it.
-    pub(super) fn made_by(&mut self, comm: &HostText) {
+    pub fn made_by(&mut self, comm: &HostText) {
         if !self.of_maker {
             (self.comm, self.of_maker) = (Some(comm.clone()), true);
         }
     }
 
     /// The comm, if any is known.
-    pub(super) fn get(&self) -> Option<&HostText> {
+    pub fn get(&self) -> Option<&HostText> {
         self.comm.as_ref()
     }
 }
 
 /// A semaphore array.
 #[derive(Clone, Debug)]
-pub(super) struct Array {
+pub struct Array {
     /// As sampled last.
-    pub(super) row: SemArray,
+    pub row: SemArray,
     /// It was there at this time, microseconds since boot; the end of time in the sample that saw it first.
-    pub(super) there_by_us: u64,
+    pub there_by_us: u64,
+    /// It was not there at this time, microseconds since boot; `None` = it was when its namespace was visited first.
+    pub absent_us: Option<u64>,
     /// When it was changed last.
-    pub(super) changed: Changed,
+    pub changed: Changed,
     /// Who made it; empty = not known.
-    pub(super) makers: Vec<Maker>,
+    pub makers: Vec<Maker>,
+    /// Whether the trace named them.
+    pub traced: bool,
     /// Who used it last; empty = none, not asked, or not to be asked.
-    pub(super) users: Vec<User>,
+    pub users: Vec<User>,
     /// What it said when it was asked.
-    pub(super) asked: Asked,
+    pub asked: Asked,
     /// Its comm.
-    pub(super) name: Name,
+    pub name: Name,
     /// How long it has looked abandoned.
-    pub(super) run: Run,
+    pub run: Run,
     /// What the latest scan said.
-    pub(super) verdict: Verdict,
+    pub verdict: Verdict,
     /// Its grade.
-    pub(super) orphan: Option<Orphan>,
+    pub orphan: Option<Orphan>,
 }
 
 /// How far an array was asked who used it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) struct Asked {
+pub struct Asked {
     /// In which scan; `None` = not since it changed.
-    pub(super) scan: Option<u64>,
+    pub scan: Option<u64>,
     /// By which scan, or since which, its users are known to live or not.
-    pub(super) resolved: u64,
+    pub resolved: u64,
     /// Whether that was all of its semaphores.
-    pub(super) all: bool,
+    pub all: bool,
     /// Whether two scans gave the same answer: a second of the clock may hold two operations, of which the first was
     /// asked about.
-    pub(super) twice: bool,
+    pub twice: bool,
     /// Whether anybody waited.
-    pub(super) awaited: bool,
+    pub awaited: bool,
 }
 
 impl Array {
     /// One that is seen for the first time.
-    pub(super) fn new(row: SemArray, changed: Changed) -> Self {
+    pub fn new(row: SemArray, changed: Changed, absent_us: Option<u64>) -> Self {
         Self {
             row,
             there_by_us: u64::MAX,
+            absent_us,
             changed,
             makers: Vec::new(),
+            traced: false,
             users: Vec::new(),
             asked: Asked::default(),
             name: Name::default(),
@@ -169,7 +175,7 @@ impl Array {
     }
 
     /// It is there again. `changed` says when it was changed last if it was since.
-    pub(super) fn again(&mut self, row: SemArray, at_us: u64, changed: impl FnOnce() -> Changed) {
+    pub fn again(&mut self, row: SemArray, at_us: u64, changed: impl FnOnce() -> Changed) {
         self.there_by_us = self.there_by_us.min(at_us);
         let reading = |row: &SemArray| (row.otime, row.ctime, row.owner, row.perms);
         if reading(&self.row) == reading(&row) {
@@ -186,25 +192,31 @@ impl Array {
     }
 
     /// It was used within the second in which it was used before.
-    pub(super) fn used_again(&mut self) {
+    pub fn used_again(&mut self) {
         self.changed.by_us = u64::MAX;
         self.run = Run::default();
         self.orphan = None;
     }
 
-    /// The trace named who made it.
-    pub(super) fn made_by(&mut self, makers: Vec<Maker>) {
+    /// The trace named who made it: one of these.
+    pub fn made_by(&mut self, makers: Vec<Maker>) {
         if let Some(maker) = makers.first() {
             self.name.made_by(&maker.comm);
         }
         self.makers = if makers.len() <= MAX_MAKERS { makers } else { Vec::new() };
+        self.traced = true;
         self.run = Run::default();
     }
 
+    /// Whether it was made when that process made something.
+    pub fn may_be_of(&self, maker: &Maker) -> bool {
+        self.absent_us.is_none_or(|absent_us| maker.until_us >= absent_us) && maker.from_us <= self.there_by_us
+    }
+
     /// A process that used it last is seen alive; `alone` = no other is recorded.
-    pub(super) fn used_by(&mut self, process: &Process, alone: bool) {
+    pub fn used_by(&mut self, process: &Process, alone: bool) {
         self.name.used_by(&process.comm);
-        if !self.makers.is_empty() {
+        if !self.makers.is_empty() || self.traced {
             return;
         }
         let owner = self.row.owner;
@@ -216,7 +228,7 @@ impl Array {
     }
 
     /// Judges it by a scan, as far as processes go.
-    pub(super) fn found(&mut self, roster: &Roster, scan: u64, own: i32, all_seen: bool) -> Found {
+    pub fn found(&mut self, roster: &Roster, scan: u64, own: i32, all_seen: bool) -> Found {
         // Who was looked at after that scan is known better.
         if self.asked.resolved < scan {
             for user in &mut self.users {
@@ -242,7 +254,7 @@ impl Array {
 }
 
 /// What a segment or queue says of its use.
-pub(super) trait Used: Object {
+pub trait Used: Object {
     /// When it was used last, seconds since 1970.
     fn used(&self) -> i64;
     /// Who made it, where the kernel keeps that, and who used it last; 0 = not known.
@@ -273,9 +285,9 @@ impl Used for MsgQueue {
 
 /// A segment or queue.
 #[derive(Clone, Debug)]
-pub(super) struct Held<T> {
+pub struct Held<T> {
     /// As sampled last.
-    pub(super) row: T,
+    pub row: T,
     /// It was there at this time, microseconds since boot; the end of time in the sample that saw it first.
     there_by_us: u64,
     changed: Changed,
@@ -284,17 +296,17 @@ pub(super) struct Held<T> {
     /// By which scan, or since which, they are known to live or not.
     resolved: u64,
     /// Its comm.
-    pub(super) name: Name,
+    pub name: Name,
 }
 
 impl<T: Used> Held<T> {
     /// One that is seen for the first time.
-    pub(super) fn new(row: T, changed: Changed) -> Self {
+    pub fn new(row: T, changed: Changed) -> Self {
         Self { row, there_by_us: u64::MAX, changed, users: None, resolved: 0, name: Name::default() }
     }
 
     /// It is there again.
-    pub(super) fn again(&mut self, row: T, at_us: u64, clock: &Watched) {
+    pub fn again(&mut self, row: T, at_us: u64, clock: &Watched) {
         self.there_by_us = self.there_by_us.min(at_us);
         if (self.row.pids(), self.row.used()) == (row.pids(), row.used()) {
             self.changed.by_us = self.changed.by_us.min(at_us);
@@ -308,7 +320,7 @@ impl<T: Used> Held<T> {
     }
 
     /// The trace named who made it; made later than it was seen, it is another that looks the same.
-    pub(super) fn made_by(&mut self, maker: &Maker) {
+    pub fn made_by(&mut self, maker: &Maker) {
         if maker.from_us > self.there_by_us {
             *self = Self::new(self.row, self.changed);
         }
@@ -316,7 +328,7 @@ impl<T: Used> Held<T> {
     }
 
     /// Looks at its processes, if that is due and calls are left.
-    pub(super) fn look(&mut self, kernel: &mut dyn Kernel, look: &mut Look<'_>) {
+    pub fn look(&mut self, kernel: &mut dyn Kernel, look: &mut Look<'_>) {
         if self.users.is_some() || *look.calls == 0 {
             return;
         }
@@ -336,7 +348,7 @@ impl<T: Used> Held<T> {
     }
 
     /// Judges its processes by a scan.
-    pub(super) fn judge(&mut self, roster: &Roster, scan: u64) {
+    pub fn judge(&mut self, roster: &Roster, scan: u64) {
         if self.resolved < scan {
             for user in self.users.iter_mut().flatten() {
                 *user = User::seen(user.pid, roster.get(user.pid), Some(user.is), self.changed);
@@ -347,7 +359,7 @@ impl<T: Used> Held<T> {
 
 impl Held<ShmSegment> {
     /// Its grade.
-    pub(super) fn orphan(&self) -> Option<Orphan> {
+    pub fn orphan(&self) -> Option<Orphan> {
         let users = self.users.as_deref()?;
         let (grade, doubt) = grade::segment(self.row.nattch, self.row.perms.dest(), together(users))?;
         Some(Orphan { grade, doubt, last_pids: dead(users) })
@@ -355,7 +367,7 @@ impl Held<ShmSegment> {
 }
 
 /// What is known of an object, if anything is.
-pub(super) fn known(name: &Name, orphan: Option<Orphan>) -> Option<Known> {
+pub fn known(name: &Name, orphan: Option<Orphan>) -> Option<Known> {
     let comm = name.get().cloned();
     (comm.is_some() || orphan.is_some()).then_some(Known { comm, orphan })
 }
