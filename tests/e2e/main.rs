@@ -14,6 +14,7 @@ mod history;
 mod hostile;
 mod ingest;
 mod live;
+mod namespaces;
 mod no_sysvipc;
 mod note;
 mod privileges;

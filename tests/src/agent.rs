@@ -93,6 +93,14 @@ impl Agent {
         self.process = Some(Process::spawn("highwater-agent", command, &self.state.path().join("agent.log")));
     }
 
+    /// Runs it with that interval, and returns when its first sample can be read back.
+    #[track_caller]
+    pub fn start_every(&mut self, interval: &str, up: &Up, namespace: &IpcNamespace) {
+        let command = self.command(namespace, &["run", "--interval", interval]);
+        self.process = Some(Process::spawn("highwater-agent", command, &self.state.path().join("agent.log")));
+        self.await_first_sample(up, namespace);
+    }
+
     /// An agent on a copy of the state directory, as it is at this moment, whether this one runs or not.
     #[track_caller]
     pub fn copy(&self) -> Self {

@@ -1,5 +1,6 @@
 //! IPC namespaces to make objects in, so that no test touches the machine's own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
@@ -41,10 +42,38 @@ impl IpcNamespace {
         Self::unshare(&outer, &["--ipc", "--mount", "--uts", "--pid"], Some(host))
     }
 
+    /// A further IPC namespace below this one, which must have processes of its own: a container, to an agent in this one.
+    /// Its first process is `program`, a copy of `ipc-tool` or a way to run it (`setpriv .. ipc-tool`).
+    pub fn container(&self, program: &[&OsStr]) -> Self {
+        assert!(self.entered.contains(&"--pid"), "an agent elsewhere would take it for another host's");
+        let mut command = self.command("unshare");
+        command.args(["--ipc", "--"]).args(program).arg("hold");
+        Self::held(command, self.entered, true)
+    }
+
+    /// The same as an unprivileged user can make it: root in a user namespace of its own.
+    pub fn unprivileged_container(&self, program: &[&OsStr]) -> Self {
+        assert!(self.entered.contains(&"--pid"), "an agent elsewhere would take it for another host's");
+        let mut command = self.command("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
+        command.args(["unshare", "--user", "--map-root-user", "--ipc", "--"]).args(program).arg("hold");
+        // What the test runs in it is root of the machine all the same.
+        Self::held(command, self.entered, true)
+    }
+
     fn unshare(flags: &[&str], entered: &'static [&'static str], host: Option<&str>) -> Self {
         need_root("an IPC namespace");
         let mut command = Command::new("unshare");
         command.args(flags).arg("--").arg(binaries::ipc_tool()).arg("hold");
+        let made = Self::held(command, entered, flags.contains(&"--fork"));
+        if let Some(name) = host {
+            made.shell(&format!("echo {name} > /proc/sys/kernel/hostname"));
+        }
+        made
+    }
+
+    /// The namespaces of the holder that this command, or its only child, becomes.
+    fn held(mut command: Command, entered: &'static [&'static str], forks: bool) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut unshare = command.spawn().expect("unshare of util-linux");
         let input = unshare.stdin.take().expect("a pipe to the holder");
@@ -52,12 +81,13 @@ impl IpcNamespace {
         let mut ready = String::new();
         answers.read_line(&mut ready).expect("a line");
         assert_eq!(ready, "holding\n", "the namespace's holder did not start: {command:?}");
-        let holder = if flags.contains(&"--fork") { only_child(unshare.id()) } else { unshare.id() };
-        let made = Self { unshare, holder, entered, pipes: Mutex::new((input, answers)) };
-        if let Some(name) = host {
-            made.shell(&format!("echo {name} > /proc/sys/kernel/hostname"));
-        }
-        made
+        let holder = if forks { only_child(unshare.id()) } else { unshare.id() };
+        Self { unshare, holder, entered, pipes: Mutex::new((input, answers)) }
+    }
+
+    /// Kills the process that holds it, and with the last one it is gone.
+    pub fn kill(self) {
+        crate::process::signal(self.holder, "KILL");
     }
 
     /// A process in it, as this test sees it.
@@ -72,7 +102,7 @@ impl IpcNamespace {
 
     /// A command that will run in it. With processes of its own the command is a child of `nsenter`; otherwise
     /// `nsenter` becomes the command, so that the process started is the command itself.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg("--target").arg(self.holder.to_string()).args(self.entered).arg("--").arg(program);
         // Other tests have namespaces at the same time; whoever tests that an agent sees them says otherwise.
@@ -216,8 +246,8 @@ pub(crate) fn inode_of(pid: u32) -> u64 {
     digits.parse().expect("an inode")
 }
 
-/// The child of `unshare --fork`, which is process 1 in its namespace.
-fn only_child(parent: u32) -> u32 {
+/// The child of `unshare --fork`, which is process 1 in its namespace, or of an `nsenter` that entered a PID namespace.
+pub fn only_child(parent: u32) -> u32 {
     let list = format!("/proc/{parent}/task/{parent}/children");
     until_some("unshare forks the holder", PATIENCE, || {
         fs::read_to_string(&list).ok()?.split_whitespace().next()?.parse().ok()

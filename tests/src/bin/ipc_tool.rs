@@ -22,6 +22,7 @@
 //!   send ID BYTES                         one message of that many bytes
 //!   receive ID                            takes one message
 //!   lock-shm ID                           SHM_LOCK
+//!   touch ID BYTES                        writes to each page, so that it takes memory
 //!   remove sem|shm|msg ID                 IPC_RMID
 //! ```
 
@@ -34,7 +35,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    // Its own name may be no text: a test gives it one that a container could have.
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.into_string().expect("arguments of text")).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["hold"] => hold(),
         ["without-sysvipc", "--", program, rest @ ..] => refused(libc::ENOSYS, program, rest),
@@ -136,6 +139,7 @@ fn operation(words: &[&str]) -> Option<std::io::Result<c_int>> {
         ["send", id, bytes] => send(number(id), number(bytes)),
         ["receive", id] => receive(number(id)),
         ["lock-shm", id] => lock_shm(number(id)),
+        ["touch", id, bytes] => touch(number(id), number(bytes)),
         ["remove", kind, id] => remove(kind, number(id)),
         _ => return None,
     })
@@ -144,6 +148,21 @@ fn operation(words: &[&str]) -> Option<std::io::Result<c_int>> {
 fn burst(count: u32, nsems: c_int) -> std::io::Result<c_int> {
     let made: Result<Vec<c_int>, _> = (0..count).map(|_| create_sem(libc::IPC_PRIVATE, nsems, 0o600)).collect();
     made?.into_iter().try_fold(0, |_, id| remove("sem", id))
+}
+
+fn touch(id: c_int, bytes: usize) -> std::io::Result<c_int> {
+    // SAFETY: the kernel chooses the address of `bytes` bytes, which nothing else uses, and they are written before they
+    // are detached.
+    unsafe {
+        let address = libc::shmat(id, std::ptr::null(), 0);
+        if address.addr() == usize::MAX {
+            return Err(std::io::Error::last_os_error());
+        }
+        for page in (0..bytes).step_by(4096) {
+            address.cast::<u8>().add(page).write_volatile(1);
+        }
+        checked(libc::shmdt(address))
+    }
 }
 
 fn create_private(kind: &str) -> std::io::Result<c_int> {

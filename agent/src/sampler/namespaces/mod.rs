@@ -345,7 +345,10 @@ impl Namespaces {
             let (Some(load), Some(lists)) = (loads.get(other), lists.get(other).copied()) else { continue };
             let allowed = if lists { promised.allowed(load, room, cost) } else { 0 };
             self.go(visits, other + 1, allowed);
-            if let Some(place) = self.places.get(other + 1) {
+            if let Some(place) = self.places.get_mut(other + 1) {
+                if load.listed && !lists {
+                    place.load.unlisted_at = Some(self.sample);
+                }
                 promised.kept((load, lists), (&place.load, place.load.listed));
             }
         }

@@ -230,9 +230,6 @@ impl Place {
     /// That sample visited it and read this.
     pub(super) fn visited(&mut self, sample: u64, read: &Namespace) {
         let listed = read.left_out == LeftOut::default();
-        if self.load.listed && !listed {
-            self.load.unlisted_at = Some(sample);
-        }
         (self.load.listed, self.load.visited) = (listed, Some(sample));
     }
 

@@ -1,0 +1,214 @@
+//! Containers come, hold things, run out of them, and go.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use highwater_tests::ipc_namespace::IpcNamespace;
+use highwater_tests::wait::{PATIENCE, now_ms, until};
+
+use super::{Host, os, tool};
+
+const KINDS: [&[&str]; 5] = [&[], &["-s"], &["-m"], &["-q"], &["-a"]];
+const VIEWS: [&[&str]; 6] = [&[], &["-u"], &["-l"], &["-t"], &["-p"], &["-c"]];
+
+#[test]
+fn each_container_is_shown_as_ipcs_shows_it_inside() {
+    let host = Host::new("outer", "100ms");
+    host.namespace.script("create-sem 0x1111 2 0640\nfill msg 1\n");
+    let first = host.container();
+    let second = first.container(&[&tool()]);
+    let third = second.container(&[&tool()]);
+    first.shell("echo 250 32000 32 8 > /proc/sys/kernel/sem");
+    first.script("fill sem 8\n");
+    first.shell("! ipcmk -S 1 2>/dev/null");
+    second.shell("echo 33 > /proc/sys/kernel/shmmni; echo 1048576 > /proc/sys/kernel/shmmax");
+    second.script("create-shm 0x2222 4096 0600\ncreate-shm private 65536 0640\ncreate-sem -2 3 0600\n");
+    let queue = third.create("create-msg 0x3333 0600");
+    third.script(&format!("send {queue} 100\nchown msg {queue} 33 33 0600\n"));
+    host.until_shown(first.inode(), "eight arrays", |n| n["totals"]["sem_arrays"] == 8 && !n["name"].is_null());
+    host.until_shown(second.inode(), "two segments", |n| n["totals"]["shm_segments"] == 2);
+    host.until_shown(third.inode(), "its queue", |n| n["msg"][0]["uid"] == 33 && n["name"] == "ipc-tool");
+
+    let compare = |inside: &IpcNamespace, selected: &[&str]| {
+        for kind in KINDS {
+            for view in VIEWS {
+                let flags = [kind, view].concat();
+                let printed = inside.shell(&format!("LC_ALL=C TZ=UTC ipcs {}", flags.join(" ")));
+                let shown = host.cli.run(&[&["ipcs", host.name], selected, &flags[..]].concat()).must_succeed();
+                assert_eq!(shown.text(), printed, "{flags:?} of {selected:?}");
+            }
+        }
+    };
+    for inside in [&first, &second, &third] {
+        compare(inside, &["--namespace", &inside.inode().to_string()]);
+        assert_eq!(host.events("namespace_appeared", inside.inode()).len(), 1);
+    }
+    compare(&host.namespace, &[]);
+}
+
+/// Bytes of shared memory that the machine holds, and of memory that it could give.
+fn memory() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
+    let bytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a line of /proc/meminfo");
+        line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).expect("kB") * 1024
+    };
+    (bytes("Shmem:"), bytes("MemAvailable:"))
+}
+
+#[test]
+fn the_memory_of_a_container_that_died_comes_back_while_the_agent_runs() {
+    const MIB: u64 = 1 << 20;
+    let bytes = (200 * MIB).to_string();
+    let host = Host::new("memory", "1s");
+    let container = host.container();
+    let before = memory();
+    let segment = container.create(&format!("create-shm private {}", 200 * MIB));
+    container.tool(&format!("touch {segment} {}", 200 * MIB));
+    let inode = container.inode();
+    host.until_shown(inode, "its segment", |n| n["shm"][0]["rss_u64"].as_str() == Some(bytes.as_str()));
+    let full = memory();
+    // Other tests hold little shared memory beside this.
+    assert!(full.0 > before.0 + 150 * MIB, "{before:?} {full:?}");
+    container.kill();
+    let killed = now_ms();
+    until("the memory is back", PATIENCE, || memory().0 + 150 * MIB < full.0);
+    let after = now_ms() - killed;
+    println!("200 MiB back {after} ms after the last process was killed, with an interval of 1 s");
+    assert!(after < 1000, "{after} ms");
+    assert!(memory().1 > full.1 + 100 * MIB);
+    until("its end is told", PATIENCE, || !host.events("namespace_gone", inode).is_empty());
+    assert!(!host.agent_holds(inode));
+    assert!(host.now().expect("a host in sight")["namespaces"].as_array().is_some_and(|all| all.len() == 1));
+}
+
+#[test]
+fn two_containers_with_one_inode_are_two_instances() {
+    let host = Host::new("reuse", "100ms");
+    let mut container = host.container();
+    container.script("fill sem 3\n");
+    let inode = container.inode();
+    let shown = host.until_shown(inode, "its arrays", |n| n["totals"]["sem_arrays"] == 3);
+    // Whoever makes a namespace next gets the inode, which may be another test.
+    until("another container has that inode", PATIENCE, || {
+        let next = host.container();
+        std::mem::replace(&mut container, next).kill();
+        container.inode() == inode
+    });
+    container.script("fill sem 5\n");
+    let again = host.until_shown(inode, "the other's arrays", |n| n["totals"]["sem_arrays"] == 5);
+    assert_eq!((&shown["id"], &again["id"]), (&inode.into(), &inode.into()));
+    assert_ne!(shown["instance"], again["instance"]);
+    until("both lives are told", PATIENCE, || {
+        host.events("namespace_appeared", inode).len() >= 2 && !host.events("namespace_gone", inode).is_empty()
+    });
+    let removed = host.cli.json(&["timeline", host.name, "--kind", "removed", "--since", "-1h"]);
+    let told = removed["events"].as_array().expect("events");
+    assert!(told.iter().all(|event| event["namespace"] != inode), "its end is told, not that of its arrays: {removed}");
+}
+
+/// A cgroup that goes with the test.
+struct Cgroup(Vec<PathBuf>);
+
+impl Cgroup {
+    /// Makes that path, part by part, below the root of version 2.
+    fn new(path: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/mounts").expect("/proc/mounts");
+        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup version 2");
+        let mut at = PathBuf::from(mount.split(' ').nth(1).expect("where it is mounted"));
+        let mut made = Vec::new();
+        for part in path.split('/') {
+            at.push(part);
+            if fs::create_dir(&at).is_ok() {
+                made.push(at.clone());
+            }
+        }
+        assert!(at.is_dir(), "{}", at.display());
+        let all = Self(made);
+        assert!(!all.0.is_empty(), "{path} was there before");
+        all
+    }
+
+    fn take_in(&self, pid: u32) {
+        let last = self.0.last().expect("at least one part");
+        fs::write(last.join("cgroup.procs"), pid.to_string()).expect("moving a process");
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Busy until the processes in it are reaped.
+        let last = self.0.last().cloned().unwrap_or_default();
+        until("the cgroup is empty", PATIENCE, || {
+            fs::read_to_string(last.join("cgroup.procs")).is_ok_and(|pids| pids.is_empty())
+        });
+        for path in self.0.iter().rev() {
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+#[test]
+fn a_container_is_named_after_its_cgroup_and_a_forgery_after_its_comm() {
+    let id = format!("{:064x}", std::process::id());
+    let top = format!("highwater-test-{}", std::process::id());
+    let genuine = Cgroup::new(&format!("{top}/docker/{id}"));
+    let forged = Cgroup::new(&format!("{top}-forged/docker/{id}x"));
+    let host = Host::new("named", "100ms");
+    let [first, second] = [host.container(), host.container()];
+    genuine.take_in(first.pid());
+    forged.take_in(second.pid());
+    // A name is asked anew when all processes are looked at, at least every ten seconds.
+    let shown = host.until_shown(first.inode(), "its container's id", |n| n["name"] == id.as_str());
+    assert_eq!(shown["named_by"], "docker");
+    let shown = host.until_shown(second.inode(), "its comm", |n| n["name"] == "ipc-tool");
+    assert_eq!(shown["named_by"], "comm");
+    drop((first, second, host));
+}
+
+#[test]
+fn nothing_in_a_containers_root_is_read() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let make = |path: &str| fs::create_dir_all(root.path().join(path)).expect("a directory");
+    make("etc");
+    make("proc");
+    let secret = root.path().join("secret");
+    let canary = "canary:x:424242:424242::/:/bin/sh\n";
+    fs::write(&secret, canary).expect("a secret");
+    for name in ["etc/passwd", "etc/group"] {
+        std::os::unix::fs::symlink("/secret", root.path().join(name)).expect("a link");
+    }
+    let host = Host::new("canary", "100ms");
+    let chroot = [os("--root"), root.path().as_os_str()];
+    let mut command = vec![os("/usr/sbin/chroot"), chroot[1], os("/ipc-tool")];
+    if !Path::new("/usr/sbin/chroot").exists() {
+        command[0] = os("chroot");
+    }
+    bring_in(root.path());
+    let container = host.namespace.container(&command);
+    let array = container.create("create-sem private 1 0600");
+    container.tool(&format!("chown sem {array} 424242 424242 0600"));
+    let read_before = fs::metadata(&secret).expect("the secret").atime_nsec();
+    let shown = host.until_shown(container.inode(), "its array", |n| n["sem"][0]["uid"] == 424_242);
+    assert!(shown["sem"][0]["user"].is_null() && shown["sem"][0]["group"].is_null(), "{shown}");
+    let all = host.cli.run(&["ipcs", host.name, "--json"]).must_succeed();
+    assert!(!all.text().contains("canary:") && !all.text().contains("\"user\": \"canary\""), "{}", all.text());
+    assert_eq!(fs::metadata(&secret).expect("the secret").atime_nsec(), read_before, "nobody read it");
+    // The file system does keep that time.
+    let _ = fs::read(&secret).expect("the secret");
+    assert_ne!(fs::metadata(&secret).expect("the secret").atime_nsec(), read_before);
+}
+
+/// Copies `ipc-tool` and the libraries it is linked with into a root of its own.
+fn bring_in(root: &Path) {
+    let mut ldd = std::process::Command::new("ldd");
+    ldd.arg(tool());
+    let listed = highwater_tests::process::stdout_of(ldd);
+    fs::copy(tool(), root.join("ipc-tool")).expect("a copy");
+    for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
+        let target = root.join(library.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().expect("a directory")).expect("a directory");
+        fs::copy(library, target).expect("a copy");
+    }
+}
