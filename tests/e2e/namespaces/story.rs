@@ -1,11 +1,12 @@
 //! Containers come, hold things, run out of them, and go.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use highwater_tests::ipc_namespace::IpcNamespace;
-use highwater_tests::wait::{PATIENCE, now_ms, until};
+use highwater_tests::wait::{PATIENCE, now_ms, until, until_some};
 
 use super::{Host, os, tool};
 
@@ -47,37 +48,33 @@ fn each_container_is_shown_as_ipcs_shows_it_inside() {
     compare(&host.namespace, &[]);
 }
 
-/// Bytes of shared memory that the machine holds, and of memory that it could give.
-fn memory() -> (u64, u64) {
+/// Bytes of shared memory that the machine holds.
+fn shared_memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
-    let bytes = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a line of /proc/meminfo");
-        line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).expect("kB") * 1024
-    };
-    (bytes("Shmem:"), bytes("MemAvailable:"))
+    let line = text.lines().find_map(|line| line.strip_prefix("Shmem:")).expect("a line of /proc/meminfo");
+    line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).expect("kB") * 1024
 }
 
 #[test]
 fn the_memory_of_a_container_that_died_comes_back_while_the_agent_runs() {
     const MIB: u64 = 1 << 20;
     let bytes = (200 * MIB).to_string();
-    let host = Host::new("memory", "1s");
+    let host = Host::new("memory", "5s");
     let container = host.container();
-    let before = memory();
+    let before = shared_memory();
     let segment = container.create(&format!("create-shm private {}", 200 * MIB));
     container.tool(&format!("touch {segment} {}", 200 * MIB));
     let inode = container.inode();
     host.until_shown(inode, "its segment", |n| n["shm"][0]["rss_u64"].as_str() == Some(bytes.as_str()));
-    let full = memory();
+    let full = shared_memory();
     // Other tests hold little shared memory beside this.
-    assert!(full.0 > before.0 + 150 * MIB, "{before:?} {full:?}");
+    assert!(full > before + 150 * MIB, "{before:?} {full:?}");
     container.kill();
     let killed = now_ms();
-    until("the memory is back", PATIENCE, || memory().0 + 150 * MIB < full.0);
+    until("the memory is back", PATIENCE, || shared_memory() + 150 * MIB < full);
     let after = now_ms() - killed;
-    println!("200 MiB back {after} ms after the last process was killed, with an interval of 1 s");
-    assert!(after < 1000, "{after} ms");
-    assert!(memory().1 > full.1 + 100 * MIB);
+    println!("200 MiB back {after} ms after the last process was killed, with an interval of 5 s");
+    assert!(after < 5000, "{after} ms");
     until("its end is told", PATIENCE, || !host.events("namespace_gone", inode).is_empty());
     assert!(!host.agent_holds(inode));
     assert!(host.now().expect("a host in sight")["namespaces"].as_array().is_some_and(|all| all.len() == 1));
@@ -86,15 +83,19 @@ fn the_memory_of_a_container_that_died_comes_back_while_the_agent_runs() {
 #[test]
 fn two_containers_with_one_inode_are_two_instances() {
     let host = Host::new("reuse", "100ms");
-    let mut container = host.container();
-    container.script("fill sem 3\n");
-    let inode = container.inode();
-    let shown = host.until_shown(inode, "its arrays", |n| n["totals"]["sem_arrays"] == 3);
-    // Whoever makes a namespace next gets the inode, which may be another test.
-    until("another container has that inode", PATIENCE, || {
-        let next = host.container();
-        std::mem::replace(&mut container, next).kill();
-        container.inode() == inode
+    // Whoever makes a namespace next gets the inode of one that went, which may be another test: so any of those that were
+    // shown will do.
+    let mut before = BTreeMap::new();
+    let (inode, shown, container) = until_some("another container has an inode of before", PATIENCE, || {
+        let container = host.container();
+        let inode = container.inode();
+        if let Some(shown) = before.remove(&inode) {
+            return Some((inode, shown, container));
+        }
+        container.script("fill sem 3\n");
+        before.insert(inode, host.until_shown(inode, "its arrays", |n| n["totals"]["sem_arrays"] == 3));
+        container.kill();
+        None
     });
     container.script("fill sem 5\n");
     let again = host.until_shown(inode, "the other's arrays", |n| n["totals"]["sem_arrays"] == 5);

@@ -32,8 +32,9 @@ use space::{Look, Space};
 /// How long an array must look abandoned in every scan before it is called so for certain, unless configured otherwise.
 pub const ORPHAN_WAIT: Duration = Duration::from_secs(600);
 
-/// Most objects remembered, of all namespaces together; of those beyond nothing is known.
-const MAX_OBJECTS: usize = 100_000;
+/// Most objects remembered, of all namespaces together: more than SEMMNI lets one have, at some 300 bytes each. Of those
+/// beyond nothing is known.
+const MAX_OBJECTS: usize = 40_000;
 /// Time between two scans, microseconds, at up to [`MANY`] processes.
 const INTERVAL_US: u64 = 10_000_000;
 /// Least time between two scans, and time after which one follows that has a reason to come early, microseconds.
