@@ -19,6 +19,7 @@ mod no_sysvipc;
 mod note;
 mod privileges;
 mod protocol;
+mod remedy;
 mod removeipc;
 mod secrets;
 mod stories;
