@@ -10,7 +10,6 @@ use highwater_tests::answers::{held_now, instant, objects, text};
 use highwater_tests::collector::Up;
 use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::postgres::Postgres;
-use highwater_tests::process::run;
 use highwater_tests::wait::{PATIENCE, now_ms, until};
 use serde_json::Value;
 
@@ -85,14 +84,22 @@ fn step(event: &Value) -> (&str, i64) {
     (text(event, "kind"), event["subject"]["id"].as_i64().expect("a number"))
 }
 
-struct Apache<'a> {
-    namespace: &'a IpcNamespace,
-    directory: &'a Path,
+/// A real Apache with its configuration in that directory, in a namespace with processes of its own.
+pub(crate) struct Apache<'a> {
+    pub(crate) namespace: &'a IpcNamespace,
+    pub(crate) directory: &'a Path,
 }
 
 impl Apache<'_> {
-    /// Its ports are in a network namespace of its own. Returns when it is in the background, serving.
+    /// Returns when it is in the background, serving.
+    #[track_caller]
     fn start(&self) {
+        assert_eq!(self.try_start(), Ok(()));
+    }
+
+    /// The same, or what it logged instead. Its ports are in a network namespace of its own.
+    #[track_caller]
+    pub(crate) fn try_start(&self) -> Result<(), String> {
         let config = self.directory.join("httpd.conf");
         let text = CONFIG.replace("DIR", self.directory.to_str().expect("UTF-8"));
         std::fs::write(&config, text).expect("its configuration");
@@ -100,22 +107,27 @@ impl Apache<'_> {
         let mut command: Command = self.namespace.command("unshare");
         command.args(["--net", "/usr/sbin/apache2", "-k", "start", "-f"]).arg(&config);
         command.arg("-d").arg(self.directory);
-        run(command);
+        let output = command.output().expect("apache2");
         let log = self.directory.join("error.log");
+        if !output.status.success() {
+            let logged = std::fs::read_to_string(&log).unwrap_or_default();
+            return Err(logged + &String::from_utf8_lossy(&output.stderr));
+        }
         until("Apache runs", PATIENCE, || {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             self.directory.join("httpd.pid").exists() && said.contains("resuming normal operations")
         });
         std::fs::remove_file(log).expect("its log");
+        Ok(())
     }
 
     /// The way servers really end: no chance to clean up.
-    fn kill_all(&self) {
+    pub(crate) fn kill_all(&self) {
         self.namespace.shell("kill -KILL $(ps -o pid= -C apache2)");
         self.await_end();
     }
 
-    fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.namespace.shell(&format!("kill -TERM $(cat {}/httpd.pid)", self.directory.display()));
         self.await_end();
     }

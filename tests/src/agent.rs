@@ -18,8 +18,9 @@ use crate::wait::{PATIENCE, until};
 /// An enrolled agent with its state directory.
 #[derive(Debug)]
 pub struct Agent {
-    state: TempDir,
+    // Dropped first: where the test fails it shows what the process wrote, which lies in `state`.
     process: Option<Process>,
+    state: TempDir,
     wrapper: Vec<PathBuf>,
     variables: Vec<(String, String)>,
 }

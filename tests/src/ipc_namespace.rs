@@ -42,6 +42,15 @@ impl IpcNamespace {
         Self::unshare(&outer, &["--ipc", "--mount", "--uts", "--pid"], Some(host))
     }
 
+    /// Processes of their own within this namespace: whatever still runs among them is killed when they go. Seen from the
+    /// machine they are ordinary ones, so an agent outside sees all of them.
+    pub fn processes(&self) -> Self {
+        let mut command = self.command("unshare");
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+        command.arg(binaries::ipc_tool()).arg("hold");
+        Self::held(command, &["--ipc", "--mount", "--uts", "--pid"], true)
+    }
+
     /// A further IPC namespace below this one, which must have processes of its own: a container, to an agent in this one.
     /// Its first process is `program`, a copy of `ipc-tool` or a way to run it (`setpriv .. ipc-tool`).
     pub fn container(&self, program: &[&OsStr]) -> Self {

@@ -1,9 +1,10 @@
 //! What happened to people, played by real processes in namespaces of their own; what they needed to know must be in one
 //! answer.
 
+mod apache;
 mod logout;
 mod pod;
 mod refused;
 mod removed;
-mod stage;
+pub(crate) mod stage;
 mod unseen;
