@@ -42,22 +42,7 @@ fn a_killed_apache_fills_the_limit_is_refused_and_starts_again_once_its_orphans_
     // The mutexes that it made before the one it was refused are its own to remove, so some room may be left.
     let left = arrays(&machine);
 
-    let refused = stage.event("the refusal is told", "refused", |e| e["by"]["comm"] == "apache2");
-    fields(
-        &refused,
-        &[
-            ("detail.call", json!("semget")),
-            ("detail.errno.name", json!("ENOSPC")),
-            ("detail.resource", json!("SEMMNI")),
-            ("detail.used_u64", json!("12")),
-            ("detail.limit_u64", json!("12")),
-            ("by.source", json!("trace")),
-        ],
-    );
-    let pid = refused["by"]["pid"].as_u64().expect("its pid");
-    let shown = stage.shown(&["timeline", "web-17", "--kind", "refused"]);
-    assert!(shown.contains(&format!("apache2 (pid {pid}) refused semget: SEMMNI 12/12")), "{shown}");
-
+    the_refused_one_is_named(&stage);
     let blame = until_some("all of it is certain", PATIENCE, || {
         let blame = stage.cli().json(&["blame", "web-17"]);
         (blame["owners"][0]["orphans_certain"] == left).then_some(blame)
@@ -82,17 +67,7 @@ fn a_killed_apache_fills_the_limit_is_refused_and_starts_again_once_its_orphans_
     let removal =
         steps.iter().filter_map(|step| step["command"].as_str()).find(|c| c.contains("ipcrm")).expect("ipcrm");
 
-    // Somebody else's array stays.
-    stage.namespace.shell("echo '32000 1024000000 500 13' > /proc/sys/kernel/sem");
-    let other = stage.namespace.create("create-sem 0x77 1");
-    // Another test may have a process of that uid for a moment: then the command does nothing, and can be run again.
-    until("the command removed what it names", PATIENCE, || {
-        let mut shell: Command = stage.namespace.command("sh");
-        shell.args(["-c", removal]);
-        stdout_of(shell);
-        arrays(&machine) == 1
-    });
-    assert_eq!(machine.shell("ipcs -s | grep -c 0x00000077").trim(), "1", "{other} is still there");
+    it_removes_those_and_no_other(&stage, &machine, removal);
     stage.namespace.shell("echo '32000 1024000000 500 12' > /proc/sys/kernel/sem");
     assert_eq!(apache.try_start(), Ok(()));
     apache.stop();
@@ -117,6 +92,38 @@ fn while_the_master_is_stopped_nothing_is_certain(stage: &Stage, apache: &Apache
     stage.shown(&["ipcs", "web-17", "-s"]);
     machine.shell(&format!("kill -CONT {master}"));
     apache.kill_all();
+}
+
+fn the_refused_one_is_named(stage: &Stage) {
+    let refused = stage.event("the refusal is told", "refused", |e| e["by"]["comm"] == "apache2");
+    fields(
+        &refused,
+        &[
+            ("detail.call", json!("semget")),
+            ("detail.errno.name", json!("ENOSPC")),
+            ("detail.resource", json!("SEMMNI")),
+            ("detail.used_u64", json!("12")),
+            ("detail.limit_u64", json!("12")),
+            ("by.source", json!("trace")),
+        ],
+    );
+    let pid = refused["by"]["pid"].as_u64().expect("its pid");
+    let shown = stage.shown(&["timeline", "web-17", "--kind", "refused"]);
+    assert!(shown.contains(&format!("apache2 (pid {pid}) refused semget: SEMMNI 12/12")), "{shown}");
+}
+
+fn it_removes_those_and_no_other(stage: &Stage, machine: &IpcNamespace, removal: &str) {
+    // Somebody else's array stays.
+    stage.namespace.shell("echo '32000 1024000000 500 13' > /proc/sys/kernel/sem");
+    let other = stage.namespace.create("create-sem 0x77 1");
+    // Another test may have a process of that uid for a moment: then the command does nothing, and can be run again.
+    until("the command removed what it names", PATIENCE, || {
+        let mut shell: Command = stage.namespace.command("sh");
+        shell.args(["-c", removal]);
+        stdout_of(shell);
+        arrays(machine) == 1
+    });
+    assert_eq!(machine.shell("ipcs -s | grep -c 0x00000077").trim(), "1", "{other} is still there");
 }
 
 /// How many arrays there are.
