@@ -49,7 +49,8 @@ fn visit(directory: &Path, prefix: &str, found: &mut Vec<SourceFile>) {
         let name = entry.file_name().into_string().expect("names in UTF-8");
         let path = format!("{prefix}{name}");
         if entry.file_type().expect("a type").is_dir() {
-            if path != "target" && name != ".git" {
+            // What a fuzzer found is bytes, even where it happens to be text.
+            if name != "target" && name != ".git" && path != "fuzz/corpus" {
                 visit(&entry.path(), &format!("{path}/"), found);
             }
         } else if path != ".git" && !name.ends_with(".swp") {

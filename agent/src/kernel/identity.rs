@@ -52,6 +52,13 @@ pub fn parse_boot_id(bytes: &[u8]) -> Option<BootId> {
     Some(BootId(number.to_be_bytes()))
 }
 
+/// The first two numbers of a release such as `6.1.0-13-amd64`; (0, 0) where it has none.
+pub fn parse_release(release: &[u8]) -> (u32, u32) {
+    let text = String::from_utf8_lossy(release);
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// PRETTY_NAME of an os-release file (`os-release(5)`), unquoted; `None` if it has none.
 pub fn parse_pretty_name(bytes: &[u8]) -> Option<HostText> {
     let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);

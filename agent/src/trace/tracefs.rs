@@ -336,9 +336,7 @@ impl Instance {
 
     /// Bytes of its buffers, all processors together.
     pub fn buffer_bytes(&self) -> Option<u64> {
-        let kb = read(&self.path.join("buffer_total_size_kb"), MAX_STATS).ok()?;
-        let kb = std::str::from_utf8(&kb).ok()?.split_whitespace().next()?.parse::<u64>().ok()?;
-        kb.checked_mul(1024)
+        parse_kb(&read(&self.path.join("buffer_total_size_kb"), MAX_STATS).ok()?)
     }
 
     /// Whether another instance, or the top one, traces such calls just now.
@@ -372,6 +370,12 @@ fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(WHOLE_FILE);
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Bytes of a `buffer_total_size_kb`: `14 (expanded: 2816)` where buffers are not there yet.
+pub fn parse_kb(text: &[u8]) -> Option<u64> {
+    let kb = std::str::from_utf8(text).ok()?.split_whitespace().next()?.parse::<u64>().ok()?;
+    kb.checked_mul(1024)
 }
 
 /// What `per_cpu/cpuN/stats` says was lost: overwritten, refused by a full buffer, or cut off by an interrupt.

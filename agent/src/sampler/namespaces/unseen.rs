@@ -4,6 +4,7 @@ use highwater_ipc::snapshot::Unreadable;
 
 use super::MAX_PLACES;
 use crate::kernel::Kernel;
+use crate::kernel::surroundings::parse_capabilities;
 use crate::sampler::unread::because;
 use crate::sys::errno::Errno;
 
@@ -87,12 +88,6 @@ impl Unseen {
             _ => format!("the agent lacks {name}"),
         }
     }
-}
-
-/// `CapEff` of a `/proc/PID/status` file.
-fn parse_capabilities(status: &[u8]) -> Option<u64> {
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"CapEff:"))?;
-    u64::from_str_radix(std::str::from_utf8(line.trim_ascii()).ok()?, 16).ok()
 }
 
 #[cfg(test)]

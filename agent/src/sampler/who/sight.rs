@@ -1,6 +1,7 @@
 //! Whether the agent sees every process of the host: only then does "no process" mean none.
 
 use crate::kernel::Kernel;
+use crate::kernel::identity::parse_release;
 use crate::kernel::process::{MAX_PROCESS_FILE, parse_hides, parse_may_look, parse_namespace};
 use crate::sys::errno::Errno;
 
@@ -43,7 +44,7 @@ impl Sight {
             Err(errno) => errno == Errno::ENOENT,
         });
         let may_look = kernel.read("/proc/self/status", MAX_PROCESS_FILE, buffer).is_ok() && parse_may_look(buffer);
-        let names = kernel.uname().is_ok_and(|uname| release(&uname.release) >= NAMES_ACROSS);
+        let names = kernel.uname().is_ok_and(|uname| parse_release(&uname.release) >= NAMES_ACROSS);
         initial && may_look && names
     }
 
@@ -60,13 +61,6 @@ impl Sight {
         self.buffer = Vec::new();
         shows
     }
-}
-
-/// The first two numbers of a release such as `6.1.0-13-amd64`; (0, 0) where it has none.
-fn release(release: &[u8]) -> (u32, u32) {
-    let text = String::from_utf8_lossy(release);
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 #[cfg(test)]
