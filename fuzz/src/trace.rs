@@ -1,6 +1,6 @@
 //! tracefs: descriptions of events, and the raw pages that they come in, on the way to what a sample tells.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use highwater_agent::trace::event::{Decoder, TRACED};
 use highwater_agent::trace::format::{Format, PageHeader};
@@ -51,14 +51,14 @@ pub fn trace_format(data: &[u8]) {
 
 /// Pages one behind another, each after its length in two bytes: from there to what a sample tells.
 pub fn trace_page(data: &[u8]) {
-    let (header, decoder) = kernel();
+    let (header, decoder) = &*KERNEL;
     let (mut events, mut rest) = (Vec::new(), data);
     while let Some((length, after)) = rest.split_first_chunk::<2>() {
         let length = usize::from(u16::from_le_bytes(*length)).min(after.len());
         let (bytes, after) = after.split_at(length);
         rest = after;
         let mut handed = 0;
-        let summary = page::read(&header, bytes, &mut |at_ns, event| {
+        let summary = page::read(header, bytes, &mut |at_ns, event| {
             // Each has a word before it that says how long it is.
             handed += event.len() + 4;
             events.extend(decoder.decode(at_ns, event));
@@ -119,13 +119,13 @@ fn holds(activity: &Activity, state: &State) -> u64 {
 }
 
 /// What a Linux 6.18 says of its events and pages.
-fn kernel() -> (PageHeader, Decoder) {
+static KERNEL: LazyLock<(PageHeader, Decoder)> = LazyLock::new(|| {
     let mut decoder = Decoder::default();
     for (event, format) in FORMATS {
         assert!(decoder.learn(event, &Format::parse(format).unwrap()), "{event}");
     }
     (PageHeader::parse(include_bytes!("../formats/header_page")).unwrap(), decoder)
-}
+});
 
 macro_rules! formats {
     ($($event:literal),*) => { [$(($event, include_bytes!(concat!("../formats/", $event)))),*] };

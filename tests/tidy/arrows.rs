@@ -8,6 +8,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("proto/ipc/Cargo.toml", &[]),
     ("proto/Cargo.toml", &["highwater-ipc"]),
     ("agent/Cargo.toml", &["highwater-ipc", "highwater-proto"]),
+    ("fuzz/Cargo.toml", &["highwater-agent", "highwater-ipc"]),
     ("collector/trend/Cargo.toml", &["highwater-ipc"]),
     ("collector/Cargo.toml", &["highwater-ipc", "highwater-proto", "highwater-agent", "highwater-trend"]),
     ("tests/Cargo.toml", &["highwater-ipc", "highwater-proto", "highwater-agent", "highwater", "highwater-trend"]),

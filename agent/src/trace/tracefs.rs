@@ -43,8 +43,9 @@ pub enum TraceError {
     NotMounted,
     /// It may not be used.
     #[error(
-        "{path}: {errno}: refused calls and what is made and removed between two samples are not seen; run the agent as \
-         root or with CAP_DAC_OVERRIDE, and without kernel lockdown"
+        "{path}: {errno}: refused calls and what is made and removed between two samples are not seen; let the agent's \
+         user own /sys/kernel/tracing/instances, as its systemd unit does (chown; PRIVILEGES.md), or run it as root or \
+         with CAP_DAC_OVERRIDE; kernel lockdown forbids it to everybody"
     )]
     Forbidden {
         /// Which file or directory.
