@@ -73,7 +73,7 @@ fn a_login_users_objects_are_at_risk_and_their_removal_names_logind() {
     // The last session ends.
     let logind = tempfile::tempdir().expect("a temporary directory");
     let program = logind.path().join("systemd-logind");
-    std::fs::copy(binaries::ipc_tool(), &program).expect("a copy of the tool");
+    binaries::copy(binaries::ipc_tool(), &program);
     let mut lines: Vec<String> = sem.iter().map(|id| format!("remove sem {id}")).collect();
     lines.extend(shm.iter().map(|id| format!("remove shm {id}")));
     let mut session_end = ora.command(&program).arg("script").stdin(Stdio::piped()).spawn().expect("the stand-in");

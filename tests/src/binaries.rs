@@ -1,6 +1,6 @@
 //! Where the programs under test are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The `highwater` program of this build.
 pub fn highwater() -> PathBuf {
@@ -33,6 +33,19 @@ fn built(name: &str) -> PathBuf {
         program.display()
     );
     program
+}
+
+/// Copies a program, to run it from elsewhere or by another name. A process of its own writes it: what this one had open
+/// for writing could still be so in a child that another test forked meanwhile, and then cannot be run (ETXTBSY).
+///
+/// # Panics
+///
+/// If it cannot.
+#[track_caller]
+pub fn copy(from: impl AsRef<Path>, to: &Path) {
+    let mut cp = std::process::Command::new("cp");
+    cp.arg(from.as_ref()).arg(to);
+    crate::process::run(cp);
 }
 
 /// The root of the repository.

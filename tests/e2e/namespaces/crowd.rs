@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
 use highwater_ipc::time::parse_rfc3339_ms;
+use highwater_tests::binaries;
 use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::wait::{PATIENCE, now_ms, until};
 use serde_json::Value;
@@ -94,7 +95,7 @@ fn the_hosts_own_is_sampled_on_time(host: &Host) {
 fn containers(host: &Host, many: usize, script: &str) -> (tempfile::TempDir, Vec<IpcNamespace>) {
     let directory = tempfile::Builder::new().prefix("highwater-crowd-").tempdir().expect("a temporary directory");
     let program = directory.path().join(OsStr::from_bytes(NAME));
-    fs::copy(tool(), &program).expect("a copy of ipc-tool");
+    binaries::copy(tool(), &program);
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(directory.path(), open).expect("chmod");
     let made = (0..many).map(|_| host.namespace.unprivileged_container(&[program.as_os_str()])).collect::<Vec<_>>();

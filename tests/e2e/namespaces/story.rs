@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use highwater_tests::binaries;
 use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::wait::{PATIENCE, now_ms, until, until_some};
 
@@ -206,10 +207,10 @@ fn bring_in(root: &Path) {
     let mut ldd = std::process::Command::new("ldd");
     ldd.arg(tool());
     let listed = highwater_tests::process::stdout_of(ldd);
-    fs::copy(tool(), root.join("ipc-tool")).expect("a copy");
+    binaries::copy(tool(), &root.join("ipc-tool"));
     for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
         let target = root.join(library.trim_start_matches('/'));
         fs::create_dir_all(target.parent().expect("a directory")).expect("a directory");
-        fs::copy(library, target).expect("a copy");
+        binaries::copy(library, &target);
     }
 }
