@@ -23,5 +23,6 @@ mod remedy;
 mod removeipc;
 mod secrets;
 mod stories;
+mod trace;
 mod up;
 mod util_linux;
