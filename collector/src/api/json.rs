@@ -95,6 +95,8 @@ pub struct WorstJson {
     pub limit_u64: String,
     /// Used over limit, 0..1 and above.
     pub ratio: f64,
+    /// `warning` from 80 % on, `critical` from 90 %; null = neither.
+    pub severity: Option<String>,
 }
 
 /// No data for that instant.

@@ -35,6 +35,7 @@ pub(super) fn host(host: &fleet::Host) -> HostJson {
         used_u64: w.usage.used.to_string(),
         limit_u64: w.usage.limit.to_string(),
         ratio: w.usage.ratio(),
+        severity: w.usage.severity().map(|severity| severity.name().to_owned()),
     });
     let risks = facts.into_iter().flat_map(|f| &f.risks).map(|risk| {
         let (kind, why, remedy) = (risk.kind.clone(), risk.why.clone(), risk.remedy.clone());

@@ -261,12 +261,13 @@ fn last_seen(host: &HostJson, look: &Look<'_>) -> String {
 
 fn worst(host: &HostJson) -> (String, Tone) {
     let Some(worst) = &host.worst else { return ("-".to_owned(), Tone::Faint) };
-    let tone = match worst.ratio {
-        r if r >= 1.0 => Tone::Bad,
-        r if r >= 0.8 => Tone::Warn,
-        _ => Tone::Plain,
+    let (word, tone) = match worst.severity.as_deref() {
+        Some("critical") => ("  CRITICAL", Tone::Bad),
+        Some(_) => ("  warning", Tone::Warn),
+        None => ("", Tone::Plain),
     };
-    (format!("{} {}/{} ({:.0}%)", worst.resource, worst.used_u64, worst.limit_u64, worst.ratio * 100.0), tone)
+    let (used, limit) = (&worst.used_u64, &worst.limit_u64);
+    (format!("{} {used}/{limit} ({:.0}%){word}", worst.resource, worst.ratio * 100.0), tone)
 }
 
 #[cfg(test)]
@@ -296,6 +297,7 @@ mod tests {
                 used_u64: "121".into(),
                 limit_u64: "128".into(),
                 ratio: 0.9453125,
+                severity: Some("critical".into()),
             }),
             skew_ms: Some(0),
             interval_ms: Some(10_000),
@@ -316,9 +318,9 @@ mod tests {
         assert_eq!(
             text,
             "\
-HOST    LAST SEEN  LIFE  SYSVIPC    NEAREST LIMIT         KERNEL          DISTRO                          ID
-web-17  2 s ago    live  available  SEMMNI 121/128 (95%)  6.1.0-25-amd64  Debian GNU/Linux 12 (bookworm)  00000000000000ab
-db-3    2 s ago    live  absent     -                     6.1.0-25-amd64  Debian GNU/Linux 12 (bookworm)  00000000000000ab
+HOST    LAST SEEN  LIFE  SYSVIPC    NEAREST LIMIT                   KERNEL          DISTRO                          ID
+web-17  2 s ago    live  available  SEMMNI 121/128 (95%)  CRITICAL  6.1.0-25-amd64  Debian GNU/Linux 12 (bookworm)  00000000000000ab
+db-3    2 s ago    live  absent     -                               6.1.0-25-amd64  Debian GNU/Linux 12 (bookworm)  00000000000000ab
 
 db-3
   evidence  /boot/config-6.1.0: # CONFIG_SYSVIPC is not set

@@ -121,6 +121,33 @@ impl Usage {
     }
 }
 
+/// How near a limit is, in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// 80 % of the limit is used.
+    Warning,
+    /// 90 %.
+    Critical,
+}
+
+impl Severity {
+    /// The word of the JSON contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
+impl Usage {
+    /// How near the limit is; `None` = below 80 %. Exact, up to 2^64-1; a limit of 0 is full.
+    pub fn severity(&self) -> Option<Severity> {
+        let reaches = |tenths: u128| u128::from(self.used) * 10 >= u128::from(self.limit) * tenths;
+        if reaches(9) { Some(Severity::Critical) } else { reaches(8).then_some(Severity::Warning) }
+    }
+}
+
 /// The resource that is nearest to its limit; on a tie the first of [`Resource::ALL`].
 pub fn nearest(totals: &Totals, limits: &Limits) -> Usage {
     let usage = |resource: Resource| {
@@ -139,6 +166,18 @@ pub fn nearest(totals: &Totals, limits: &Limits) -> Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_is_near_at_eighty_and_critical_at_ninety_percent() {
+        let severity = |used, limit| Usage { resource: Resource::Semmni, used, limit }.severity();
+        assert_eq!(severity(79, 100), None);
+        assert_eq!(severity(80, 100), Some(Severity::Warning));
+        assert_eq!(severity(89, 100), Some(Severity::Warning));
+        assert_eq!(severity(90, 100), Some(Severity::Critical));
+        assert_eq!(severity(0, 0), Some(Severity::Critical), "nothing can be made");
+        assert_eq!(severity(u64::MAX, u64::MAX), Some(Severity::Critical));
+        assert_eq!(severity(0, u64::MAX), None);
+    }
 
     #[test]
     fn the_nearest_limit_is_the_one_with_the_highest_ratio() {
