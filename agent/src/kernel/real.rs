@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use highwater_ipc::object::{MsgQueue, SemArray, ShmSegment};
@@ -33,6 +33,10 @@ pub struct RealKernel {
     way_home: Option<WayHome>,
     /// Whether that thread is away.
     away: bool,
+    /// [`KEPT`], as they were opened in the thread's own namespace, and how often each was read since.
+    kept: [Option<(File, u32)>; KEPT.len()],
+    /// When it was last asked whether names may have changed, microseconds since boot.
+    looked_us: Option<u64>,
 }
 
 /// The namespace that a thread lives in. The file keeps only the agent's own namespace alive, which lives as long as the
@@ -53,7 +57,16 @@ impl RealKernel {
     /// Files below another directory (system calls still go to the running kernel).
     pub fn with_root(root: PathBuf) -> Self {
         let instance = u64::try_from(host::boottime().as_micros()).unwrap_or(u64::MAX);
-        Self { root, names: Names::new(look_up), changed: [None; 2], instance, way_home: None, away: false }
+        Self {
+            root,
+            names: Names::new(look_up),
+            changed: [None; 2],
+            instance,
+            way_home: None,
+            away: false,
+            kept: [const { None }; KEPT.len()],
+            looked_us: None,
+        }
     }
 
     /// Stands for the instance of this process's namespace where the kernel has no NS_GET_ID and it is not the initial
@@ -74,6 +87,17 @@ impl RealKernel {
         self.root.join(path.trim_start_matches('/'))
     }
 
+    /// Reads a file that stays open. It is opened anew now and then, for what stands at that path may have been covered.
+    fn read_kept(&mut self, which: usize, limit: usize, into: &mut Vec<u8>) -> Result<bool, Errno> {
+        let (file, reads) = match self.kept[which].take() {
+            Some((file, reads)) if reads < REOPEN_AFTER => (file, reads + 1),
+            _ => (File::open(KEPT[which]).map_err(|error| Errno::of(&error))?, 1),
+        };
+        let read = fill(&mut Start { file: &file, offset: 0 }, limit, into).map_err(|error| Errno::of(&error));
+        self.kept[which] = read.is_ok().then_some((file, reads));
+        read
+    }
+
     fn read_names(&mut self, path: &str) -> Option<BTreeMap<u32, HostText>> {
         let mut buffer = Vec::new();
         self.read(path, MAX_ACCOUNTS, &mut buffer).ok()?;
@@ -90,6 +114,11 @@ impl Default for RealKernel {
 impl Kernel for RealKernel {
     fn read(&mut self, path: &str, limit: usize, into: &mut Vec<u8>) -> Result<bool, Errno> {
         into.clear();
+        if let Some(kept) =
+            KEPT.iter().position(|kept| *kept == path).filter(|_| !self.away && self.root.as_os_str().is_empty())
+        {
+            return self.read_kept(kept, limit, into);
+        }
         let file = if self.root.as_os_str().is_empty() { File::open(path) } else { File::open(self.path(path)) };
         fill(&mut file.map_err(|error| Errno::of(&error))?, limit, into).map_err(|error| Errno::of(&error))
     }
@@ -220,6 +249,10 @@ impl Kernel for RealKernel {
 
     fn refresh_names(&mut self, boot_us: u64) {
         self.names.begin_sample();
+        if self.looked_us.is_some_and(|before| boot_us.saturating_sub(before) < LOOK_EVERY_US) {
+            return;
+        }
+        self.looked_us = Some(boot_us);
         let now = ["/etc/passwd", "/etc/group"].map(|path| Change::of(&self.path(path)));
         if self.names.is_due(boot_us, now != self.changed) {
             let users = self.read_names("/etc/passwd");
@@ -231,6 +264,29 @@ impl Kernel for RealKernel {
 
     fn name(&mut self, account: Account) -> Option<HostText> {
         self.names.name(account)
+    }
+}
+
+/// Files that every sample reads: opening and closing them would be half of what that costs.
+const KEPT: [&str; 4] = ["/proc/loadavg", "/proc/sysvipc/sem", "/proc/sysvipc/shm", "/proc/sysvipc/msg"];
+
+/// Reads of a kept file before it is opened anew.
+const REOPEN_AFTER: u32 = 30;
+
+/// Time between two looks at whether names may have changed, microseconds.
+const LOOK_EVERY_US: u64 = 5_000_000;
+
+/// Reads a file from its beginning, wherever it was read before.
+struct Start<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for Start<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read_at(into, self.offset)?;
+        self.offset = self.offset.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+        Ok(read)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Puts the kernel's answers together: one sample of every IPC namespace, the host's first.
 //!
 //! The order is fixed: in each namespace totals, objects of each kind, totals again, limits; then, at home, names and
-//! zone. `/proc/sysvipc/*` is read in steps and is no atomic view, so a sample whose totals differ before and after says that it is `torn`. What cannot be
-//! read is `None` and listed with its reason; the rest is kept.
+//! zone. `/proc/sysvipc/*` is read in steps and is no atomic view, so a sample whose totals differ before and after says
+//! that it is `torn`. What cannot be read is `None` and listed with its reason; the rest is kept.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,6 +47,7 @@ pub struct Assembler {
     judge: Judge,
     risks: Risks,
     sight: Sight,
+    zone: zone::Known,
 }
 
 impl Assembler {
@@ -64,6 +65,7 @@ impl Assembler {
             judge: Judge::default(),
             risks: Risks::default(),
             sight: Sight::default(),
+            zone: zone::Known::default(),
         }
     }
 
@@ -124,7 +126,7 @@ impl Assembler {
             boot_id: self.boot_id,
             interval_ms,
             page_size: self.page_size,
-            zone: zone::read(kernel, &mut self.scratch.buffer),
+            zone: self.zone.read(kernel, &mut self.scratch.buffer, at.boot_us),
             availability,
             users: known(users),
             groups: known(groups),

@@ -1,5 +1,7 @@
 //! Reads the objects of the three kinds: from `/proc/sysvipc`, or by index where that is hidden.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use highwater_ipc::object::{Kind, MsgQueue, Object, SemArray, ShmSegment};
 use highwater_ipc::snapshot::{LeftOut, Unreadable};
 
@@ -27,6 +29,47 @@ pub(super) struct Scratch {
     pub(super) buffer: Vec<u8>,
     /// Whether ids have 24 bits of index (`ipcmni_extend`) rather than 15, as found out.
     wide_index: bool,
+    /// When the sample under way began, microseconds since boot.
+    pub(super) now_us: u64,
+}
+
+/// `msg_qbytes` of the queues of one namespace, as far as it need not be asked again: only IPC_SET changes it, and that
+/// moves the ctime, which counts whole seconds.
+#[derive(Debug, Default)]
+pub(super) struct QueueBytes(BTreeMap<i32, Settled>);
+
+#[derive(Debug)]
+struct Settled {
+    /// As it was seen first with that ctime.
+    row: MsgQueue,
+    since_us: u64,
+    /// Whether it was asked when that second was over.
+    known: bool,
+}
+
+/// After that time the second of a ctime is over, even where clocks are read late; microseconds.
+const SECOND_OVER_US: u64 = 2_000_000;
+
+impl QueueBytes {
+    /// What is known of that queue; `None` = it must be asked.
+    fn of(&self, queue: &MsgQueue) -> Option<u64> {
+        self.0.get(&queue.msqid).filter(|known| known.known && known.is(queue)).and_then(|known| known.row.qbytes)
+    }
+
+    fn learn(&mut self, queue: &MsgQueue, now_us: u64) {
+        let known = self.0.entry(queue.msqid).or_insert(Settled { row: *queue, since_us: now_us, known: false });
+        if !known.is(queue) {
+            *known = Settled { row: *queue, since_us: now_us, known: false };
+        }
+        known.row.qbytes = queue.qbytes;
+        known.known = now_us.saturating_sub(known.since_us) >= SECOND_OVER_US;
+    }
+}
+
+impl Settled {
+    fn is(&self, queue: &MsgQueue) -> bool {
+        self.row.ctime == queue.ctime && queue.is_same_as(&self.row)
+    }
 }
 
 /// What is told of a namespace whose objects are not listed: how many there are of each kind.
@@ -58,9 +101,16 @@ pub(super) fn leave_out(read: &mut Read, counts: LeftOut) {
     }
 }
 
-/// Reads all three, at most `budget` together, semaphores first.
-pub(super) fn read(kernel: &mut dyn Kernel, scratch: &mut Scratch, totals: &Answers, budget: usize) -> Read {
-    let mut reader = Reader { kernel, scratch, budget, largest: 0, unreadable: Vec::new() };
+/// Reads all three, at most `budget` together, semaphores first. Of the host's own namespace every file is read: whether
+/// that works is evidence. In another one a kind of which there is nothing needs no file.
+pub(super) fn read(
+    kernel: &mut dyn Kernel,
+    scratch: &mut Scratch,
+    queue_bytes: &mut QueueBytes,
+    totals: &Answers,
+    (budget, host): (usize, bool),
+) -> Read {
+    let mut reader = Reader { kernel, scratch, budget, host, largest: 0, unreadable: Vec::new() };
     let used = totals.sem.map(|sem| Used { objects: sem.arrays, max_index: sem.max_index });
     let (sem, sem_file) = reader.kind(used, parse_sem, |kernel, index| kernel.sem_stat(index));
     let used = totals.shm.map(|shm| Used { objects: shm.segments, max_index: shm.max_index });
@@ -68,7 +118,7 @@ pub(super) fn read(kernel: &mut dyn Kernel, scratch: &mut Scratch, totals: &Answ
     let used = totals.msg.map(|msg| Used { objects: msg.queues, max_index: msg.max_index });
     let (mut msg, _) = reader.kind(used, parse_msg, |kernel, index| kernel.msg_stat(index));
     if let Some((queues, _)) = &mut msg {
-        reader.add_qbytes(queues);
+        reader.add_qbytes(queues, queue_bytes);
     }
     give_back(reader.scratch, reader.largest);
     let left = |left: Option<u64>| left.unwrap_or(0);
@@ -118,6 +168,8 @@ struct Reader<'a> {
     kernel: &'a mut dyn Kernel,
     scratch: &'a mut Scratch,
     budget: usize,
+    /// Whether this is the host's own namespace.
+    host: bool,
     /// Bytes of the largest file so far.
     largest: usize,
     unreadable: Vec<Unreadable>,
@@ -131,6 +183,9 @@ impl Reader<'_> {
         parse: fn(&[u8], Extent) -> Result<Listing<T>, ParseError>,
         stat: fn(&mut dyn Kernel, u32) -> Result<T, Errno>,
     ) -> (Objects<T>, Result<(), Errno>) {
+        if !self.host && used.is_ok_and(|used| used.objects == 0) {
+            return (Some((Vec::new(), 0)), Ok(()));
+        }
         let file = path(T::KIND);
         let read = self.kernel.read(file, MAX_FILE, &mut self.scratch.buffer);
         self.largest = self.largest.max(self.scratch.buffer.len());
@@ -215,13 +270,18 @@ impl Reader<'_> {
     }
 
     /// `msg_qbytes`, which the file lacks, by index. What another queue took the place of meanwhile stays unknown.
-    fn add_qbytes(&mut self, queues: &mut [MsgQueue]) {
+    fn add_qbytes(&mut self, queues: &mut [MsgQueue], known: &mut QueueBytes) {
         for queue in queues.iter_mut().filter(|queue| queue.qbytes.is_none()) {
+            queue.qbytes = known.of(queue);
+            if queue.qbytes.is_some() {
+                continue;
+            }
             for wide in [self.scratch.wide_index, !self.scratch.wide_index] {
                 let mask = if wide { WIDE_INDEX } else { NARROW_INDEX };
                 match self.kernel.msg_stat(queue.msqid.cast_unsigned() & mask) {
                     Ok(answer) if answer.msqid == queue.msqid => {
                         queue.qbytes = answer.qbytes;
+                        known.learn(queue, self.scratch.now_us);
                         self.scratch.wide_index = wide;
                         break;
                     }
@@ -230,6 +290,10 @@ impl Reader<'_> {
                     Err(_) => return,
                 }
             }
+        }
+        if known.0.len() > queues.len() {
+            let there: BTreeSet<i32> = queues.iter().map(|queue| queue.msqid).collect();
+            known.0.retain(|msqid, _| there.contains(msqid));
         }
     }
 }
@@ -245,4 +309,43 @@ fn is_hidden(errno: Errno) -> bool {
 
 fn count<T>(objects: &[T]) -> u64 {
     u64::try_from(objects.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_ipc::object::{Key, Owner, Perms};
+
+    use super::*;
+
+    fn queue(ctime: i64, qbytes: u64) -> MsgQueue {
+        MsgQueue {
+            key: Key(2),
+            msqid: 7,
+            perms: Perms(0o600),
+            cbytes: 5,
+            qnum: 1,
+            qbytes: Some(qbytes),
+            lspid: 3,
+            lrpid: 0,
+            owner: Owner::default(),
+            stime: 1,
+            rtime: 0,
+            ctime,
+        }
+    }
+
+    #[test]
+    fn a_queues_bytes_are_asked_again_until_the_second_of_its_last_change_is_over() {
+        let mut known = QueueBytes::default();
+        for (now_us, answer) in [(1_000_000, 10), (1_900_000, 20), (2_900_000, 30)] {
+            assert_eq!(known.of(&queue(100, 0)), None, "IPC_SET may come within that second");
+            known.learn(&queue(100, answer), now_us);
+        }
+        known.learn(&queue(100, 30), 3_000_000);
+        assert_eq!(known.of(&queue(100, 0)), Some(30));
+        assert_eq!(known.of(&queue(101, 0)), None, "it was changed");
+        assert_eq!(known.of(&MsgQueue { key: Key(3), ..queue(100, 0) }), None, "it is another one");
+        known.learn(&queue(101, 40), 9_000_000);
+        assert_eq!(known.of(&queue(101, 0)), None);
+    }
 }

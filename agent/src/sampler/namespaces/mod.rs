@@ -285,6 +285,7 @@ impl Namespaces {
         clock: &dyn HostClock,
     ) -> Round {
         let at = clock.now();
+        scratch.now_us = at.boot_us;
         let mut visits = Visits { kernel, scratch, watch, at, read: BTreeMap::new(), dead: Vec::new() };
         let mut room = u64::try_from(MAX_OBJECTS).unwrap_or(u64::MAX);
         self.go(&mut visits, 0, room);

@@ -7,7 +7,7 @@ use super::budget::{Load, MAX_OBJECTS};
 use super::member::{self, MAX_MEMBERS, Member};
 use crate::kernel::totals::Answers;
 use crate::kernel::{INITIAL_NAMESPACE, Kernel, limits};
-use crate::sampler::objects::{self, Read, Scratch};
+use crate::sampler::objects::{self, QueueBytes, Read, Scratch};
 use crate::sampler::unread::because;
 use crate::sys::errno::Errno;
 
@@ -32,6 +32,8 @@ pub(super) struct Place {
     name: Option<(NamedBy, HostText)>,
     name_due: bool,
     limits: limits::Known,
+    /// What is known of its queues.
+    queue_bytes: QueueBytes,
     pub(super) load: Load,
     /// What the last visit read, if it may be shown again.
     pub(super) last: Option<Namespace>,
@@ -83,6 +85,7 @@ impl Place {
             name: None,
             name_due: true,
             limits: limits::Known::default(),
+            queue_bytes: QueueBytes::default(),
             load: Load::new(sample),
             last: None,
         }
@@ -184,7 +187,7 @@ impl Place {
         let counts = counts(&before);
         let fits = |counts: LeftOut| sum(counts) <= u64::try_from(room).unwrap_or(u64::MAX);
         let mut read = if host || fits(counts) {
-            objects::read(kernel, scratch, &before, room)
+            objects::read(kernel, scratch, &mut self.queue_bytes, &before, (room, host))
         } else {
             objects::counted(&before, counts)
         };
