@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::binaries;
 use crate::ipc_namespace::{IpcNamespace, inode_of};
-use crate::process::Watchdog;
+use crate::process::{Watchdog, stdout_of};
 
 /// A process with a comm and a uid that makes System V IPC calls as it is told. Killed on drop.
 #[derive(Debug)]
@@ -41,6 +41,33 @@ impl StandIn {
         let mut command = Command::new("nsenter");
         command.args(["--ipc", "--target", &self.pid().to_string(), "--"]).arg(binaries::ipc_tool());
         Self::spawn(command, comm, uid)
+    }
+
+    /// The same in an IPC namespace of its own below that of another one.
+    #[track_caller]
+    pub fn below(&self, comm: &str, uid: u32) -> Self {
+        let mut command = self.command("unshare");
+        command.args(["--ipc", "--"]).arg(binaries::ipc_tool());
+        Self::spawn(command, comm, uid)
+    }
+
+    /// A command of root's that will run in its IPC namespace.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--ipc", "--target", &self.pid().to_string(), "--", program]);
+        command
+    }
+
+    /// What a shell command in its IPC namespace printed.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    #[track_caller]
+    pub fn shell(&self, script: &str) -> String {
+        let mut command = self.command("sh");
+        command.args(["-e", "-c", script]);
+        stdout_of(command)
     }
 
     #[track_caller]

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 
 use highwater_tests::binaries;
 use highwater_tests::ipc_namespace::IpcNamespace;
+use highwater_tests::stand_in::StandIn;
 use highwater_tests::wait::{PATIENCE, now_ms, until, until_some};
+use serde_json::json;
 
 use super::{Host, os, tool};
+use crate::stories::stage::{Stage, fields};
 
 const KINDS: [&[&str]; 5] = [&[], &["-s"], &["-m"], &["-q"], &["-a"]];
 const VIEWS: [&[&str]; 6] = [&[], &["-u"], &["-l"], &["-t"], &["-p"], &["-c"]];
@@ -49,6 +52,55 @@ fn each_container_is_shown_as_ipcs_shows_it_inside() {
     compare(&host.namespace, &[]);
 }
 
+#[test]
+fn who_was_refused_in_an_exhausted_container_three_deep_is_named() {
+    let stage = Stage::prepared("deep", &[("HIGHWATER_NAMESPACES", "all")], |_| {});
+    let mut outer = StandIn::in_its_own(&stage.namespace, "outermost", 1001);
+    let mut middle = outer.below("between", 1002);
+    let mut inner = middle.below("httpd", 48);
+    inner.shell("echo 250 32000 32 8 > /proc/sys/kernel/sem");
+    middle.shell("echo 33 > /proc/sys/kernel/shmmni");
+    outer.shell("echo 12 > /proc/sys/kernel/msgmni");
+    assert!(outer.call("create-msg 0x3333 0600") >= 0);
+    assert!(middle.call("create-shm 0x2222 4096 0640") >= 0);
+    assert_eq!(inner.call("fill-used 8"), 0);
+    let cli = stage.cli();
+    until("the last of eight is seen", PATIENCE, || {
+        let answer = cli.run(&["ipcs", "deep", "--json", "--namespace", &inner.inode().to_string()]);
+        answer.code == 0 && answer.json()["namespaces"][0]["totals"]["sem_arrays"] == 8
+    });
+    assert_eq!(inner.call("create-sem private 1"), -28, "ENOSPC");
+    let refused = until_some("the refusal is told", PATIENCE, || {
+        let told = cli.json(&["timeline", "deep", "--kind", "refused"]);
+        told["events"].as_array()?.iter().find(|event| event["namespace"] == inner.inode()).cloned()
+    });
+    fields(
+        &refused,
+        &[
+            ("by.comm", json!("httpd")),
+            ("by.pid", json!(inner.pid())),
+            ("by.uid", json!(48)),
+            ("own_namespace", json!(false)),
+            ("namespace_name", json!("httpd")),
+            ("detail.call", json!("semget")),
+            ("detail.errno.name", json!("ENOSPC")),
+            ("detail.resource", json!("SEMMNI")),
+            ("detail.used_u64", json!("8")),
+            ("detail.limit_u64", json!("8")),
+        ],
+    );
+    let line = format!("httpd (pid {}) refused semget: SEMMNI 8/8", inner.pid());
+    let shown = stage.shown(&["timeline", "deep", "--kind", "refused"]);
+    assert!(shown.contains(&line), "{shown}");
+    for inside in [&outer, &middle, &inner] {
+        for flags in ["-s", "-m", "-q", "-u", "-l"] {
+            let printed = inside.shell(&format!("LC_ALL=C TZ=UTC ipcs {flags}"));
+            let answer = cli.run(&["ipcs", "deep", "--namespace", &inside.inode().to_string(), flags]);
+            assert_eq!(answer.must_succeed().text(), printed, "{flags}");
+        }
+    }
+}
+
 /// Bytes of shared memory that the machine holds.
 fn shared_memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
@@ -77,6 +129,14 @@ fn the_memory_of_a_container_that_died_comes_back_while_the_agent_runs() {
     println!("200 MiB back {after} ms after the last process was killed, with an interval of 5 s");
     assert!(after < 5000, "{after} ms");
     until("its end is told", PATIENCE, || !host.events("namespace_gone", inode).is_empty());
+    fields(
+        &host.events("namespace_gone", inode)[0],
+        &[
+            ("namespace_name", json!("ipc-tool")),
+            ("detail.lost", json!({"sem": 0, "shm": 1, "msg": 0})),
+            ("detail.bytes_u64", json!(bytes)),
+        ],
+    );
     assert!(!host.agent_holds(inode));
     assert!(host.now().expect("a host in sight")["namespaces"].as_array().is_some_and(|all| all.len() == 1));
 }
@@ -181,7 +241,7 @@ fn nothing_in_a_containers_root_is_read() {
     for name in ["etc/passwd", "etc/group"] {
         std::os::unix::fs::symlink("/secret", root.path().join(name)).expect("a link");
     }
-    let host = Host::new("canary", "100ms");
+    let host = Host::new("rooted", "100ms");
     let chroot = [os("--root"), root.path().as_os_str()];
     let mut command = vec![os("/usr/sbin/chroot"), chroot[1], os("/ipc-tool")];
     if !Path::new("/usr/sbin/chroot").exists() {
@@ -194,8 +254,13 @@ fn nothing_in_a_containers_root_is_read() {
     let read_before = fs::metadata(&secret).expect("the secret").atime_nsec();
     let shown = host.until_shown(container.inode(), "its array", |n| n["sem"][0]["uid"] == 424_242);
     assert!(shown["sem"][0]["user"].is_null() && shown["sem"][0]["group"].is_null(), "{shown}");
-    let all = host.cli.run(&["ipcs", host.name, "--json"]).must_succeed();
-    assert!(!all.text().contains("canary:") && !all.text().contains("\"user\": \"canary\""), "{}", all.text());
+    for command in
+        [&["ipcs", host.name, "--json"][..], &["timeline", host.name, "--json"], &["blame", host.name, "--json"]]
+    {
+        let told = host.cli.run(command).must_succeed();
+        // The host itself is not called that.
+        assert!(!told.text().contains("canary"), "{}", told.text());
+    }
     assert_eq!(fs::metadata(&secret).expect("the secret").atime_nsec(), read_before, "nobody read it");
     // The file system does keep that time.
     let _ = fs::read(&secret).expect("the secret");
