@@ -25,6 +25,10 @@ pub const VISIT_NS: u64 = 60_000;
 /// What an object costs to be printed by the kernel, read and compared, nanoseconds.
 pub const OBJECT_NS: u64 = 1_000;
 
+/// What a segment costs whenever the kernel is asked for the totals, nanoseconds: SHM_INFO counts the pages of each
+/// (`shm_get_stat` of `ipc/shm.c`). Where objects are listed it is asked twice, else once.
+pub const SEGMENT_NS: u64 = 100;
+
 /// Samples for which a namespace that did not fit is not listed again.
 pub const UNLISTED_FOR: u64 = 64;
 
@@ -33,6 +37,8 @@ pub const UNLISTED_FOR: u64 = 64;
 pub struct Load {
     /// Objects when it was visited last; `None` = it was not visited yet.
     pub objects: Option<u64>,
+    /// Segments among them.
+    pub segments: u64,
     /// Whether they were listed.
     pub listed: bool,
     /// The sample in which they ceased to be.
@@ -48,12 +54,23 @@ pub struct Load {
 impl Load {
     /// Nothing is known of it but that it is there.
     pub fn new(sample: u64) -> Self {
-        Self { objects: None, listed: false, unlisted_at: None, visited: None, kept: false, found_at: sample }
+        Self {
+            objects: None,
+            segments: 0,
+            listed: false,
+            unlisted_at: None,
+            visited: None,
+            kept: false,
+            found_at: sample,
+        }
     }
 
     /// What a visit costs, given whether its objects are listed.
     pub fn cost(&self, listed: bool) -> u64 {
-        VISIT_NS.saturating_add(self.rows(listed).saturating_mul(OBJECT_NS))
+        let asked = if listed { 2 } else { 1 };
+        VISIT_NS
+            .saturating_add(self.segments.saturating_mul(asked * SEGMENT_NS))
+            .saturating_add(self.rows(listed).saturating_mul(OBJECT_NS))
     }
 
     /// The objects that it puts into a sample, given whether they are listed.

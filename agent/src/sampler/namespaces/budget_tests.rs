@@ -21,6 +21,17 @@ fn a_namespace_of_68_000_objects_is_told_by_its_totals_and_small_ones_beside_it_
 }
 
 #[test]
+fn a_crowd_of_segments_takes_turns_for_its_totals_alone() {
+    let loads = vec![Load { segments: 4096, ..visited(68_096, false, 0) }; 50];
+    let mut rotation = Rotation::default();
+    let visits = rotation.turn(&loads, &[false; 50], cost_left(65), 1).len();
+    assert_eq!((visits, rotation.stride()), (0, 2), "visited in sample 0, due in sample 2");
+    let spent = |turn: Vec<usize>| turn.iter().map(|index| loads[*index].cost(false)).sum::<u64>();
+    let turn = rotation.turn(&loads, &[false; 50], cost_left(65), 2);
+    assert!(turn.len() > 25 && spent(turn) <= COST_NS);
+}
+
+#[test]
 fn the_smallest_are_listed_first_and_none_pushes_out_one_of_nearly_its_size() {
     let loads = [visited(800, true, 0), visited(750, false, 0), visited(100, false, 0)];
     assert_eq!(listed(&loads, 1000, COST_NS, 1), [true, false, true]);

@@ -186,12 +186,13 @@ impl Place {
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_OBJECTS);
         let counts = counts(&before);
         let fits = |counts: LeftOut| sum(counts) <= u64::try_from(room).unwrap_or(u64::MAX);
-        let mut read = if host || fits(counts) {
-            objects::read(kernel, scratch, &mut self.queue_bytes, &before, (room, host))
+        let (mut read, after) = if host || fits(counts) {
+            let read = objects::read(kernel, scratch, &mut self.queue_bytes, &before, (room, host));
+            (read, Answers::ask(kernel))
         } else {
-            objects::counted(&before, counts)
+            // One answer is whole. A second one is dear where there are many segments.
+            (objects::counted(&before, counts), before)
         };
-        let after = Answers::ask(kernel);
         if !host && read.left_out != LeftOut::default() {
             // It grew while it was read. A part of its objects would look as if the others had been removed.
             objects::leave_out(&mut read, counts);
@@ -206,6 +207,7 @@ impl Place {
         };
         read.unreadable.truncate(Namespace::MAX_UNREADABLE);
         self.load.objects = Some(sum(counts).max(listed(&read)));
+        self.load.segments = counts.shm;
         let namespace = Namespace {
             torn: before != after,
             limits,
