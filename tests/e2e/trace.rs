@@ -112,7 +112,7 @@ fn a_refusal_is_on_the_screen_long_before_the_next_sample_is_due() {
     // From then on the host is sampled at the floor of one second.
     let mut seen: Vec<i64> = Vec::new();
     until("three samples in a row are close", PATIENCE, || {
-        let at = parse_rfc3339_ms(text(&cli.json(&["ipcs", HOST]), "at")).expect("a time");
+        let at = parse_rfc3339_ms(text(&cli.json(&["ipcs", HOST])["covered"], "to")).expect("a time");
         if seen.last() != Some(&at) {
             seen.push(at);
         }

@@ -95,6 +95,11 @@ impl Pairing {
         }
     }
 
+    /// Whether a removal has begun that may still be refused.
+    pub fn removes(&self) -> bool {
+        self.begun.values().any(|begun| matches!(begun, Begun::Remove { .. }))
+    }
+
     /// The table is bounded: when it is full all begin anew, at a price that many begins share.
     fn begin(&mut self, tid: i32, begun: Begun, done: &mut dyn FnMut(Call)) {
         if self.begun.len() >= Self::MAX {

@@ -269,12 +269,22 @@ impl Core {
             }
             None => true,
         };
-        let until = nanoseconds(host::boottime());
+        let mut until = nanoseconds(host::boottime());
         if !idle {
             // Whoever waits is not told: the sample that follows is being taken.
             self.pass();
         }
         self.events.settle(until);
+        // The sample shows already that the object is gone, and should be able to say who did it.
+        let deadline = until.saturating_add(Pairing::SETTLED_NS);
+        while self.events.pairing.removes() && until < deadline {
+            let Some(instance) = &self.instance else { break };
+            let left = Duration::from_nanos(deadline.saturating_sub(until));
+            let _ = wait::poll(&instance.files(), Some(left), &mut Vec::new());
+            until = nanoseconds(host::boottime());
+            self.pass();
+            self.events.settle(until);
+        }
         if std::mem::take(&mut self.read)
             && let Some(instance) = &mut self.instance
         {
