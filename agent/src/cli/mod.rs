@@ -3,6 +3,7 @@
 pub mod args;
 pub mod doctor;
 pub mod enrol;
+mod people;
 pub mod run;
 pub mod snapshot;
 pub mod spool;

@@ -1,6 +1,7 @@
 //! Text from hosts: bytes, never trusted, shown without losing one of them.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -8,9 +9,10 @@ use core::fmt;
 /// [`HostText::MAX`] of them.
 ///
 /// Not a `String`: the kernel cuts a comm at 15 bytes, in the middle of a character if need be, and a passwd file
-/// holds what its author put there. `Display` and [`HostText::escaped`] turn it into one safe line.
+/// holds what its author put there. `Display` and [`HostText::escaped`] turn it into one safe line. A clone shares the
+/// bytes: each sample states every name again.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct HostText(Vec<u8>);
+pub struct HostText(Arc<[u8]>);
 
 impl HostText {
     /// The most bytes one text may have, on the wire and in a record.
@@ -18,7 +20,7 @@ impl HostText {
 
     /// Takes the first [`HostText::MAX`] bytes; the rest is cut, as the kernel cuts a comm.
     pub fn cut(bytes: &[u8]) -> Self {
-        Self(bytes.iter().copied().take(Self::MAX).collect())
+        Self(bytes.get(..Self::MAX).unwrap_or(bytes).into())
     }
 
     /// The bytes as the host gave them.
@@ -75,7 +77,7 @@ impl HostText {
                 _ => return None,
             }
         }
-        (out.len() <= Self::MAX).then_some(Self(out))
+        (out.len() <= Self::MAX).then(|| Self(out.into()))
     }
 }
 
