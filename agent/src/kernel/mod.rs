@@ -19,6 +19,7 @@ pub mod logind;
 pub mod names;
 pub mod process;
 pub mod real;
+pub mod reread;
 mod shared;
 pub mod surroundings;
 pub mod sysvipc;

@@ -7,6 +7,7 @@ use highwater_ipc::snapshot::{LeftOut, Unreadable};
 
 use super::unread::because;
 use crate::kernel::Kernel;
+use crate::kernel::reread::Reread;
 use crate::kernel::sysvipc::{Extent, Listing, ParseError, parse_msg, parse_sem, parse_shm, path};
 use crate::kernel::totals::Answers;
 use crate::sys::errno::Errno;
@@ -31,6 +32,10 @@ pub(super) struct Scratch {
     wide_index: bool,
     /// When the sample under way began, microseconds since boot.
     pub(super) now_us: u64,
+    /// The host's own files as they were read last.
+    sem: Reread<SemArray>,
+    shm: Reread<ShmSegment>,
+    msg: Reread<MsgQueue>,
 }
 
 /// `msg_qbytes` of the queues of one namespace, as far as it need not be asked again: only IPC_SET changes it, and that
@@ -112,11 +117,12 @@ pub(super) fn read(
 ) -> Read {
     let mut reader = Reader { kernel, scratch, budget, host, largest: 0, unreadable: Vec::new() };
     let used = totals.sem.map(|sem| Used { objects: sem.arrays, max_index: sem.max_index });
-    let (sem, sem_file) = reader.kind(used, parse_sem, |kernel, index| kernel.sem_stat(index));
+    let (sem, sem_file) =
+        reader.kind(used, (parse_sem, |files| &mut files.sem), |kernel, index| kernel.sem_stat(index));
     let used = totals.shm.map(|shm| Used { objects: shm.segments, max_index: shm.max_index });
-    let (shm, _) = reader.kind(used, parse_shm, |kernel, index| kernel.shm_stat(index));
+    let (shm, _) = reader.kind(used, (parse_shm, |files| &mut files.shm), |kernel, index| kernel.shm_stat(index));
     let used = totals.msg.map(|msg| Used { objects: msg.queues, max_index: msg.max_index });
-    let (mut msg, _) = reader.kind(used, parse_msg, |kernel, index| kernel.msg_stat(index));
+    let (mut msg, _) = reader.kind(used, (parse_msg, |files| &mut files.msg), |kernel, index| kernel.msg_stat(index));
     if let Some((queues, _)) = &mut msg {
         reader.add_qbytes(queues, queue_bytes);
     }
@@ -161,6 +167,9 @@ struct Used {
     max_index: u32,
 }
 
+/// How a file is parsed, and where it is kept that was parsed last.
+type Parse<T> = (fn(&[u8], Extent) -> Result<Listing<T>, ParseError>, fn(&mut Scratch) -> &mut Reread<T>);
+
 /// Objects of one kind, and how many were left out.
 type Objects<T> = Option<(Vec<T>, u64)>;
 
@@ -177,10 +186,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// The objects of one kind, and what its file gave.
-    fn kind<T: Object>(
+    fn kind<T: Object + Copy>(
         &mut self,
         used: Result<Used, Errno>,
-        parse: fn(&[u8], Extent) -> Result<Listing<T>, ParseError>,
+        parse: Parse<T>,
         stat: fn(&mut dyn Kernel, u32) -> Result<T, Errno>,
     ) -> (Objects<T>, Result<(), Errno>) {
         if !self.host && used.is_ok_and(|used| used.objects == 0) {
@@ -203,13 +212,22 @@ impl Reader<'_> {
         objects
     }
 
-    fn parsed<T: Object>(
+    fn parsed<T: Object + Copy>(
         &mut self,
         used: Result<Used, Errno>,
         whole: bool,
-        parse: fn(&[u8], Extent) -> Result<Listing<T>, ParseError>,
+        (parse, before): Parse<T>,
     ) -> Objects<T> {
-        match parse(&self.scratch.buffer, Extent { budget: self.budget, whole }) {
+        let extent = Extent { budget: self.budget, whole };
+        let listing = if self.host {
+            let mut file = std::mem::take(before(self.scratch));
+            let listing = file.parse(&self.scratch.buffer, extent, parse);
+            *before(self.scratch) = file;
+            listing
+        } else {
+            parse(&self.scratch.buffer, extent)
+        };
+        match listing {
             Ok(listing) => {
                 if !listing.lacking.is_empty() {
                     let lacking = format!("no column {}: reads 0", listing.lacking.join(", no column "));
