@@ -154,7 +154,7 @@ fn caller(tid: i32) -> Arc<Caller> {
         1 => Some(Place { inode: 9, instance: Some(90) }),
         _ => Some(Place { inode: 5, instance: Some(50) }),
     };
-    Arc::new(Caller { pid, comm: "app".into(), uid: Some(33), place })
+    Arc::new(Caller { pid, comm: "app".into(), uid: Some(33), place, ..Caller::default() })
 }
 
 fn state(round: usize) -> State {

@@ -2,8 +2,9 @@
 //!
 //! A call that fails is often a process's last, so it is asked at once, and a zombie will do. `status` names the process
 //! of the thread, its comm and effective uid, `stat` when it began (a process that began after the event is another with
-//! a pid that came back), `ns/ipc` its IPC namespace (a zombie has none any more). The namespace's file is opened to be
-//! asked its number and closed at once: an open one would keep a dead container's memory.
+//! a pid that came back) and its parent, whose `comm` says who ran it, `ns/ipc` its IPC namespace (a zombie has none any
+//! more). The namespace's file is opened to be asked its number and closed at once: an open one would keep a dead
+//! container's memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -84,7 +85,7 @@ impl Callers {
             (None, Some(known)) if at_ns.saturating_sub(known.asked_ns) < GONE_NS => return Arc::clone(&known.caller),
             _ => {
                 let comm = if may_ask { comms(tid).unwrap_or_default() } else { HostText::default() };
-                return Arc::new(Caller { pid: tid, comm, uid: None, place: None });
+                return Arc::new(Caller { pid: tid, comm, ..Caller::default() });
             }
         };
         if self.known.len() >= REMEMBERED {
@@ -98,10 +99,14 @@ impl Callers {
 /// Asks `/proc`; `None` = the thread is gone or may not be looked at.
 pub fn look(tid: i32) -> Option<Found> {
     let (pid, uid, name) = parse_status(&read(&format!("/proc/{tid}/status"))?)?;
-    let began_ns = parse_start(&read(&format!("/proc/{tid}/stat"))?)?.saturating_mul(TICK_NS);
+    let stat = read(&format!("/proc/{tid}/stat"))?;
+    let began_ns = parse_start(&stat)?.saturating_mul(TICK_NS);
     // Another thread than the first has a name of its own; people know the process by the first one's.
     let name = if pid == tid { name } else { read_comm(pid).unwrap_or(name) };
-    Some(Found { caller: Caller { pid, comm: name, uid: Some(uid), place: place(tid) }, began_ns })
+    // Whom nobody else runs says nothing, nor does a server of its children.
+    let parent = parse_parent(&stat).filter(|parent| *parent > 1).and_then(read_comm);
+    let parent = parent.filter(|parent| *parent != name).unwrap_or_default();
+    Some(Found { caller: Caller { pid, comm: name, uid: Some(uid), place: place(tid), parent }, began_ns })
 }
 
 fn read_comm(pid: i32) -> Option<HostText> {
@@ -147,12 +152,20 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Start in hundredths of a second since boot, from `/proc/PID/stat`: field 22, counted behind the last parenthesis, for
-/// a comm may hold some.
+/// Start in hundredths of a second since boot, field 22 of `/proc/PID/stat`.
 pub fn parse_start(bytes: &[u8]) -> Option<u64> {
+    std::str::from_utf8(field(bytes, 19)?).ok()?.parse().ok()
+}
+
+/// Pid of the parent, field 4 of `/proc/PID/stat`.
+pub fn parse_parent(bytes: &[u8]) -> Option<i32> {
+    std::str::from_utf8(field(bytes, 1)?).ok()?.parse().ok()
+}
+
+/// A field of `stat`, counted from 0 behind the last parenthesis, for a comm may hold some.
+fn field(bytes: &[u8], place: usize) -> Option<&[u8]> {
     let after = bytes.iter().rposition(|byte| *byte == b')')? + 1;
-    let field = bytes.get(after..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).nth(19)?;
-    std::str::from_utf8(field).ok()?.parse().ok()
+    bytes.get(after..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).nth(place)
 }
 
 /// The name of a thread in `saved_cmdlines`, a line `TID COMM` each. A comm may hold a newline and so forge a line: where
@@ -170,7 +183,7 @@ mod tests {
 
     fn found(comm: &str, began_ns: u64, inode: Option<u64>) -> Found {
         let place = inode.map(|inode| Place { inode, instance: None });
-        Found { caller: Caller { pid: 7, comm: comm.into(), uid: Some(33), place }, began_ns }
+        Found { caller: Caller { pid: 7, comm: comm.into(), uid: Some(33), place, ..Caller::default() }, began_ns }
     }
 
     #[test]
@@ -180,7 +193,7 @@ mod tests {
         assert_eq!(parse_status(status), Some((41, 33, HostText::cut(b"a\nb\\"))));
         assert_eq!(parse_status(b"Name:\tx\nTgid:\tx\nUid:\t0\t0\n"), None);
         let stat = b"41 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 1234 20 21\n";
-        assert_eq!(parse_start(stat), Some(1234));
+        assert_eq!((parse_parent(stat), parse_start(stat)), (Some(1), Some(1234)));
         assert_eq!(parse_start(b"41 (a"), None);
     }
 
@@ -211,7 +224,7 @@ mod tests {
         let mut callers = Callers::default();
         callers.refill(10);
         let caller = callers.ask((7, 100), 200, &mut |_| Some(found("other", 150, None)), &mut |_| Some("gone".into()));
-        assert_eq!(*caller, Caller { pid: 7, comm: "gone".into(), uid: None, place: None });
+        assert_eq!(*caller, Caller { pid: 7, comm: "gone".into(), ..Caller::default() });
     }
 
     #[test]

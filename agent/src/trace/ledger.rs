@@ -307,7 +307,7 @@ fn units(kind: Kind, size: u64, page_size: u32) -> u64 {
 }
 
 fn act(call: &Call, did: Did, namespace: Option<NamespaceId>, asked: Option<Asked>) -> Act {
-    let by = Actor { pid: call.by.pid, comm: call.by.comm.clone(), uid: call.by.uid };
+    let by = Actor { pid: call.by.pid, comm: call.by.comm.clone(), uid: call.by.uid, parent: call.by.parent.clone() };
     let at_us = call.at_ns / 1000;
     let Asked { key, size, .. } = asked.unwrap_or(Asked { key: 0, size: 0, flags: 0 });
     Act {

@@ -67,7 +67,7 @@ fn at(boot_us: u64) -> At {
 fn caller(pid: i32, place: Option<NamespaceId>) -> Arc<Caller> {
     let place = place.map(|id| Place { inode: id.inode, instance: Some(id.instance) });
     let uid = place.map(|_| 33);
-    Arc::new(Caller { pid, comm: "apache2".into(), uid, place })
+    Arc::new(Caller { pid, comm: "apache2".into(), uid, place, parent: "cron".into() })
 }
 
 fn get(at_us: u64, by: &Arc<Caller>, asked: Asked, answer: i64) -> Call {
@@ -102,7 +102,7 @@ fn what_came_and_went_between_two_samples_is_a_peak_and_its_maker_is_named_t6() 
     let peak = Peak { namespace: HOST, boot_us: 149, sem_arrays: 51, semaphores: 102 };
     assert_eq!(activity.peaks, [peak]);
     let [created, removed] = activity.acts.as_slice() else { panic!("{:?}", activity.acts) };
-    let actor = Actor { pid: 41, comm: "apache2".into(), uid: Some(33) };
+    let actor = Actor { pid: 41, comm: "apache2".into(), uid: Some(33), parent: "cron".into() };
     assert_eq!((created.did, created.count, &created.by), (Did::Created, 50, &actor));
     assert_eq!((created.first_us, created.last_us, created.size), (100, 149, 2));
     assert_eq!(created.ids, (10..60).collect::<Vec<_>>());

@@ -133,6 +133,8 @@ pub struct Caller {
     pub uid: Option<u32>,
     /// Its IPC namespace.
     pub place: Option<Place>,
+    /// Comm of its parent; empty = not known, process 1, or of the same comm.
+    pub parent: HostText,
 }
 
 /// An IPC namespace as a process names it.

@@ -12,7 +12,9 @@ mod event;
 /// What threatens a host, as in its snapshots.
 pub use highwater_proto::json::RiskJson;
 
-pub use self::event::{ByJson, DetailJson, ErrnoJson, EventJson, LostJson, PeakJson, SubjectJson, TimelineJson};
+pub use self::event::{
+    ByJson, DetailJson, ErrnoJson, EventJson, HolderJson, LostJson, PeakJson, SubjectJson, TimelineJson,
+};
 /// The kinds of events: what `kind` of an event can say.
 pub use crate::query::event::EventKind;
 /// The kinds of risks: what `kind` of one in `at_risk` can say.

@@ -12,7 +12,7 @@ use super::json::*;
 use super::write::{differing, gap, object};
 use crate::query::change::{AnyObject, Name, What};
 use crate::query::event::{Event, Happened, bound_by};
-use crate::query::remedy;
+use crate::query::{holder, remedy};
 
 /// The largest number that every reader of JSON reads exactly, 2^53-1; what was counted is not larger.
 const MOST: u64 = (1 << 53) - 1;
@@ -58,6 +58,7 @@ pub(super) fn event(event: &Event) -> EventJson {
             acted(&mut json.detail, act, limits.as_ref());
             if matches!(act.did, Did::Refused(_)) {
                 json.detail.remedy = remedy::of_refused(act, &names.0.state);
+                json.detail.holder = holder::of_refused(act, &names.0.state).map(holder);
             }
         }
         Happened::Peak { peak, limits } => json.detail.peak = Some(high_water(peak, limits.as_ref())),
@@ -164,6 +165,19 @@ fn high_water(peak: &Peak, limits: Option<&Limits>) -> PeakJson {
     }
 }
 
+fn holder(holder: holder::Holder) -> HolderJson {
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    HolderJson {
+        uid: holder.owner.uid,
+        user: holder.owner.user.as_ref().map(HostText::escaped),
+        comm: holder.owner.comm.as_ref().map(HostText::escaped),
+        arrays: holder.owner.after.objects,
+        orphans: count(holder.orphans()),
+        orphans_certain: count(holder.certain()),
+        oldest_orphan_at: holder.oldest_orphan.map(|seconds| rfc3339(seconds.saturating_mul(1000))),
+    }
+}
+
 /// A risk.
 pub(super) fn risk(risk: &Risk) -> RiskJson {
     RiskJson { kind: risk.kind.name().to_owned(), why: risk.why.escaped(), remedy: risk.remedy.escaped() }
@@ -176,6 +190,7 @@ fn traced(actor: &Actor, names: Names<'_>) -> ByJson {
         user: actor.uid.and_then(|uid| names.users.get(&uid)).map(HostText::escaped),
         pid: Some(actor.pid),
         comm: Some(actor.comm.escaped()),
+        parent: (actor.parent != HostText::default()).then(|| actor.parent.escaped()),
         source: "trace".to_owned(),
     }
 }
@@ -192,6 +207,7 @@ fn creator(object: &AnyObject, names: Names<'_>) -> ByJson {
         user: names.users.get(&cuid).map(HostText::escaped),
         pid,
         comm: None,
+        parent: None,
         source: if pid.is_some() { "cpid" } else { "cuid" }.to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! Objects and events in words, one line each. Pure: JSON of the contract in, text out.
 
-use crate::api::json::{ByJson, DetailJson, EventJson, ObjectJson, PeakJson};
+use crate::api::json::{ByJson, DetailJson, EventJson, HolderJson, ObjectJson, PeakJson};
 use highwater_ipc::time::parse_rfc3339_ms;
 use highwater_proto::json::OwnerJson;
 use jiff::tz::TimeZone;
@@ -129,6 +129,22 @@ fn refused_words(event: &EventJson, zone: &TimeZone) -> String {
     if let (Some(count @ 2..), Some(last_ms)) = (detail.count, last_ms) {
         words.push_str(&format!("  {count} times until {}", when::show_time(last_ms, zone)));
     }
+    words.extend(detail.holder.as_ref().map(|holder| holder_words(holder, zone)));
+    words
+}
+
+/// `  apache(48) httpd holds 121, 121 orphans (7 certain), the oldest of 2015-06-01 10:40:47 +0200`.
+fn holder_words(holder: &HolderJson, zone: &TimeZone) -> String {
+    let HolderJson { arrays, orphans, orphans_certain, .. } = holder;
+    let comm = holder.comm.as_ref().map_or_else(String::new, |comm| format!(" {comm}"));
+    let mut words = format!("  {}{comm} holds {arrays}", user(holder.user.as_deref(), Some(holder.uid)));
+    if *orphans > 0 {
+        let noun = if *orphans == 1 { "orphan" } else { "orphans" };
+        words.push_str(&format!(", {orphans} {noun} ({orphans_certain} certain)"));
+    }
+    if let Some(oldest_ms) = holder.oldest_orphan_at.as_ref().and_then(|t| parse_rfc3339_ms(t)) {
+        words.push_str(&format!(", the oldest of {}", when::show(oldest_ms, zone)));
+    }
     words
 }
 
@@ -216,12 +232,13 @@ fn since_words(event: &EventJson, zone: &TimeZone) -> String {
     format!("  (not before {})", when::show(before, zone))
 }
 
-/// Who did something: `apache(48) httpd pid 812`.
+/// Who did something: `apache(48) httpd pid 812 of cron`.
 pub fn by_words(by: &ByJson) -> String {
     let named = by.user.is_some() || by.uid.is_some() || (by.comm.is_none() && by.pid.is_none());
     let mut words: Vec<String> = named.then(|| user(by.user.as_deref(), by.uid)).into_iter().collect();
     words.extend(by.comm.clone());
     words.extend(by.pid.map(|pid| format!("pid {pid}")));
+    words.extend(by.parent.as_ref().map(|parent| format!("of {parent}")));
     words.join(" ")
 }
 
@@ -337,7 +354,8 @@ mod tests {
             "own_namespace":true,"subject":null,"by":{"uid":48,"user":"apache","pid":13808,"comm":"httpd",
             "source":"trace"},"detail":{"call":"semget","errno":{"number":28,"name":"ENOSPC"},"nsems":1,
             "key":"0x00000000","count":17,"first_at":"2026-11-24T09:40:47.120Z","last_at":"2026-11-24T09:40:52.000Z",
-            "resource":"SEMMNI","used_u64":"128","limit_u64":"128"}}"#;
+            "resource":"SEMMNI","used_u64":"128","limit_u64":"128","holder":{"uid":48,"user":"apache","comm":"httpd",
+            "arrays":121,"orphans":121,"orphans_certain":7,"oldest_orphan_at":"2015-06-01T08:00:00.000Z"}}}"#;
         let filtered = r#"{"at":"2026-11-24T09:41:00.000Z","kind":"refused","namespace":7,"namespace_name":"pod-a",
             "own_namespace":false,"subject":null,"by":{"uid":null,"user":null,"pid":9,"comm":"a\\x0ab",
             "source":"trace"},"detail":{"call":"shmget","errno":{"number":99,"name":null},"size_u64":"4096",
@@ -347,7 +365,8 @@ mod tests {
             false,
             "\
 2026-11-24 10:40:47 +0100  refused        httpd (pid 13808) refused semget: SEMMNI 128/128  ENOSPC  nsems 1 \
-key 0x00000000  as apache(48)  17 times until 10:40:52 +0100
+key 0x00000000  as apache(48)  17 times until 10:40:52 +0100  apache(48) httpd holds 121, 121 orphans (7 certain), the \
+oldest of 2015-06-01 10:00:00 +0200
 2026-11-24 10:41:00 +0100  refused        a\\x0ab (pid 9) refused shmget  errno 99  size 4096 key 0x00000001  \
 in namespace 7 pod-a
 ",

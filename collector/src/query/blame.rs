@@ -197,7 +197,7 @@ fn places<'s>(before: &'s State, after: &'s State) -> Vec<(Option<&'s Namespace>
     now.chain(gone.map(|n| (Some(n), None))).collect()
 }
 
-fn of_place(
+pub(super) fn of_place(
     id: NamespaceId,
     kind: Kind,
     (old, new): (Option<&Namespace>, Option<&Namespace>),

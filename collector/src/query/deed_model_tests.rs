@@ -132,7 +132,7 @@ fn act(is_made: bool, pid: i32, calls: &mut [(u64, i32)], listed: usize) -> Act 
         did: if is_made { Did::Created } else { Did::Removed },
         kind: Kind::Sem,
         namespace: Some(own()),
-        by: Actor { pid, comm: HostText::from("p"), uid: None },
+        by: Actor { pid, comm: HostText::from("p"), ..Actor::default() },
         first_us: calls[0].0 * 1000,
         last_us: calls[calls.len() - 1].0 * 1000,
         count: calls.len() as u64,

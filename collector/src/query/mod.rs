@@ -22,6 +22,7 @@ pub mod event;
 pub mod fleet;
 pub mod fold;
 pub mod gap;
+pub mod holder;
 pub mod host;
 pub mod remedy;
 #[cfg(test)]

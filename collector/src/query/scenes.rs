@@ -203,7 +203,7 @@ pub(super) fn state(text: &str) -> State {
                 nsems: field("nsems"),
                 owner,
                 otime: 0,
-                ctime: 0,
+                ctime: field("ctime").into(),
             }),
             ["shm", id, ..] => namespace.shm.as_mut().unwrap().push(ShmSegment {
                 key,
@@ -317,6 +317,7 @@ pub(super) fn activity(text: &str) -> Activity {
                         pid: i32::try_from(number("pid").unwrap()).unwrap(),
                         comm: HostText::from(field("comm").unwrap()),
                         uid: Some(33),
+                        ..Actor::default()
                     },
                     first_us: us,
                     last_us: us,

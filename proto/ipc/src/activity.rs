@@ -100,4 +100,6 @@ pub struct Actor {
     pub comm: HostText,
     /// Its effective uid; `None` = it was gone before it could be asked.
     pub uid: Option<u32>,
+    /// Comm of its parent: who ran it (cron, sshd, a script's shell). Empty = not known, process 1, or of the same comm.
+    pub parent: HostText,
 }

@@ -55,6 +55,7 @@ impl ActJson {
                 comm: act.by.comm.escaped(),
                 uid: act.by.uid,
                 user: act.by.uid.and_then(|uid| names.users.get(&uid)).map(HostText::escaped),
+                parent: (act.by.parent != HostText::default()).then(|| act.by.parent.escaped()),
             },
             first_us_u64: act.first_us.to_string(),
             last_us_u64: act.last_us.to_string(),
@@ -106,6 +107,12 @@ fn wall(at: At, boot_us: u64) -> String {
     format_rfc3339_ms(i64::try_from(ms).unwrap_or(nearest))
 }
 
+fn actor(place: Place, json: &ActorJson) -> Result<Actor, JsonError> {
+    let parent = json.parent.as_ref().map(|parent| text(place, "by.parent", parent)).transpose()?;
+    let comm = text(place, "by.comm", &json.comm)?;
+    Ok(Actor { pid: json.pid, comm, uid: json.uid, parent: parent.unwrap_or_default() })
+}
+
 fn act(place: Place, json: &ActJson) -> Result<Act, JsonError> {
     bounded(place, "ids", json.ids.len(), Activity::MAX_IDS)?;
     let did = match (json.did.as_str(), json.errno) {
@@ -118,7 +125,7 @@ fn act(place: Place, json: &ActJson) -> Result<Act, JsonError> {
         did,
         kind: held::kind(place, "kind", &json.kind)?,
         namespace: json.namespace.as_ref().map(|json| namespace(place, json)).transpose()?,
-        by: Actor { pid: json.by.pid, comm: text(place, "by.comm", &json.by.comm)?, uid: json.by.uid },
+        by: actor(place, &json.by)?,
         first_us: digits(place, "first_us_u64", &json.first_us_u64)?,
         last_us: digits(place, "last_us_u64", &json.last_us_u64)?,
         count: digits(place, "count_u64", &json.count_u64)?,

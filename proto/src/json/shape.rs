@@ -196,6 +196,8 @@ pub struct ActorJson {
     pub comm: String,
     pub uid: Option<u32>,
     pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
 }
 
 /// A limit with its use.

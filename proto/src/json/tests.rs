@@ -142,7 +142,7 @@ fn happened() -> Activity {
         did: Did::Refused(28),
         kind: Kind::Sem,
         namespace: Some(NamespaceId { inode: 4_026_531_839, instance: 3 }),
-        by: Actor { pid: 8791, comm: HostText::cut(b"apache2\x1b"), uid: Some(33) },
+        by: Actor { pid: 8791, comm: HostText::cut(b"apache2\x1b"), uid: Some(33), parent: "cron".into() },
         first_us: 123_056_789,
         last_us: 123_056_800,
         count: 2,
@@ -151,7 +151,7 @@ fn happened() -> Activity {
         ids: vec![],
         bound_by: Some(Usage { resource: Resource::Semmni, used: 128, limit: 128 }),
     };
-    let by = Actor { pid: 1, comm: "sh".into(), uid: None };
+    let by = Actor { pid: 1, comm: "sh".into(), ..Actor::default() };
     let made = Act { did: Did::Created, namespace: None, by, ids: vec![5, 6], bound_by: None, ..refused.clone() };
     let namespace = NamespaceId { inode: 4_026_531_839, instance: 3 };
     let peak = Peak { namespace, boot_us: 123_456_000, sem_arrays: 52, semaphores: u64::MAX };

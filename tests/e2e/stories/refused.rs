@@ -3,19 +3,21 @@
 use highwater_ipc::time::parse_rfc3339_ms;
 use highwater_tests::answers::text;
 use highwater_tests::stand_in::StandIn;
-use highwater_tests::wait::now_ms;
+use highwater_tests::wait::{PATIENCE, now_ms, until};
 use serde_json::json;
 
 use super::stage::{Stage, fields};
 
 #[test]
 fn a_refused_httpd_is_named_with_the_limit_that_bound_and_its_use() {
-    let stage = Stage::new("web-17");
+    let stage = Stage::prepared("web-17", &[("HIGHWATER_ORPHAN_WAIT", "2s")], |_| {});
     stage.namespace.shell("echo '250 32000 32 128' > /proc/sys/kernel/sem");
     let mut old = StandIn::new(&stage.namespace, "httpd", 48);
     assert_eq!(old.call("fill-used 128"), 0);
     old.kill();
     stage.event("the arrays are seen", "created", |_| true);
+    let cli = stage.cli();
+    until("they are graded", PATIENCE, || cli.json(&["blame", "web-17"])["owners"][0]["orphans_certain"] == 128);
 
     let mut httpd = StandIn::new(&stage.namespace, "httpd", 48);
     let before_ms = now_ms();
@@ -42,8 +44,13 @@ fn a_refused_httpd_is_named_with_the_limit_that_bound_and_its_use() {
             ("detail.nsems", json!(1)),
             ("detail.key", json!("0x00000000")),
             ("detail.count", json!(1)),
+            ("detail.holder.uid", json!(48)),
+            ("detail.holder.comm", json!("httpd")),
+            ("detail.holder.arrays", json!(128)),
+            ("detail.holder.orphans", json!(128)),
         ],
     );
+    assert!(text(&refused["detail"]["holder"], "oldest_orphan_at").starts_with("20"), "{refused}");
     // The instant is the call's own, not that of the sample that told it.
     let at_ms = parse_rfc3339_ms(text(&refused, "at")).expect("a time");
     // A sample's wall clock is cut to milliseconds, and the call's is counted from that.
@@ -52,6 +59,7 @@ fn a_refused_httpd_is_named_with_the_limit_that_bound_and_its_use() {
     let shown = stage.shown(&["timeline", "web-17", "--since", "-2h", "--kind", "refused,limit_changed,peak"]);
     let line = format!("httpd (pid {}) refused semget: SEMMNI 128/128", httpd.pid());
     assert!(shown.contains(&line), "{shown}");
+    assert!(shown.contains("uid 48 httpd holds 128, 128 orphans ("), "{shown}");
 }
 
 #[test]

@@ -202,7 +202,7 @@ impl World {
         let row = SemArray { key: Key(0), semid, perms: Perms(0o600), nsems, owner, otime: 0, ctime: wall_s };
         let last = vec![set.then_some((pid, process.serial)); usize::try_from(nsems).unwrap()];
         self.arrays.insert(semid, Array { serial, row, last, waiter: None });
-        let by = Actor { pid, comm: process.comm.into(), uid: Some(uid) };
+        let by = Actor { pid, comm: process.comm.into(), uid: Some(uid), ..Actor::default() };
         let (first_us, last_us) = (self.now_us, self.now_us);
         let placed = which.is_multiple_of(2);
         match self.traced {

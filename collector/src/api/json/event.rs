@@ -71,6 +71,9 @@ pub struct ByJson {
     pub pid: Option<i32>,
     /// Its comm.
     pub comm: Option<String>,
+    /// The comm of its parent, where that says more; null = not known, or process 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// How that is known: `trace`, `cuid` or `cpid`.
     pub source: String,
 }
@@ -121,6 +124,9 @@ pub struct DetailJson {
     /// refused: what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// refused for want of room: who holds most of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<HolderJson>,
     /// peak: the most that was in use at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak: Option<PeakJson>,
@@ -192,6 +198,25 @@ pub struct LostJson {
     pub shm: u64,
     /// Message queues.
     pub msg: u64,
+}
+
+/// Who holds most of what ran out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderJson {
+    /// Owner.
+    pub uid: u32,
+    /// Its name.
+    pub user: Option<String>,
+    /// Its program; null = not known, or several.
+    pub comm: Option<String>,
+    /// How many arrays, segments or queues it holds.
+    pub arrays: u64,
+    /// Those that nobody seems to hold.
+    pub orphans: u64,
+    /// Those of them that are proven.
+    pub orphans_certain: u64,
+    /// When the oldest orphan was made or changed last.
+    pub oldest_orphan_at: Option<String>,
 }
 
 /// What a call answered.

@@ -58,7 +58,8 @@ pub(super) fn who_change() -> BoxedStrategy<WhoChange> {
 fn act() -> BoxedStrategy<Act> {
     let errno = prop_oneof![Just(28), any::<u32>()].prop_map(Did::Refused);
     let did = prop_oneof![1 => Just(Did::Created), 1 => Just(Did::Removed), 2 => errno];
-    let by = (id(), comm(), option::of(narrow())).prop_map(|(pid, comm, uid)| Actor { pid, comm, uid });
+    let by = (id(), comm(), option::of(narrow()), comm());
+    let by = by.prop_map(|(pid, comm, uid, parent)| Actor { pid, comm, uid, parent });
     let bound = (select(Resource::ALL.to_vec()), word(), word());
     let bound_by = option::of(bound.prop_map(|(resource, used, limit)| Usage { resource, used, limit }));
     let numbers = (word(), word(), word(), key(), word());

@@ -11,7 +11,6 @@ use crate::activity::{Act, Activity, Actor, Did, Peak};
 use crate::limits::{Resource, Usage};
 use crate::object::{Key, Kind};
 use crate::snapshot::NamespaceId;
-use crate::text::HostText;
 
 pub(super) fn write_activity(out: &mut Writer, context: &mut Context, activity: &Activity) {
     out.count(activity.acts.len());
@@ -22,6 +21,7 @@ pub(super) fn write_activity(out: &mut Writer, context: &mut Context, activity: 
         write_row(out, &columns, &expected);
         expected = columns;
         context.texts.write(out, comm);
+        context.texts.write_placed(out, &act.by.parent);
         let mut next = 0;
         for id in &act.ids {
             out.signed(i64::from(*id) - next);
@@ -46,6 +46,7 @@ pub(super) fn read_activity(bytes: &mut Reader<'_>, context: &mut Context) -> Re
         let (Columned { mut act, place, ids }, columns) = read_row(bytes, &expected)?;
         expected = columns;
         act.by.comm = context.texts.read(bytes, place)?;
+        act.by.parent = context.texts.read_placed(bytes)?;
         let mut next = 0;
         act.ids = bytes.list(ids, |bytes| {
             let id: i32 = bytes.step("the id of an act", next)?;
@@ -87,7 +88,8 @@ fn first(context: &Context) -> Columns {
     out
 }
 
-/// An act as columns; its comm is a place among the texts, of its ids there is the number.
+/// An act as columns; its comm is a place among the texts, of its ids there is the number. Its parent's comm follows the
+/// comm.
 struct Columned {
     act: Act,
     place: u64,
@@ -171,7 +173,7 @@ impl Row for Columned {
                 None => return bad(5, Resource::ALL.len() as u64),
             },
         };
-        let by = Actor { pid: signed(c, 1)?, comm: HostText::default(), uid };
+        let by = Actor { pid: signed(c, 1)?, uid, ..Actor::default() };
         let (first_us, last_us) = (c[0], c[0].wrapping_add(c[9]));
         let (count, key, size) = (c[10], Key(signed(c, 6)?), c[8]);
         let ids_read = Vec::new();

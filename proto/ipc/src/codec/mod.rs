@@ -54,7 +54,7 @@
 //! known row        = row, [T comm]
 //!
 //! activity         = N count, act each, N more, N lost, N count, peak each
-//! act              = row, [T comm], S id each    less the one before + 1; the first less 0
+//! act              = row, [T comm], X parent, S id each    less the one before + 1; the first less 0
 //! peak             = id, S boot_us, N sem_arrays, N semaphores          boot_us less the body's
 //!
 //! row, limits, totals = N which, S difference of each column whose bit is set

@@ -265,7 +265,7 @@ fn owners_and_a_refusal_are_small() {
         did: Did::Refused(28),
         kind: Kind::Sem,
         namespace: Some(NamespaceId { inode: 0xEFFF_FFFF, instance: 1 }),
-        by: Actor { pid: 18_791, comm: "apache2".into(), uid: Some(0) },
+        by: Actor { pid: 18_791, comm: "apache2".into(), uid: Some(0), ..Actor::default() },
         first_us: at.boot_us - 400_000,
         last_us: at.boot_us - 400_000,
         count: 1,
@@ -277,7 +277,7 @@ fn owners_and_a_refusal_are_small() {
     let activity = Activity { acts: vec![refused], ..Activity::default() };
     let delta = Delta { took_us: 310, activity, ..Delta::default() };
     let size = |delta: &Delta| encode_body(&body(Content::Delta(delta.clone()))).len();
-    assert_eq!(size(&delta) - size(&Delta { activity: Activity::default(), ..delta.clone() }), 23);
+    assert_eq!(size(&delta) - size(&Delta { activity: Activity::default(), ..delta.clone() }), 25);
     assert_eq!(encode_body(&body(Content::Heartbeat)).len(), 14);
 }
 

@@ -51,13 +51,13 @@ impl Texts {
         Ok(text)
     }
 
-    /// X
+    /// Writes a text with its place before it.
     pub(super) fn write_placed(&mut self, out: &mut Writer, text: &HostText) {
         out.number(self.place(text));
         self.write(out, text);
     }
 
-    /// X
+    /// Reads a text with its place before it.
     pub(super) fn read_placed(&mut self, bytes: &mut Reader<'_>) -> Result<HostText, CodecError> {
         let place = bytes.number("the place of a comm")?;
         self.read(bytes, place)

@@ -44,7 +44,8 @@ fn namespace_id() -> impl Strategy<Value = NamespaceId> {
 
 fn act() -> impl Strategy<Value = Act> {
     let did = prop_oneof![Just(Did::Created), Just(Did::Removed), any::<u32>().prop_map(Did::Refused)];
-    let by = (any::<i32>(), text(), any::<Option<u32>>()).prop_map(|(pid, comm, uid)| Actor { pid, comm, uid });
+    let by = (any::<i32>(), text(), any::<Option<u32>>(), text());
+    let by = by.prop_map(|(pid, comm, uid, parent)| Actor { pid, comm, uid, parent });
     let bound = (select(Resource::ALL.to_vec()), any::<u64>(), any::<u64>());
     let bound_by = option::of(bound.prop_map(|(resource, used, limit)| Usage { resource, used, limit }));
     let ids = vec(any::<i32>(), 0..=Activity::MAX_IDS);
