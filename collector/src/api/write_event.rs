@@ -4,6 +4,7 @@ use highwater_ipc::activity::{Act, Actor, Did, Peak};
 use highwater_ipc::limits::Limits;
 use highwater_ipc::object::Kind;
 use highwater_ipc::risk::Risk;
+use highwater_ipc::snapshot::{NamespaceId, State};
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::format_rfc3339_ms as rfc3339;
 use highwater_proto::json::Names;
@@ -31,6 +32,9 @@ pub(super) fn event(event: &Event) -> EventJson {
     };
     match &event.happened {
         Happened::Change { what, names, by } => {
+            if let What::Removed(removed) = what {
+                json.detail.owner_runs = owner_runs(removed, event.namespace, &names.0.state);
+            }
             let names = Names::of(&names.0.state);
             change(&mut json, what, names);
             if let Some(actor) = by {
@@ -103,6 +107,13 @@ fn change(json: &mut EventJson, what: &What, names: Names<'_>) {
             json.detail.bytes_u64 = Some(bytes.to_string());
         }
     }
+}
+
+/// The programs that ran as the owner of an object when it was seen last; `None` = none, or processes were not seen.
+fn owner_runs(removed: &AnyObject, namespace: Option<NamespaceId>, last: &State) -> Option<Vec<String>> {
+    let namespace = last.namespaces.iter().find(|n| Some(n.id) == namespace)?;
+    let comms = namespace.who.as_ref()?.comms.get(&removed.owner().uid)?;
+    Some(comms.iter().map(HostText::escaped).collect())
 }
 
 fn called(json: &mut EventJson, name: &Name) {

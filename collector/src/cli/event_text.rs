@@ -102,6 +102,7 @@ fn words(event: &EventJson, zone: &TimeZone) -> String {
     if let Some(by) = &event.by {
         words.push_str(&format!("  by {}", by_words(by)));
     }
+    words.extend(bereft_words(event));
     words.push_str(&place_words(event));
     words.push_str(&since_words(event, zone));
     words
@@ -155,6 +156,15 @@ fn asked_words(detail: &DetailJson) -> String {
     words.extend(detail.size_u64.as_ref().map(|n| format!("size {n}")));
     words.extend(detail.key.as_ref().map(|key| format!("key {key}")));
     if words.is_empty() { String::new() } else { format!("  {}", words.join(" ")) }
+}
+
+/// `  while httpd runs as its owner`: an object that somebody else took from programs that may still want it.
+fn bereft_words(event: &EventJson) -> Option<String> {
+    let runs = event.detail.owner_runs.as_ref().filter(|runs| !runs.is_empty())?;
+    let taken = owner(event.detail.before.as_ref()?).uid;
+    let by = event.by.as_ref()?.uid?;
+    let verb = if runs.len() == 1 { "runs" } else { "run" };
+    (by != taken).then(|| format!("  while {} {verb} as its owner", runs.join(", ")))
 }
 
 /// Objects that no sample shows.

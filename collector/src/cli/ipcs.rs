@@ -236,8 +236,13 @@ fn state_words(host: &str, snapshot: &Snapshot, chosen: &[&Namespace]) -> Vec<St
     for namespace in chosen {
         for part in &namespace.unreadable {
             let line = if part.line == 0 { String::new() } else { format!(" line {}", part.line) };
-            words.push(format!("{host}: {}{line} could not be read: {}", part.source, part.error));
+            let word = format!("{host}: {}{line} could not be read: {}", part.source, part.error);
+            // Without System V IPC every namespace says the same.
+            if !words.contains(&word) {
+                words.push(word);
+            }
         }
+        let host = if chosen.len() > 1 { format!("{host}: namespace {}", title(namespace)) } else { host.to_owned() };
         let left_out = namespace.left_out;
         for (kind, count) in [("sem", left_out.sem), ("shm", left_out.shm), ("msg", left_out.msg)] {
             if count > 0 {

@@ -44,6 +44,11 @@ fn a_host_whose_next_logout_removes_objects_is_listed_and_the_removal_names_logi
     let then = cli.json(&["hosts", "--at-risk", "removeipc", "--at", &safe]);
     assert!(host(&then, "ora-2").is_none(), "{then}");
 
+    until("who runs as their owner is known", PATIENCE, || {
+        let owners = &cli.json(&["ipcs", "ora-2"])["namespaces"][0]["owners"];
+        owners.as_array().is_some_and(|list| list.iter().any(|o| o["uid"] == 54_321 && o["comms"][0] == "oracle"))
+    });
+
     let mut logind = StandIn::new(&stage.namespace, "systemd-logind", 0);
     for id in &arrays {
         assert_eq!(logind.call(&format!("remove sem {id}")), 0);
@@ -63,5 +68,7 @@ fn a_host_whose_next_logout_removes_objects_is_listed_and_the_removal_names_logi
     let listed = cli.json(&["hosts", "--at-risk", "removeipc"]);
     assert!(host(&listed, "ora-2").is_none(), "{listed}");
     let shown = stage.shown(&["timeline", "ora-2", "--kind", "removed,risk_raised,risk_cleared", "--since", "-1h"]);
-    assert!(shown.contains(&format!("by uid 0 systemd-logind pid {}", logind.pid())), "{shown}");
+    let by = format!("by uid 0 systemd-logind pid {}", logind.pid());
+    let told = |line: &str| line.contains(&by) && line.contains("  while oracle runs as its owner");
+    assert_eq!(shown.lines().filter(|line| told(line)).count(), arrays.len() + segments.len(), "{shown}");
 }

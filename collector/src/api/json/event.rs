@@ -151,6 +151,9 @@ pub struct DetailJson {
     /// changed: the object as it was; removed: as it was last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<ObjectJson>,
+    /// removed: comms of processes that ran as its owner when it was seen last; absent = none were seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner_runs: Option<Vec<String>>,
     /// created, changed: the object as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<ObjectJson>,
