@@ -9,7 +9,7 @@ use highwater_tests::process::stdout_of;
 use highwater_tests::wait::{PATIENCE, now_ms, until, until_some};
 use serde_json::{Value, json};
 
-use super::stage::{Stage, fields};
+use super::stage::{Stage, arrays, fields};
 use crate::apache::Apache;
 
 /// How long an array must look abandoned here.
@@ -124,11 +124,6 @@ fn it_removes_those_and_no_other(stage: &Stage, machine: &IpcNamespace, removal:
         arrays(machine) == 1
     });
     assert_eq!(machine.shell("ipcs -s | grep -c 0x00000077").trim(), "1", "{other} is still there");
-}
-
-/// How many arrays there are.
-fn arrays(machine: &IpcNamespace) -> usize {
-    machine.shell("grep -c '' /proc/sysvipc/sem").trim().parse::<usize>().expect("a number") - 1
 }
 
 /// The arrays as the collector knows them.

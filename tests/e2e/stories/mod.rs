@@ -2,6 +2,7 @@
 //! answer.
 
 mod apache;
+mod leak;
 mod logout;
 mod pod;
 mod refused;
