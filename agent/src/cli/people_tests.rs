@@ -7,38 +7,26 @@ use highwater_ipc::limits::Totals;
 use highwater_ipc::object::{Key, Perms, SemArray, ShmSegment};
 use highwater_ipc::risk::{Risk, RiskKind};
 use highwater_ipc::snapshot::{NamespaceId, Unreadable};
-use highwater_ipc::time::{At, Clock};
+use highwater_ipc::time::At;
 use highwater_ipc::who::{Orphan, Who};
 
 use super::*;
-use crate::clock::HostClock;
+use crate::clock::SystemClock;
 use crate::kernel::fake::FakeKernel;
 use crate::kernel::identity::host_facts;
 use crate::sampler::Assembler;
-
-/// 2026-11-24T03:12:00Z, two days after boot.
-struct Standing;
-
-impl Clock for Standing {
-    fn now(&self) -> At {
-        At { wall_ms: 1_795_489_920_000, boot_us: 172_800_000_000 }
-    }
-}
-
-impl HostClock for Standing {
-    fn awake_us(&self) -> u64 {
-        172_800_000_000
-    }
-}
 
 fn folder(machine: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/kernels").join(machine)
 }
 
+/// As sampled at 2026-11-24T03:12:00Z, two days after boot.
 fn of(machine: &str) -> (HostFacts, Snapshot) {
     let mut kernel = FakeKernel::captured(&folder(machine)).unwrap();
     let facts = host_facts(&mut kernel);
-    (facts, Assembler::new(Box::new(kernel)).sample(&Standing, 0).snapshot)
+    let snapshot = Assembler::new(Box::new(kernel)).sample(&SystemClock, 0).snapshot;
+    let at = At { wall_ms: 1_795_489_920_000, boot_us: 172_800_000_000 };
+    (facts, Snapshot { at, took_us: 310, ..snapshot })
 }
 
 /// Compares with the golden file, or writes it (HIGHWATER_BLESS=1).

@@ -2,8 +2,6 @@
 
 use highwater_ipc::time::At;
 
-use super::track::Changed;
-
 /// A difference of wall clock and boot clock that moves by more than this was set, not slewed; milliseconds.
 const SET_MS: i64 = 500;
 
@@ -13,6 +11,15 @@ pub struct Watched {
     /// Wall time at boot by the clock as it is now, milliseconds, and the boot time since which it is set so.
     base: Option<(i64, u64)>,
     now_ms: i64,
+}
+
+/// Between which boot times an object was changed last, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Not after this, microseconds since boot; the end of time while that is not known.
+    pub by_us: u64,
+    /// About when by the wall clock as it is set now, microseconds since boot: wrong if the clock was set since.
+    pub about_us: u64,
 }
 
 impl Watched {

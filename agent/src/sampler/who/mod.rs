@@ -25,9 +25,9 @@ pub mod track;
 
 use clock::Watched;
 use hints::Hints;
-use roster::{Roster, Wanted};
+use roster::{Look, Roster, Wanted};
 use sight::Sight;
-use space::{Look, Space};
+use space::Space;
 
 /// How long an array must look abandoned in every scan before it is called so for certain, unless configured otherwise.
 pub const ORPHAN_WAIT: Duration = Duration::from_secs(600);

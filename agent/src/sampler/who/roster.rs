@@ -79,6 +79,26 @@ pub struct Roster {
     reader: Reader,
 }
 
+/// A visit, or a scan that is about to be replaced by a newer one.
+pub struct Look<'a> {
+    /// The processes.
+    pub roster: &'a mut Roster,
+    /// The number of the scan that found them.
+    pub scan: u64,
+    /// When that was, microseconds since boot.
+    pub scanned_us: u64,
+    /// Whether the agent sees all processes.
+    pub all_seen: bool,
+    /// The agent's own pid.
+    pub own: i32,
+    /// The most that a pause between two scans counts, microseconds.
+    pub pause_us: u64,
+    /// How long an array must look abandoned, microseconds.
+    pub wait_us: u64,
+    /// System calls that may still be made.
+    pub calls: &'a mut u32,
+}
+
 impl Roster {
     /// Looks at all processes.
     pub fn scan(&mut self, kernel: &mut dyn Kernel, at_us: u64, wanted: &Wanted) {

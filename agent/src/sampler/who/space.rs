@@ -12,7 +12,7 @@ use super::clock::Watched;
 use super::grade::{self, Users, Verdict};
 use super::hints::{Hint, Hints};
 use super::maker::Maker;
-use super::roster::{Process, Roster};
+use super::roster::{Look, Process};
 use super::track::{Array, Asked, Held, Used, User, dead, known, together};
 use crate::kernel::Kernel;
 
@@ -40,26 +40,6 @@ pub struct Space {
     /// The latest scan that it was judged by.
     pub judged: u64,
     visited_us: Option<u64>,
-}
-
-/// A visit, or a scan that is about to be replaced by a newer one.
-pub struct Look<'a> {
-    /// The processes.
-    pub roster: &'a mut Roster,
-    /// The number of the scan that found them.
-    pub scan: u64,
-    /// When that was, microseconds since boot.
-    pub scanned_us: u64,
-    /// Whether the agent sees all processes.
-    pub all_seen: bool,
-    /// The agent's own pid.
-    pub own: i32,
-    /// The most that a pause between two scans counts, microseconds.
-    pub pause_us: u64,
-    /// How long an array must look abandoned, microseconds.
-    pub wait_us: u64,
-    /// System calls that may still be made.
-    pub calls: &'a mut u32,
 }
 
 impl Space {

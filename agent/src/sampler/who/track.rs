@@ -4,11 +4,10 @@ use highwater_ipc::object::{MsgQueue, Object, SemArray, ShmSegment};
 use highwater_ipc::text::HostText;
 use highwater_ipc::who::{Known, Orphan, Who};
 
-use super::clock::Watched;
+use super::clock::{Changed, Watched};
 use super::grade::{self, Found, Run, Users, Verdict};
 use super::maker::{MAX_MAKERS, Maker};
-use super::roster::{Process, Roster};
-use super::space::Look;
+use super::roster::{Look, Process, Roster};
 use crate::kernel::Kernel;
 
 /// A process recorded with an object.
@@ -29,15 +28,6 @@ pub enum Is {
     Younger(u64),
     /// There is no such process any more.
     Dead,
-}
-
-/// Between which boot times an object was changed last, as far as that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Changed {
-    /// Not after this, microseconds since boot; the end of time while that is not known.
-    pub by_us: u64,
-    /// About when by the wall clock as it is set now, microseconds since boot: wrong if the clock was set since.
-    pub about_us: u64,
 }
 
 impl User {
