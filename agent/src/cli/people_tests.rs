@@ -55,7 +55,7 @@ fn sick() -> (HostFacts, Snapshot) {
     let state = &mut snapshot.state;
     let owner = Owner { uid: 33, gid: 33, cuid: 0, cgid: 0 };
     let array = |semid| SemArray { key: Key(0), semid, perms: Perms(0o600), nsems: 1, owner, otime: 5, ctime: 4 };
-    let segment = ShmSegment { owner, ..state.namespaces[0].shm.as_ref().unwrap()[0].clone() };
+    let segment = ShmSegment { owner, ..state.namespaces[0].shm.as_ref().unwrap()[0] };
     let shmid = segment.shmid;
     let mut container = Namespace {
         id: NamespaceId { inode: 4_026_532_000, instance: 9 },

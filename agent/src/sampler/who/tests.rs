@@ -174,6 +174,22 @@ fn after_its_death(mut kernel: FakeKernel) -> Option<(Grade, Doubt)> {
 }
 
 #[test]
+fn a_process_with_its_makers_name_that_is_older_than_the_last_change_may_be_the_maker() {
+    let with = |comm: &str, began: u32| {
+        let mut machine = kernel(1);
+        process(&mut machine, 50, 0, "init-of-it");
+        process(&mut machine, 51, 0, comm);
+        // Its parent lives: it is no orphan that the maker might have left behind.
+        let stat = format!("51 ({comm}) S 50 0 50 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 {began} 0");
+        machine.files.insert("/proc/51/stat".into(), Ok(stat.into_bytes()));
+        after_its_death(machine)
+    };
+    assert_eq!(with("cook", 5_000), likely(Doubt::MakerLives));
+    assert_eq!(with("cook", 10_100), CERTAIN, "it began when the array had been seen unchanged");
+    assert_eq!(with("waiter", 5_000), CERTAIN);
+}
+
+#[test]
 fn an_array_that_is_awaited_or_may_not_be_asked_is_not_graded() {
     assert_eq!(after_its_death(kernel(3)), CERTAIN);
     let mut awaited = kernel(3);
