@@ -182,10 +182,12 @@ fn a_process_with_its_makers_name_that_is_older_than_the_last_change_may_be_the_
         // Its parent lives: it is no orphan that the maker might have left behind.
         let stat = format!("51 ({comm}) S 50 0 50 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 {began} 0");
         machine.files.insert("/proc/51/stat".into(), Ok(stat.into_bytes()));
+        let status = format!("Name:\t{comm}\nTgid:\t51\nPPid:\t50\nUid:\t0\t0\t0\t0\nNSpid:\t51\n");
+        machine.files.insert("/proc/51/status".into(), Ok(status.into_bytes()));
         after_its_death(machine)
     };
     assert_eq!(with("cook", 5_000), likely(Doubt::MakerLives));
-    assert_eq!(with("cook", 10_100), CERTAIN, "it began when the array had been seen unchanged");
+    assert_eq!(with("cook", 10_300), CERTAIN, "it began when the array had been seen unchanged");
     assert_eq!(with("waiter", 5_000), CERTAIN);
 }
 
