@@ -8,7 +8,8 @@ ARGS ?=
 
 up:
 	@.ci/setup up
-	cargo build --release --package highwater --package highwater-agent
+	cargo build --release --package highwater-agent
+	cargo build --release --package highwater
 	@exec target/release/highwater up $(ARGS)
 
 # The tests make IPC, PID and mount namespaces.

@@ -14,6 +14,7 @@ use super::outbox::{Filled, Outbox};
 use super::{Clock, Shared};
 use crate::clock;
 use crate::sampler::SamplerHandle;
+use crate::sys::memory;
 use crate::transport::address::Address;
 use crate::transport::enrolment::Enrolment;
 use crate::transport::pace::{self, Backoff, NowTimer};
@@ -289,7 +290,10 @@ impl<'a> Uplink<'a> {
                 FromCollector::Ack(no, next) => match exchange.session.borrow_mut().ack(no, next) {
                     Ok((no, next)) => {
                         self.journal().settle(no, next);
-                        exchange.progress.set(true);
+                        if !exchange.progress.replace(true) {
+                            // To begin and to shake hands takes more memory than to go on.
+                            memory::give_back();
+                        }
                         if exchange.waits.get() || self.shared.is_stopping() {
                             self.shared.changed.notify_one();
                         }

@@ -11,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::args::Places;
 use crate::agent;
 use crate::config::{Interval, Overrides};
+use crate::sys::memory;
 
 /// Sample this host and stream it to the collector, until SIGTERM or Ctrl-C
 #[derive(Clone, Debug, Args)]
@@ -32,6 +33,7 @@ pub struct RunArgs {
 
 /// Runs the agent and stops it in order.
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
+    memory::one_arena();
     log_to_stderr();
     let rest = Overrides { interval: args.interval, collector: args.collector.clone(), ..Overrides::default() };
     let config = args.places.load(rest)?;

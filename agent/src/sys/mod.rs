@@ -11,6 +11,7 @@ compile_error!("highwater-agent reads 64-bit Linux kernels");
 pub mod accounts;
 pub mod errno;
 pub mod host;
+pub mod memory;
 pub mod namespace;
 pub mod sysvipc;
 pub mod wait;
