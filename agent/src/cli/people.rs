@@ -46,8 +46,12 @@ pub(super) fn summary(facts: &HostFacts, snapshot: &Snapshot) -> String {
     for unseen in &state.unseen {
         text.said("Not seen", format_args!("{}: {}", unseen.source, unseen.error));
     }
-    for namespace in &state.namespaces {
-        of_namespace(&mut text, state, namespace);
+    for (index, namespace) in state.namespaces.iter().enumerate() {
+        if index > 0 && is_idle(namespace) {
+            idle(&mut text, state, namespace);
+        } else {
+            of_namespace(&mut text, state, namespace);
+        }
     }
     text.0
 }
@@ -74,6 +78,28 @@ fn of_namespace(text: &mut Text, state: &State, namespace: &Namespace) {
     orphans(text, state, namespace);
 }
 
+/// Whether it was read whole and there is nothing in it: a host may have hundreds of those.
+fn is_idle(namespace: &Namespace) -> bool {
+    let Namespace {
+        sem: Some(sem), shm: Some(shm), msg: Some(msg), totals: Some(totals), limits: Some(limits), ..
+    } = namespace
+    else {
+        return false;
+    };
+    let none = sem.is_empty() && shm.is_empty() && msg.is_empty();
+    none && namespace.complete() && nearest(totals, limits).severity().is_none()
+}
+
+/// One line, with the limits that a program would meet there.
+fn idle(text: &mut Text, state: &State, namespace: &Namespace) {
+    let whose = whose(state, namespace);
+    let limits = namespace.limits.as_ref().map_or_else(String::new, |l| {
+        format!(" (SEMMNI {}, SEMMNS {}, SHMMNI {}, MSGMNI {})", l.semmni, l.semmns, l.shmmni, l.msgmni)
+    });
+    text.line(format_args!(""));
+    text.wrapped("", 0, &format!("IPC namespace {}, {whose}: no objects{limits}", namespace.id.inode));
+}
+
 /// Whose namespace it is, in words. A name was chosen by whoever runs there.
 fn whose(state: &State, namespace: &Namespace) -> String {
     let claimed = |what: &str| {
@@ -95,18 +121,17 @@ fn whose(state: &State, namespace: &Namespace) -> String {
     }
 }
 
-/// Which limit binds next, and, where that is near, how it is raised.
+/// Which limit binds next, and how it is raised.
 fn binds_next(text: &mut Text, namespace: &Namespace) {
     let Some((totals, limits)) = namespace.totals.as_ref().zip(namespace.limits.as_ref()) else { return };
     let usage = nearest(totals, limits);
     let Usage { resource, used, limit } = usage;
     let (percent, name) = (usage.ratio() * 100.0, resource.name());
-    let Some(severity) = usage.severity() else {
-        text.said("Binds next", format_args!("{name}: {used} of {limit} in use ({percent:.2} %)"));
+    let near = usage.severity().map_or_else(String::new, |severity| format!(" {}", severity.name().to_uppercase()));
+    text.said("Binds next", format_args!("{name}: {used} of {limit} in use ({percent:.2} %){near}"));
+    if used == 0 && near.is_empty() {
         return;
-    };
-    let near = severity.name().to_uppercase();
-    text.said("Binds next", format_args!("{name}: {used} of {limit} in use ({percent:.2} %) {near}"));
+    }
     match Parameter::from_name(name).and_then(|parameter| raise(namespace, parameter, used)) {
         None => text.said("Raise it", format_args!("not possible: {limit} is the most that this kernel takes")),
         Some(raise) => {

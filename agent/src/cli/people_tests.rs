@@ -100,6 +100,23 @@ fn a_sick_host_reads_as_its_golden_text() {
 }
 
 #[test]
+fn a_container_without_objects_is_one_line_unless_its_limits_are_near() {
+    let (facts, mut snapshot) = sick();
+    let container = &mut snapshot.state.namespaces[1];
+    (container.sem, container.shm, container.msg) = (Some(vec![]), Some(vec![]), Some(vec![]));
+    container.totals = Some(Totals::default());
+    let text = summary(&facts, &snapshot);
+    let line = "\n\nIPC namespace 4026532000, by its own claim Docker container 4f1e\\x1b[31m\\x0aX:\nno objects (SEMMNI 8, \
+                SEMMNS 1024000000, SHMMNI 4096, MSGMNI 32000)\n";
+    assert!(text.ends_with(line), "{text}");
+    snapshot.state.namespaces[1].limits.as_mut().unwrap().semmni = 0;
+    assert!(
+        summary(&facts, &snapshot).contains("SEMMNI: 0 of 0 in use (100.00 %) CRITICAL"),
+        "nothing can be made there"
+    );
+}
+
+#[test]
 fn at_the_kernel_s_maximum_that_is_said_in_place_of_a_command() {
     let (facts, mut snapshot) = sick();
     let container = &mut snapshot.state.namespaces[1];
