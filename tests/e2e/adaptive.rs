@@ -21,7 +21,7 @@ fn near_a_limit_an_agent_samples_at_its_fastest_and_sees_what_a_slow_one_would_n
     let cli = up.cli();
     assert_eq!(cli.json(&["ipcs", "web-17"])["interval_ms"], 5_000);
 
-    let mut program = StandIn::new(&namespace, "httpd", 48);
+    let mut program = StandIn::new(&namespace, "near-limit", 4_802);
     assert_eq!(program.call("fill-used 11"), 0);
     until("it samples at its fastest", PATIENCE, || cli.json(&["ipcs", "web-17"])["interval_ms"] == 200);
 

@@ -77,6 +77,17 @@ impl Stage {
         })
     }
 
+    /// Waits until so many arrays of the host's own namespace are known to be of that program.
+    #[track_caller]
+    pub(crate) fn knows_whose(&self, comm: &str, arrays: usize) {
+        let cli = self.cli();
+        until("each array is known with its program", PATIENCE, || {
+            let now = cli.json(&["ipcs", self.host, "-s"]);
+            let list = now["namespaces"][0]["sem"].as_array().expect("a list");
+            list.iter().filter(|row| row["comm"] == comm).count() == arrays
+        });
+    }
+
     /// What `highwater ARGS` prints for people; shown with `--nocapture`.
     #[track_caller]
     pub(crate) fn shown(&self, args: &[&str]) -> String {
