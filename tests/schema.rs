@@ -10,11 +10,25 @@ use highwater_tests::binaries::repository;
 use highwater_tests::postgres::{Database, Postgres};
 
 /// Small and global: a copy on every node, all uniqueness that spans hosts.
-const REFERENCE: &[&str] = &["host", "enrolment_token", "certificate", "operator_token"];
+const REFERENCE: &[&str] = &["host", "enrolment_token", "certificate", "operator_token", "lease"];
 /// On the coordinator alone, and sqlx's own list of what was applied.
 const LOCAL: &[&str] = &["audit", "_sqlx_migrations"];
 /// By `host_id`.
-const DISTRIBUTED: &[&str] = &["stream", "stretch", "frame", "gap", "host_status", "host_facts"];
+const DISTRIBUTED: &[&str] = &[
+    "stream",
+    "stretch",
+    "frame",
+    "chunk",
+    "chunk_fresh",
+    "gap",
+    "gap_part",
+    "host_status",
+    "host_facts",
+    "usage",
+    "usage_hour",
+    "owner_usage",
+    "object_now",
+];
 
 /// Tables, not their partitions.
 const TABLES: &str = "SELECT c.relname, '' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace

@@ -26,6 +26,66 @@ CREATE TABLE public.certificate (
     revoked_ms bigint
 );
 
+CREATE TABLE public.chunk (
+    host_id bigint NOT NULL,
+    epoch_no bigint NOT NULL,
+    stretch integer NOT NULL,
+    from_wall_ms bigint NOT NULL,
+    from_seq bigint NOT NULL,
+    week date NOT NULL,
+    to_seq bigint NOT NULL,
+    to_wall_ms bigint NOT NULL,
+    records integer NOT NULL,
+    baseline boolean NOT NULL,
+    objects bytea NOT NULL,
+    body bytea NOT NULL
+)
+PARTITION BY RANGE (week);
+
+CREATE TABLE public.chunk_fallback (
+    host_id bigint NOT NULL,
+    epoch_no bigint NOT NULL,
+    stretch integer NOT NULL,
+    from_wall_ms bigint NOT NULL,
+    from_seq bigint NOT NULL,
+    week date NOT NULL,
+    to_seq bigint NOT NULL,
+    to_wall_ms bigint NOT NULL,
+    records integer NOT NULL,
+    baseline boolean NOT NULL,
+    objects bytea NOT NULL,
+    body bytea NOT NULL
+);
+
+CREATE TABLE public.chunk_fresh (
+    host_id bigint NOT NULL,
+    epoch_no bigint NOT NULL,
+    stretch integer NOT NULL,
+    from_wall_ms bigint NOT NULL,
+    from_seq bigint NOT NULL,
+    day date NOT NULL,
+    to_seq bigint NOT NULL,
+    to_wall_ms bigint NOT NULL,
+    records integer NOT NULL,
+    objects bytea NOT NULL,
+    body bytea NOT NULL
+)
+PARTITION BY RANGE (day);
+
+CREATE TABLE public.chunk_fresh_fallback (
+    host_id bigint NOT NULL,
+    epoch_no bigint NOT NULL,
+    stretch integer NOT NULL,
+    from_wall_ms bigint NOT NULL,
+    from_seq bigint NOT NULL,
+    day date NOT NULL,
+    to_seq bigint NOT NULL,
+    to_wall_ms bigint NOT NULL,
+    records integer NOT NULL,
+    objects bytea NOT NULL,
+    body bytea NOT NULL
+);
+
 CREATE TABLE public.enrolment_token (
     token_id text NOT NULL,
     secret_sha256 bytea NOT NULL,
@@ -81,6 +141,18 @@ CREATE TABLE public.gap (
     detail text NOT NULL
 );
 
+CREATE TABLE public.gap_part (
+    host_id bigint NOT NULL,
+    epoch_no bigint NOT NULL,
+    seq bigint NOT NULL,
+    namespace bigint NOT NULL,
+    instance numeric(20,0) NOT NULL,
+    kind smallint NOT NULL,
+    from_wall_ms bigint NOT NULL,
+    to_wall_ms bigint,
+    detail text NOT NULL
+);
+
 CREATE TABLE public.host (
     host_id bigint NOT NULL,
     name text NOT NULL,
@@ -133,6 +205,22 @@ CREATE TABLE public.host_status (
 )
 WITH (fillfactor='70');
 
+CREATE TABLE public.lease (
+    name text NOT NULL,
+    fence bigint NOT NULL,
+    holder text NOT NULL,
+    until_ms bigint NOT NULL
+);
+
+CREATE TABLE public.object_now (
+    host_id bigint NOT NULL,
+    epoch_no bigint NOT NULL,
+    seq bigint NOT NULL,
+    wall_ms bigint NOT NULL,
+    objects bytea NOT NULL
+)
+WITH (fillfactor='70');
+
 CREATE TABLE public.operator_token (
     token_id text NOT NULL,
     name text NOT NULL,
@@ -141,6 +229,45 @@ CREATE TABLE public.operator_token (
     created_ms bigint NOT NULL,
     revoked_ms bigint,
     CONSTRAINT operator_token_role_check CHECK ((role = ANY (ARRAY['viewer'::text, 'operator'::text, 'admin'::text])))
+);
+
+CREATE TABLE public.owner_usage (
+    host_id bigint NOT NULL,
+    slot_ms bigint NOT NULL,
+    month date NOT NULL,
+    wall_ms bigint NOT NULL,
+    boot_id bytea NOT NULL,
+    namespaces bigint[] NOT NULL,
+    kinds smallint[] NOT NULL,
+    uids bigint[] NOT NULL,
+    users text[] NOT NULL,
+    comms text[] NOT NULL,
+    objects bigint[] NOT NULL,
+    objects_max bigint[] NOT NULL,
+    semaphores bigint[] NOT NULL,
+    bytes numeric[] NOT NULL,
+    orphans bigint[] NOT NULL,
+    certain bigint[] NOT NULL
+)
+PARTITION BY RANGE (month);
+
+CREATE TABLE public.owner_usage_fallback (
+    host_id bigint NOT NULL,
+    slot_ms bigint NOT NULL,
+    month date NOT NULL,
+    wall_ms bigint NOT NULL,
+    boot_id bytea NOT NULL,
+    namespaces bigint[] NOT NULL,
+    kinds smallint[] NOT NULL,
+    uids bigint[] NOT NULL,
+    users text[] NOT NULL,
+    comms text[] NOT NULL,
+    objects bigint[] NOT NULL,
+    objects_max bigint[] NOT NULL,
+    semaphores bigint[] NOT NULL,
+    bytes numeric[] NOT NULL,
+    orphans bigint[] NOT NULL,
+    certain bigint[] NOT NULL
 );
 
 CREATE TABLE public.stream (
@@ -161,7 +288,11 @@ CREATE TABLE public.stream (
     compacted_to bigint NOT NULL,
     session bigint NOT NULL,
     opened_ms bigint NOT NULL,
-    end_reason smallint
+    end_reason smallint,
+    framed_to bigint DEFAULT 0 NOT NULL,
+    merged_to bigint DEFAULT 0 NOT NULL,
+    after_epoch_no bigint,
+    after_stretch integer
 );
 
 CREATE TABLE public.stretch (
@@ -175,7 +306,115 @@ CREATE TABLE public.stretch (
     to_boot_us bigint
 );
 
+CREATE TABLE public.usage (
+    host_id bigint NOT NULL,
+    namespace bigint NOT NULL,
+    instance numeric(20,0) NOT NULL,
+    slot_ms bigint NOT NULL,
+    month date NOT NULL,
+    own boolean NOT NULL,
+    sem_arrays numeric(20,0),
+    sem_arrays_max numeric(20,0),
+    semmni numeric(20,0),
+    semaphores numeric(20,0),
+    semaphores_max numeric(20,0),
+    semmns numeric(20,0),
+    shm_segments numeric(20,0),
+    shm_segments_max numeric(20,0),
+    shmmni numeric(20,0),
+    shm_pages numeric(20,0),
+    shm_pages_max numeric(20,0),
+    shmall numeric(20,0),
+    msg_queues numeric(20,0),
+    msg_queues_max numeric(20,0),
+    msgmni numeric(20,0)
+)
+PARTITION BY RANGE (month);
+
+CREATE TABLE public.usage_fallback (
+    host_id bigint NOT NULL,
+    namespace bigint NOT NULL,
+    instance numeric(20,0) NOT NULL,
+    slot_ms bigint NOT NULL,
+    month date NOT NULL,
+    own boolean NOT NULL,
+    sem_arrays numeric(20,0),
+    sem_arrays_max numeric(20,0),
+    semmni numeric(20,0),
+    semaphores numeric(20,0),
+    semaphores_max numeric(20,0),
+    semmns numeric(20,0),
+    shm_segments numeric(20,0),
+    shm_segments_max numeric(20,0),
+    shmmni numeric(20,0),
+    shm_pages numeric(20,0),
+    shm_pages_max numeric(20,0),
+    shmall numeric(20,0),
+    msg_queues numeric(20,0),
+    msg_queues_max numeric(20,0),
+    msgmni numeric(20,0)
+);
+
+CREATE TABLE public.usage_hour (
+    host_id bigint NOT NULL,
+    namespace bigint NOT NULL,
+    instance numeric(20,0) NOT NULL,
+    slot_ms bigint NOT NULL,
+    year date NOT NULL,
+    own boolean NOT NULL,
+    sem_arrays numeric(20,0),
+    sem_arrays_max numeric(20,0),
+    semmni numeric(20,0),
+    semaphores numeric(20,0),
+    semaphores_max numeric(20,0),
+    semmns numeric(20,0),
+    shm_segments numeric(20,0),
+    shm_segments_max numeric(20,0),
+    shmmni numeric(20,0),
+    shm_pages numeric(20,0),
+    shm_pages_max numeric(20,0),
+    shmall numeric(20,0),
+    msg_queues numeric(20,0),
+    msg_queues_max numeric(20,0),
+    msgmni numeric(20,0)
+)
+PARTITION BY RANGE (year);
+
+CREATE TABLE public.usage_hour_fallback (
+    host_id bigint NOT NULL,
+    namespace bigint NOT NULL,
+    instance numeric(20,0) NOT NULL,
+    slot_ms bigint NOT NULL,
+    year date NOT NULL,
+    own boolean NOT NULL,
+    sem_arrays numeric(20,0),
+    sem_arrays_max numeric(20,0),
+    semmni numeric(20,0),
+    semaphores numeric(20,0),
+    semaphores_max numeric(20,0),
+    semmns numeric(20,0),
+    shm_segments numeric(20,0),
+    shm_segments_max numeric(20,0),
+    shmmni numeric(20,0),
+    shm_pages numeric(20,0),
+    shm_pages_max numeric(20,0),
+    shmall numeric(20,0),
+    msg_queues numeric(20,0),
+    msg_queues_max numeric(20,0),
+    msgmni numeric(20,0)
+);
+
+ALTER TABLE ONLY public.chunk ATTACH PARTITION public.chunk_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
+
+ALTER TABLE ONLY public.chunk_fresh ATTACH PARTITION public.chunk_fresh_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
+
 ALTER TABLE ONLY public.frame ATTACH PARTITION public.frame_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
+
+ALTER TABLE ONLY public.owner_usage ATTACH PARTITION public.owner_usage_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
+
+ALTER TABLE ONLY public.usage ATTACH PARTITION public.usage_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
+
+ALTER TABLE ONLY public.usage_hour ATTACH PARTITION public.usage_hour_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
 
 ALTER TABLE ONLY public.audit
     ADD CONSTRAINT audit_pkey PRIMARY KEY (audit_id);
@@ -186,6 +425,18 @@ ALTER TABLE ONLY public.certificate
 ALTER TABLE ONLY public.certificate
     ADD CONSTRAINT certificate_token_id_spki_sha256_key UNIQUE (token_id, spki_sha256);
 
+ALTER TABLE ONLY public.chunk
+    ADD CONSTRAINT chunk_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, week);
+
+ALTER TABLE ONLY public.chunk_fallback
+    ADD CONSTRAINT chunk_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, week);
+
+ALTER TABLE ONLY public.chunk_fresh
+    ADD CONSTRAINT chunk_fresh_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, day);
+
+ALTER TABLE ONLY public.chunk_fresh_fallback
+    ADD CONSTRAINT chunk_fresh_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, day);
+
 ALTER TABLE ONLY public.enrolment_token
     ADD CONSTRAINT enrolment_token_pkey PRIMARY KEY (token_id);
 
@@ -194,6 +445,9 @@ ALTER TABLE ONLY public.frame
 
 ALTER TABLE ONLY public.frame_fallback
     ADD CONSTRAINT frame_fallback_pkey PRIMARY KEY (host_id, epoch_no, seq, day);
+
+ALTER TABLE ONLY public.gap_part
+    ADD CONSTRAINT gap_part_pkey PRIMARY KEY (host_id, epoch_no, seq, namespace, instance, kind);
 
 ALTER TABLE ONLY public.gap
     ADD CONSTRAINT gap_pkey PRIMARY KEY (host_id, epoch_no, seq);
@@ -207,14 +461,38 @@ ALTER TABLE ONLY public.host
 ALTER TABLE ONLY public.host_status
     ADD CONSTRAINT host_status_pkey PRIMARY KEY (host_id);
 
+ALTER TABLE ONLY public.lease
+    ADD CONSTRAINT lease_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.object_now
+    ADD CONSTRAINT object_now_pkey PRIMARY KEY (host_id);
+
 ALTER TABLE ONLY public.operator_token
     ADD CONSTRAINT operator_token_pkey PRIMARY KEY (token_id);
+
+ALTER TABLE ONLY public.owner_usage
+    ADD CONSTRAINT owner_usage_pkey PRIMARY KEY (host_id, slot_ms, month);
+
+ALTER TABLE ONLY public.owner_usage_fallback
+    ADD CONSTRAINT owner_usage_fallback_pkey PRIMARY KEY (host_id, slot_ms, month);
 
 ALTER TABLE ONLY public.stream
     ADD CONSTRAINT stream_pkey PRIMARY KEY (host_id, epoch_no);
 
 ALTER TABLE ONLY public.stretch
     ADD CONSTRAINT stretch_pkey PRIMARY KEY (host_id, epoch_no, stretch);
+
+ALTER TABLE ONLY public.usage
+    ADD CONSTRAINT usage_pkey PRIMARY KEY (host_id, namespace, instance, slot_ms, month);
+
+ALTER TABLE ONLY public.usage_fallback
+    ADD CONSTRAINT usage_fallback_pkey PRIMARY KEY (host_id, namespace, instance, slot_ms, month);
+
+ALTER TABLE ONLY public.usage_hour
+    ADD CONSTRAINT usage_hour_pkey PRIMARY KEY (host_id, namespace, instance, slot_ms, year);
+
+ALTER TABLE ONLY public.usage_hour_fallback
+    ADD CONSTRAINT usage_hour_fallback_pkey PRIMARY KEY (host_id, namespace, instance, slot_ms, year);
 
 CREATE INDEX certificate_host ON public.certificate USING btree (host_id);
 
@@ -230,9 +508,19 @@ CREATE INDEX host_name ON public.host USING btree (name);
 
 CREATE INDEX stretch_from ON public.stretch USING btree (host_id, from_wall_ms);
 
+ALTER INDEX public.chunk_pkey ATTACH PARTITION public.chunk_fallback_pkey;
+
+ALTER INDEX public.chunk_fresh_pkey ATTACH PARTITION public.chunk_fresh_fallback_pkey;
+
 ALTER INDEX public.frame_asof ATTACH PARTITION public.frame_fallback_host_id_epoch_no_stretch_wall_ms_idx;
 
 ALTER INDEX public.frame_pkey ATTACH PARTITION public.frame_fallback_pkey;
+
+ALTER INDEX public.owner_usage_pkey ATTACH PARTITION public.owner_usage_fallback_pkey;
+
+ALTER INDEX public.usage_pkey ATTACH PARTITION public.usage_fallback_pkey;
+
+ALTER INDEX public.usage_hour_pkey ATTACH PARTITION public.usage_hour_fallback_pkey;
 
 ALTER TABLE ONLY public.certificate
     ADD CONSTRAINT certificate_host_id_fkey FOREIGN KEY (host_id) REFERENCES public.host(host_id);

@@ -1,0 +1,169 @@
+-- Compacted history and what is derived from it: chunks, the use of limits and of owners over time, the objects of the
+-- present, gaps of one kind in one namespace, and leases. One block, so that it also runs once tables are distributed.
+--
+-- Three places hold a host's records, and `stream` says which of them a record is in: before merged_to `chunk`, from there
+-- to compacted_to `chunk_fresh`, from there on `frame`. What has moved on stays where it was until its partition is
+-- dropped whole, and is not read there any more.
+DO $$
+BEGIN
+
+-- framed_to: one past the newest record that has a row in frame. Streams whose framed_to is beyond compacted_to have a
+-- tail that waits for compaction.
+ALTER TABLE stream ADD COLUMN framed_to bigint NOT NULL DEFAULT 0;
+UPDATE stream SET framed_to = next_seq;
+-- merged_to: records before it live in `chunk`.
+ALTER TABLE stream ADD COLUMN merged_to bigint NOT NULL DEFAULT 0;
+-- An imported epoch (epoch_no from 2^62 on; no agent counts so far) lies right after this stretch of this epoch; null =
+-- an agent's own.
+ALTER TABLE stream ADD COLUMN after_epoch_no bigint;
+ALTER TABLE stream ADD COLUMN after_stretch int;
+
+-- lease (reference). A row = who does a job of which there must be one. Written by collectors, which renew it while they
+-- work; fence grows with each holder, and what a job commits checks it. Never deleted.
+CREATE TABLE lease (
+    name          text   PRIMARY KEY,          -- the job, e.g. `compact/3`
+    fence         bigint NOT NULL,             -- number of the holder, counts up
+    holder        text   NOT NULL,             -- which collector process, for people
+    until_ms      bigint NOT NULL              -- collector's clock; after it anybody may take it
+);
+
+-- chunk (distributed, partitioned by week). A row = consecutive records of one stretch, packed
+-- (proto/ipc/src/chunk). Written by the merge of chunk_fresh, by import, and by retention (baselines); read by every
+-- question about the past. Dies with its partition.
+CREATE TABLE chunk (
+    host_id       bigint   NOT NULL,
+    epoch_no      bigint   NOT NULL,
+    stretch       int      NOT NULL,
+    from_wall_ms  bigint   NOT NULL,           -- wall time of its first record, which is a sample
+    from_seq      bigint   NOT NULL,           -- and its position
+    week          date     NOT NULL,           -- Monday of the week of from_wall_ms; of an import that of the import; of a
+                                               -- baseline the week it keeps answerable; 1970-01-01 as in frame
+    to_seq        bigint   NOT NULL,           -- position of its last record
+    to_wall_ms    bigint   NOT NULL,           -- and its wall time
+    records       int      NOT NULL,
+    baseline      boolean  NOT NULL,           -- a copy of the last record before this week, made before that was dropped
+    objects       bytea    NOT NULL,           -- what `find` looks at first: collector/src/query/find
+    body          bytea    NOT NULL,
+    PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, week)
+) PARTITION BY RANGE (week);
+-- Times that cannot be believed.
+CREATE TABLE chunk_fallback PARTITION OF chunk FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
+
+-- chunk_fresh (distributed, partitioned by day). A row = a small chunk of a stream's tail. Written by compaction, read like
+-- chunk until its day is merged. Dies with its partition.
+CREATE TABLE chunk_fresh (
+    host_id       bigint   NOT NULL,
+    epoch_no      bigint   NOT NULL,
+    stretch       int      NOT NULL,
+    from_wall_ms  bigint   NOT NULL,
+    from_seq      bigint   NOT NULL,
+    day           date     NOT NULL,           -- UTC day of from_wall_ms; 1970-01-01 as in frame
+    to_seq        bigint   NOT NULL,
+    to_wall_ms    bigint   NOT NULL,
+    records       int      NOT NULL,
+    objects       bytea    NOT NULL,
+    body          bytea    NOT NULL,
+    PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, day)
+) PARTITION BY RANGE (day);
+-- Times that cannot be believed.
+CREATE TABLE chunk_fresh_fallback PARTITION OF chunk_fresh FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
+
+-- usage (distributed, partitioned by month). A row = one namespace's use of the limits in ten minutes of its host's wall
+-- clock: last value and highest; a slot in which nothing changed has no row. Written by compaction (upsert: a slot can
+-- be compacted in parts), read by capacity and v_usage. Dies with its partition.
+CREATE TABLE usage (
+    host_id       bigint   NOT NULL,
+    namespace     bigint   NOT NULL,           -- inode
+    instance      numeric(20,0) NOT NULL,      -- tells two of one inode apart
+    slot_ms       bigint   NOT NULL,           -- when the slot begins
+    month         date     NOT NULL,           -- first of the slot's month; 1970-01-01 as in frame
+    own           boolean  NOT NULL,           -- the host's own namespace
+    sem_arrays    numeric(20,0), sem_arrays_max   numeric(20,0), semmni numeric(20,0),
+    semaphores    numeric(20,0), semaphores_max   numeric(20,0), semmns numeric(20,0),
+    shm_segments  numeric(20,0), shm_segments_max numeric(20,0), shmmni numeric(20,0),
+    shm_pages     numeric(20,0), shm_pages_max    numeric(20,0), shmall numeric(20,0),
+    msg_queues    numeric(20,0), msg_queues_max   numeric(20,0), msgmni numeric(20,0),
+    PRIMARY KEY (host_id, namespace, instance, slot_ms, month)
+) PARTITION BY RANGE (month);
+-- Times that cannot be believed.
+CREATE TABLE usage_fallback PARTITION OF usage FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
+
+-- usage_hour (distributed, partitioned by year). A row = the same for an hour: the rollup that outlives usage. Written and
+-- read likewise.
+CREATE TABLE usage_hour (
+    host_id       bigint   NOT NULL,
+    namespace     bigint   NOT NULL,
+    instance      numeric(20,0) NOT NULL,
+    slot_ms       bigint   NOT NULL,
+    year          date     NOT NULL,           -- first of January of the slot's year; 1970-01-01 as in frame
+    own           boolean  NOT NULL,
+    sem_arrays    numeric(20,0), sem_arrays_max   numeric(20,0), semmni numeric(20,0),
+    semaphores    numeric(20,0), semaphores_max   numeric(20,0), semmns numeric(20,0),
+    shm_segments  numeric(20,0), shm_segments_max numeric(20,0), shmmni numeric(20,0),
+    shm_pages     numeric(20,0), shm_pages_max    numeric(20,0), shmall numeric(20,0),
+    msg_queues    numeric(20,0), msg_queues_max   numeric(20,0), msgmni numeric(20,0),
+    PRIMARY KEY (host_id, namespace, instance, slot_ms, year)
+) PARTITION BY RANGE (year);
+-- Times that cannot be believed.
+CREATE TABLE usage_hour_fallback PARTITION OF usage_hour FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
+
+-- owner_usage (distributed, partitioned by month). A row = who held what on one host at the end of an hour of its wall
+-- clock, all owners side by side (one array a column: a third of the bytes of a row each); an hour in which nothing of it
+-- changed has no row. Written by compaction (upsert), read by `blame --fleet` and v_owner_now. Dies with its partition,
+-- which begins with a baseline for each host that holds something.
+CREATE TABLE owner_usage (
+    host_id       bigint   NOT NULL,
+    slot_ms       bigint   NOT NULL,           -- when the hour begins
+    month         date     NOT NULL,
+    wall_ms       bigint   NOT NULL,           -- wall time of the sample that `*` and not `*_max` is of
+    boot_id       bytea    NOT NULL,
+    namespaces    bigint[]   NOT NULL,         -- inode
+    kinds         smallint[] NOT NULL,         -- 0 sem, 1 shm, 2 msg
+    uids          bigint[]   NOT NULL,
+    users         text[]     NOT NULL,         -- that uid's name, escaped; null = none
+    comms         text[]     NOT NULL,         -- escaped; null = not known, or several
+    objects       bigint[]   NOT NULL,
+    objects_max   bigint[]   NOT NULL,         -- highest in the hour
+    semaphores    bigint[]   NOT NULL,
+    bytes         numeric[]  NOT NULL,
+    orphans       bigint[]   NOT NULL,         -- certain, likely and unattached
+    certain       bigint[]   NOT NULL,
+    PRIMARY KEY (host_id, slot_ms, month)
+) PARTITION BY RANGE (month);
+-- Times that cannot be believed.
+CREATE TABLE owner_usage_fallback PARTITION OF owner_usage FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
+
+-- object_now (distributed). A row = what one host held when its tail was compacted last, as `find` looks at it first.
+-- Overwritten by compaction; no index on what changes, room for HOT updates.
+CREATE TABLE object_now (
+    host_id       bigint   NOT NULL PRIMARY KEY,
+    epoch_no      bigint   NOT NULL,
+    seq           bigint   NOT NULL,           -- the sample that it is of
+    wall_ms       bigint   NOT NULL,
+    objects       bytea    NOT NULL
+) WITH (fillfactor = 70);
+
+-- gap_part (distributed). A row = a span in which one kind of objects of one namespace could not be read while samples were
+-- taken. Written by compaction, read by v_gap. Dies when its end is older than what is kept.
+CREATE TABLE gap_part (
+    host_id       bigint   NOT NULL,
+    epoch_no      bigint   NOT NULL,
+    seq           bigint   NOT NULL,           -- the first sample that could not read it
+    namespace     bigint   NOT NULL,
+    instance      numeric(20,0) NOT NULL,
+    kind          smallint NOT NULL,           -- 0 sem, 1 shm, 2 msg
+    from_wall_ms  bigint   NOT NULL,           -- last sample that read it, or its stretch's first
+    to_wall_ms    bigint,                      -- first sample that reads it again; null = none yet
+    detail        text     NOT NULL,           -- why, escaped
+    PRIMARY KEY (host_id, epoch_no, seq, namespace, instance, kind)
+);
+
+IF EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN
+    PERFORM create_reference_table('lease');
+    PERFORM create_distributed_table(t, 'host_id', colocate_with => 'host_status') FROM unnest(ARRAY['chunk',
+        'chunk_fresh', 'usage', 'usage_hour', 'owner_usage', 'object_now', 'gap_part']) AS t
+    WHERE EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'host_status'::regclass);
+END IF;
+
+END
+$$;
