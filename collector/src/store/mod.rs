@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod certificate;
+pub mod chunk;
 pub mod day;
 mod db;
 pub mod enrolment_token;
