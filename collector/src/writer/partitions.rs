@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use super::link::Link;
 use crate::clock::WallClock;
 use crate::store::day::Day;
+use crate::store::link::Link;
 use crate::store::{StoreError, partition};
 
 /// Days made ahead of the collector's clock.
