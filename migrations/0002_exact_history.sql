@@ -40,6 +40,7 @@ CREATE TABLE chunk (
                                                -- baseline the week it keeps answerable; 1970-01-01 as in frame
     to_seq        bigint   NOT NULL,           -- position of its last record
     to_wall_ms    bigint   NOT NULL,           -- and its wall time
+    prev_wall_ms  bigint,                      -- wall time of the epoch's sample before the first; null = there is none
     records       int      NOT NULL,
     baseline      boolean  NOT NULL,           -- a copy of the last record before this week, made before that was dropped
     objects       bytea    NOT NULL,           -- what `find` looks at first: collector/src/query/find
@@ -60,6 +61,7 @@ CREATE TABLE chunk_fresh (
     day           date     NOT NULL,           -- UTC day of from_wall_ms; 1970-01-01 as in frame
     to_seq        bigint   NOT NULL,
     to_wall_ms    bigint   NOT NULL,
+    prev_wall_ms  bigint,
     records       int      NOT NULL,
     objects       bytea    NOT NULL,
     body          bytea    NOT NULL,

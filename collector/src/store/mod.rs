@@ -18,6 +18,7 @@ pub mod host_facts;
 pub mod host_name;
 pub mod host_status;
 pub mod lease;
+pub mod link;
 mod number;
 pub mod operator_token;
 pub mod partition;

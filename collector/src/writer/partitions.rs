@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use super::link::Link;
 use crate::clock::WallClock;
 use crate::store::StoreError;
 use crate::store::day::Day;
+use crate::store::link::Link;
 use crate::store::partition::{self, Table};
 
 /// Days made ahead of the collector's clock: each empty one costs 24 KiB.
