@@ -8,12 +8,17 @@ use highwater_proto::json::{MsgJson, SemJson, ShmJson};
 use serde::{Deserialize, Serialize};
 
 mod event;
+mod status;
 
 /// What threatens a host, as in its snapshots.
 pub use highwater_proto::json::RiskJson;
 
 pub use self::event::{
     ByJson, DetailJson, ErrnoJson, EventJson, HolderJson, LostJson, PeakJson, SubjectJson, TimelineJson,
+};
+pub use self::status::{
+    CheckJson, DatabaseJson, DiskJson, DroppingJson, IngestJson, LeaseJson, RetainedJson, RetentionJson, StatusJson,
+    StorageJson, TableJson,
 };
 /// The kinds of events: what `kind` of an event can say.
 pub use crate::query::event::EventKind;

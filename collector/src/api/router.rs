@@ -11,10 +11,12 @@ use axum::{Json, Router};
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, history, hosts, openapi, tokens};
+use super::{auth, history, hosts, openapi, status, tokens};
 use crate::clock::WallClock;
+use crate::health::{AskDisk, Health};
 use crate::identity::operators::Operators;
 use crate::identity::tokens::Tokens;
+use crate::query::Keep;
 use crate::store::Db;
 
 /// What the API is built from, cheap to clone.
@@ -28,6 +30,12 @@ pub struct ApiState {
     pub operators: Operators,
     /// Makes enrolment tokens.
     pub tokens: Tokens,
+    /// What the collector's parts fail at.
+    pub health: Arc<Health>,
+    /// Asks for the room on the database's disk; `None` = it is no disk of this machine's own.
+    pub disk: Option<AskDisk>,
+    /// How long what is kept.
+    pub keep: Keep,
 }
 
 /// [`ApiState`] and what only the running server knows.
@@ -37,6 +45,9 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) operators: Operators,
     pub(super) tokens: Tokens,
+    pub(super) health: Arc<Health>,
+    pub(super) disk: Option<AskDisk>,
+    pub(super) keep: Keep,
     /// The address the listener is bound to, for messages.
     pub(super) bound: SocketAddr,
 }
@@ -46,9 +57,13 @@ const MAX_BODY: usize = 4096;
 
 /// All paths.
 pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
-    let state = Shared { db: state.db, clock: state.clock, operators: state.operators, tokens: state.tokens, bound };
+    let ApiState { db, clock, operators, tokens, health, disk, keep } = state;
+    let state = Shared { db, clock, operators, tokens, health, disk, keep, bound };
     let closed = Router::new()
         .route("/version", get(version))
+        .route("/status", get(status::status))
+        .route("/storage", get(status::storage))
+        .route("/retention", get(status::retention))
         .route("/hosts", get(hosts::hosts))
         .route("/hosts/{host}", get(hosts::one_host))
         .route("/hosts/{host}/snapshot", get(history::snapshot))

@@ -20,6 +20,7 @@ pub mod namespace;
 pub mod object;
 pub mod print;
 pub mod run;
+pub mod status;
 pub mod table;
 pub mod timeline;
 pub mod token;

@@ -28,6 +28,7 @@ pub mod past;
 pub mod remedy;
 #[cfg(test)]
 mod scenes;
+pub mod status;
 pub mod story;
 #[cfg(test)]
 mod story_tests;
@@ -36,6 +37,7 @@ pub mod walk;
 
 pub use crate::store::fleet::{HostName, TurnedAway};
 pub use crate::store::history::{ClosedGap, Reading};
+pub use crate::store::keep::Keep;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
