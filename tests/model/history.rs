@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater::host::HostId;
-use highwater::query::fold::{Said, fold, read};
+use highwater::query::fold::{Said, fold_on, read};
 use highwater::store::frame::Frame;
 use highwater::store::gap::Gap;
 use highwater::store::history::StoredRecord;
