@@ -1,5 +1,7 @@
 //! From a chunk to its records.
 
+use alloc::boxed::Box;
+
 use super::directory::Directory;
 use super::head::{Beside, Headed};
 use super::model::{Model, Wanted};
@@ -24,7 +26,7 @@ pub struct ChunkReader<'b> {
 /// The segment that is read.
 struct Open<'b> {
     decoder: Decoder<'b>,
-    model: Model,
+    model: Box<Model>,
     more: Bit,
     begun: bool,
     ended: bool,
@@ -70,7 +72,7 @@ impl<'b> ChunkReader<'b> {
     fn open_next(&mut self) -> Result<(), ChunkError> {
         let Some(segment) = self.directory.segments.get(self.next) else { return Ok(()) };
         let decoder = Decoder::new(segment.bytes(self.bytes)?, segment.offset);
-        let model = Model::new(segment.first_seq, segment.first_wall_ms);
+        let model = Box::new(Model::new(segment.first_seq, segment.first_wall_ms));
         self.next += 1;
         self.open = Some(Open { decoder, model, more: Bit::NEW, begun: false, ended: false });
         Ok(())
