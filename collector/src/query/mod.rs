@@ -20,10 +20,12 @@ mod deeds;
 pub mod diff;
 pub mod event;
 pub mod fleet;
+pub mod fleet_blame;
 pub mod fold;
 pub mod gap;
 pub mod holder;
 pub mod host;
+pub mod owners;
 pub mod remedy;
 #[cfg(test)]
 mod scenes;
