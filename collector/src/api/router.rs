@@ -11,7 +11,7 @@ use axum::{Json, Router};
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, history, hosts, openapi, tokens};
+use super::{auth, fleet_blame, history, hosts, openapi, tokens};
 use crate::clock::WallClock;
 use crate::identity::operators::Operators;
 use crate::identity::tokens::Tokens;
@@ -49,6 +49,7 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
     let state = Shared { db: state.db, clock: state.clock, operators: state.operators, tokens: state.tokens, bound };
     let closed = Router::new()
         .route("/version", get(version))
+        .route("/blame", get(fleet_blame::fleet_blame))
         .route("/hosts", get(hosts::hosts))
         .route("/hosts/{host}", get(hosts::one_host))
         .route("/hosts/{host}/snapshot", get(history::snapshot))
