@@ -8,6 +8,7 @@
 
 mod ask;
 mod auth;
+mod find;
 mod history;
 mod hosts;
 pub mod json;

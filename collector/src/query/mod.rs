@@ -19,6 +19,7 @@ mod deed_tests;
 mod deeds;
 pub mod diff;
 pub mod event;
+pub mod find;
 pub mod fleet;
 pub mod fold;
 pub mod gap;
