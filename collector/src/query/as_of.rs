@@ -5,8 +5,9 @@ use std::sync::Arc;
 use highwater_ipc::snapshot::Snapshot;
 
 use super::AskError;
-use super::fold::{FoldError, fold};
+use super::fold::FoldError;
 use super::gap::{Gap, grace_ms};
+use super::past::{confirmed_ms, state_until};
 use super::walk::Position;
 use crate::host::HostId;
 use crate::store::fleet::{Status, in_sight, in_sight_ms};
@@ -124,14 +125,11 @@ fn is_present(newest: &Stretch, status: Option<&Status>, now_ms: i64) -> bool {
 
 /// The last state of a stretch whose sample began at or before `until_ms`.
 async fn held_in(reading: &mut Reading, host: HostId, stretch: &Stretch, until_ms: i64) -> Result<Held, AskError> {
-    let place = reading.state_place(host, stretch, Until::Wall(until_ms)).await?;
-    let place = place.ok_or(FoldError::Empty)?;
-    let records = reading.state_records(host, stretch, &place).await?;
-    let snapshot = fold(&records)?;
-    let received_ms = records.last().map_or(0, |r| r.received_ms);
-    let from_ms = snapshot.at.wall_ms;
-    let to_ms = reading.confirmed_to(host, stretch, &place).await?;
-    let position = Position { epoch: stretch.epoch, stretch: stretch.number, seq: place.seq };
+    let found = state_until(reading, host, stretch, Until::Wall(until_ms)).await?.ok_or(FoldError::Empty)?;
+    let from_ms = found.snapshot.at.wall_ms;
+    let to_ms = confirmed_ms(reading, host, stretch, &found).await?;
+    let position = Position { place: stretch.place, seq: found.seq };
+    let (snapshot, received_ms) = (found.snapshot, found.received_ms);
     Ok(Held { snapshot, position, covered_ms: (from_ms, to_ms.max(from_ms)), received_ms, also_ms: Vec::new() })
 }
 
@@ -145,7 +143,7 @@ async fn gap_at(
 ) -> Result<Gap, AskError> {
     let before = reading.stretch_ended_before(host, asked_ms).await?;
     // Where the clock was set back, older stretches lie ahead of the newest: it may yet come to what is between them.
-    let is_open = before.as_ref().is_some_and(|before| before.place() == newest.place());
+    let is_open = before.as_ref().is_some_and(|before| before.place == newest.place);
     if !is_open && let Some(after) = reading.stretch_begun_after(host, asked_ms).await? {
         let stored = reading.gap_at(host, asked_ms).await?;
         return Ok(Gap::between(before.as_ref(), &after, stored));

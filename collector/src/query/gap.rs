@@ -78,7 +78,9 @@ impl Gap {
             backlog_from_ms: None,
         };
         match (before, stored) {
-            (None, _) => gap.reason = Some(GapReason::BeforeFirst),
+            (None, None) => gap.reason = Some(GapReason::BeforeFirst),
+            // Before the first that is kept there may have been more.
+            (None, Some(stored)) => (gap.reason, gap.detail) = (Some(stored.reason), stored.detail),
             (Some(_), Some(stored)) => {
                 gap.from_ms = stored.from_wall_ms;
                 gap.to_ms = Some(stored.to_wall_ms);
@@ -116,7 +118,7 @@ fn why_silent(newest: &Stretch, status: Option<&Status>) -> GapReason {
 /// Two stretches of one boot, without a gap by the boot clock, whose wall clocks do not meet.
 fn clock_was_set_forward(before: &Stretch, after: &Stretch) -> bool {
     before.boot_id == after.boot_id
-        && before.epoch == after.epoch
+        && before.place.epoch() == after.place.epoch()
         && after.from_boot_us.saturating_sub(before.end_boot_us) <= before.interval_ms.saturating_mul(3_000)
 }
 
@@ -128,11 +130,14 @@ mod tests {
     use super::*;
     use crate::host::Quarantine;
     use crate::store::fleet::TurnedAway;
+    use crate::store::history::Place;
 
     fn stretch(epoch: u64, from_wall_ms: i64, end_wall_ms: i64) -> Stretch {
         Stretch {
-            epoch: EpochNo(epoch),
-            number: 0,
+            place: Place::own(EpochNo(epoch), 0),
+            merged: Seq(0),
+            compacted: Seq(0),
+            framed: Seq(0),
             from_wall_ms,
             end_wall_ms,
             from_boot_us: from_wall_ms * 1000,
@@ -188,7 +193,7 @@ mod tests {
         assert_eq!((derived.from_ms, derived.to_ms), (Some(5_000), Some(20_000)));
         assert_eq!((derived.reason, derived.detail.as_str()), (Some(GapReason::Unexplained), ""));
         let stored = ClosedGap {
-            epoch: EpochNo(2),
+            before: Place::own(EpochNo(2), 0),
             seq: Seq(0),
             from_wall_ms: Some(5_500),
             to_wall_ms: 20_000,
@@ -203,7 +208,8 @@ mod tests {
     #[test]
     fn an_hour_over_which_the_clock_was_set_says_so() {
         let before = stretch(1, 0, 5_000);
-        let after = Stretch { number: 1, from_boot_us: 6_000_000, ..stretch(1, 3_606_000, 3_700_000) };
+        let after =
+            Stretch { place: Place::own(EpochNo(1), 1), from_boot_us: 6_000_000, ..stretch(1, 3_606_000, 3_700_000) };
         assert!(Gap::between(Some(&before), &after, None).detail.contains("set forward"));
     }
 }

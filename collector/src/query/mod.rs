@@ -1,7 +1,7 @@
 //! Questions to answers; knows no HTTP, no SQL and no clock (the present is handed in).
 //!
-//! [`as_of`] is what one host held at an instant, or the gap that instant lies in; [`fold`] makes states of stored
-//! records, [`change`] says what happened between two of them. [`walk`] hands over everything that was recorded
+//! [`as_of`] is what one host held at an instant, or the gap that instant lies in; [`past`] reads records wherever they are,
+//! [`fold`] makes states of them, [`change`] says what happened between two of them. [`walk`] hands over everything that was recorded
 //! between two instants, [`timeline`] and [`diff`] tell it. [`fleet`] is about all hosts, [`host`] is who a name means.
 //!
 //! What holds for every answer: it is made in one snapshot of the database; it is never a guess across a gap; a part
@@ -25,6 +25,7 @@ pub mod fold;
 pub mod gap;
 pub mod holder;
 pub mod host;
+pub mod past;
 pub mod remedy;
 #[cfg(test)]
 mod scenes;

@@ -64,7 +64,7 @@ impl Story {
         }
         let mut events = Vec::new();
         let same_process = matches!(gap, Some(GapReason::Forked | GapReason::HistoryRestored));
-        let new_epoch = last.as_ref().is_none_or(|l| l.stretch.epoch != step.position.epoch);
+        let new_epoch = last.as_ref().is_none_or(|l| l.stretch.place.epoch() != step.position.place.epoch());
         if let Some(last) = &last
             && last.snapshot.state.boot_id != snapshot.state.boot_id
         {
@@ -74,7 +74,7 @@ impl Story {
             events.push(Event { after_ms: Some(last.stretch.end_wall_ms), ..Event::exact(at_ms, happened) });
         }
         if new_epoch && !same_process {
-            events.push(Event::exact(at_ms, Happened::AgentStarted { epoch: step.position.epoch }));
+            events.push(Event::exact(at_ms, Happened::AgentStarted { epoch: step.position.place.epoch() }));
         }
         let Some(last) = last else {
             self.known = Known::new(&snapshot.state);
@@ -83,7 +83,7 @@ impl Story {
             return events;
         };
         let after_ms = match step.prev_wall_ms {
-            Some(prev) if last.stretch.place() == step.stretch.place() => prev,
+            Some(prev) if last.stretch.place == step.stretch.place => prev,
             _ => last.stretch.end_wall_ms,
         };
         if new_epoch && !sees_every_namespace(&snapshot.state) {

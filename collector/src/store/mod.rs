@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod certificate;
 pub mod chunk;
+pub mod compaction;
 pub mod day;
 mod db;
 pub mod enrolment_token;
@@ -18,6 +19,8 @@ pub mod host;
 pub mod host_facts;
 pub mod host_name;
 pub mod host_status;
+pub mod lease;
+pub mod link;
 mod number;
 pub mod object_now;
 pub mod operator_token;

@@ -16,7 +16,6 @@ use super::arrival::Arrival;
 use super::batch::Aside;
 use super::command::{Command, Item, OpenError, OpenRequest, Opened};
 use super::config::Config;
-use super::link::Link;
 use super::open::Door;
 use super::partitions::Partitions;
 use super::queue::{Consumer, Queue};
@@ -25,6 +24,7 @@ use super::worker::Worker;
 use crate::clock::WallClock;
 use crate::host::{HostId, Quarantine};
 use crate::store::host_status::TurnedAway;
+use crate::store::link::Link;
 use crate::store::stream::Session;
 use crate::store::{Db, StoreError};
 

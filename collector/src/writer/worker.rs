@@ -15,7 +15,6 @@ use super::batch::{self, Aside, Attempt};
 use super::command::{Command, Item};
 use super::config::Config;
 use super::lanes::Gathered;
-use super::link::Link;
 use super::open::Door;
 use super::partitions::Partitions;
 use super::plan;
@@ -27,6 +26,7 @@ use crate::clock::WallClock;
 use crate::host::HostId;
 use crate::store::StoreError;
 use crate::store::host_status::{self, Status, TurnedAway, Usage};
+use crate::store::link::Link;
 use crate::store::stream::Session;
 use crate::store::tx::Dedicated;
 

@@ -12,7 +12,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use self::facts::{activity, kind, known, named_by, risk, who, who_change};
+pub(crate) use self::facts::activity;
+use self::facts::{kind, known, named_by, risk, who, who_change};
 use crate::availability::{Availability, SysvipcState};
 use crate::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta, diff};
 use crate::limits::{Limits, Totals};
