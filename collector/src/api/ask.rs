@@ -183,6 +183,7 @@ impl From<AskError> for Problem {
     }
 }
 
+/// A cursor that was made up, or belongs to another resource.
 pub(super) fn foreign_cursor(text: &str) -> Problem {
     Problem::bad_request(&format!("cursor={text} is not one that this resource gave as next_cursor"))
 }

@@ -8,6 +8,7 @@
 
 mod ask;
 mod auth;
+mod find;
 mod fleet_blame;
 mod history;
 mod hosts;

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, fleet_blame, history, hosts, openapi, tokens};
+use super::{auth, find, fleet_blame, history, hosts, openapi, tokens};
 use crate::clock::WallClock;
 use crate::identity::operators::Operators;
 use crate::identity::tokens::Tokens;
@@ -57,6 +57,7 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/hosts/{host}/diff", get(history::diff))
         .route("/hosts/{host}/blame", get(history::blame))
         .route("/hosts/{host}/timeline", get(history::timeline))
+        .route("/find", get(find::find))
         .route("/tokens", post(tokens::create).get(tokens::list).layer(DefaultBodyLimit::max(tokens::MAX_BODY)))
         .route("/tokens/{token}", delete(tokens::revoke))
         .route_layer(from_fn_with_state(state.clone(), auth::require_operator));

@@ -20,6 +20,7 @@ mod deed_tests;
 mod deeds;
 pub mod diff;
 pub mod event;
+pub mod find;
 pub mod fleet;
 pub mod fleet_blame;
 pub mod fold;
