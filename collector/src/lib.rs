@@ -7,6 +7,7 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod compact;
 pub mod embedded;
 pub mod host;
 pub mod identity;

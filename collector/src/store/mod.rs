@@ -17,7 +17,11 @@ pub mod host;
 pub mod host_facts;
 pub mod host_name;
 pub mod host_status;
+<<<<<<< HEAD
 pub mod link;
+=======
+pub mod lease;
+>>>>>>> 61d1b16
 mod number;
 pub mod operator_token;
 pub mod partition;
