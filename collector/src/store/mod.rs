@@ -17,6 +17,7 @@ pub mod host;
 pub mod host_facts;
 pub mod host_name;
 pub mod host_status;
+pub mod imported;
 <<<<<<< HEAD
 pub mod link;
 =======
