@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use highwater_ipc::record::EpochNo;
+use highwater_ipc::record::{EpochNo, Seq};
 
 use super::build::Built;
 use super::{ImportError, Request, Target};
 use crate::store::chunk::Chunk;
 use crate::store::day::Day;
+use crate::store::gap::Gap;
 use crate::store::partition::{Table, ensure};
 use crate::store::tx::{Dedicated, Write};
 use crate::store::{Db, chunk, gap, imported};
@@ -75,7 +76,8 @@ async fn number(tx: &mut Write<'_>, target: &Target, built: &mut Built) -> Resul
         built.epochs.iter_mut().for_each(|epoch| renumber(&mut epoch.epoch.no));
         built.chunks.iter_mut().for_each(|chunk| renumber(&mut chunk.epoch));
         // Of the gaps those that this import's own records close; no stored one is closed by a record of a free number.
-        built.gaps.iter_mut().filter(|gap| !built.filled.contains(&(gap.epoch, gap.seq))).for_each(|gap| renumber(&mut gap.epoch));
+        let own = |gap: &&mut Gap| gap.seq == Seq(0) && !built.filled.contains(&(gap.epoch, gap.seq));
+        built.gaps.iter_mut().filter(own).for_each(|gap| renumber(&mut gap.epoch));
     }
     Err(ImportError::Moved)
 }
@@ -98,8 +100,6 @@ fn statements(chunks: &[Chunk]) -> impl Iterator<Item = &[Chunk]> {
 
 #[cfg(test)]
 mod tests {
-    use highwater_ipc::record::Seq;
-
     use super::*;
     use crate::host::HostId;
 

@@ -108,6 +108,11 @@ where
         }
     }
 
+    /// Sets how far the file may go, and the boot of one that does not tell it; before its first line is read.
+    pub(super) fn bound(&mut self, own_ms: Option<i64>, boot_id: BootId) {
+        self.bounds = Bounds { own_ms, boot_id, ..self.bounds };
+    }
+
     /// What comes next; `None` = the file is at its end.
     pub(super) async fn span(&mut self) -> Result<Option<&Span>, ImportError> {
         while self.span.is_none() {

@@ -18,11 +18,8 @@ pub mod host_facts;
 pub mod host_name;
 pub mod host_status;
 pub mod imported;
-<<<<<<< HEAD
-pub mod link;
-=======
 pub mod lease;
->>>>>>> 61d1b16
+pub mod link;
 mod number;
 pub mod operator_token;
 pub mod partition;

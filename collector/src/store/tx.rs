@@ -8,7 +8,11 @@ use super::{Db, StoreError};
 /// What statements run on: the inside of a transaction, for signatures of rooms that must not name `sqlx`.
 pub type Connection = PgConnection;
 
-const BEGIN_READ_SQL: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// A table that is dropped between two statements is gone inside a snapshot, too: so whoever drops a partition (which locks
+/// its parent) must wait for readings that have not touched it yet. LOCK takes no snapshot; what was dropped before it is
+/// not looked for.
+const BEGIN_READ_SQL: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+    LOCK TABLE ONLY frame, ONLY chunk_fresh, ONLY chunk, ONLY usage, ONLY owner_usage IN ACCESS SHARE MODE";
 const BEGIN_WRITE_SQL: &str = "BEGIN";
 const DURABLE_SQL: &str = "SET LOCAL synchronous_commit = on";
 

@@ -8,7 +8,9 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::ChunkError;
 
@@ -210,8 +212,10 @@ impl Coder for Encoder {
 }
 
 /// Reads decisions from bytes that may be anything: past their end come zeros.
-pub(super) struct Decoder<'b> {
-    bytes: &'b [u8],
+pub(super) struct Decoder {
+    /// The whole chunk, and where in it the segment ends.
+    bytes: Arc<[u8]>,
+    end: usize,
     /// How much was taken, zeros past the end included.
     taken: usize,
     /// Where the bytes begin in the chunk.
@@ -221,12 +225,20 @@ pub(super) struct Decoder<'b> {
     what: &'static str,
 }
 
-impl<'b> Decoder<'b> {
-    /// Of bytes that begin at an offset of the chunk.
-    pub(super) fn new(bytes: &'b [u8], begins: usize) -> Self {
-        let mut new = Self { bytes, taken: 0, begins, code: 0, range: u64::MAX, what: "a segment" };
+impl Decoder {
+    /// Of the bytes of a chunk from one offset to another.
+    pub(super) fn of(bytes: Arc<[u8]>, segment: Range<usize>) -> Self {
+        let (begins, end) = (segment.start, segment.end.min(bytes.len()));
+        let mut new = Self { bytes, end, taken: 0, begins, code: 0, range: u64::MAX, what: "a segment" };
         new.code = u64::from(new.word()) << 32 | u64::from(new.word());
         new
+    }
+
+    /// Of bytes that begin at an offset of a chunk of which nothing else is known.
+    #[cfg(test)]
+    pub(super) fn new(bytes: &[u8], begins: usize) -> Self {
+        let chunk: Vec<u8> = core::iter::repeat_n(0, begins).chain(bytes.iter().copied()).collect();
+        Self::of(chunk.into(), begins..begins + bytes.len())
     }
 
     /// Whether the bytes end where the decisions do.
@@ -235,11 +247,12 @@ impl<'b> Decoder<'b> {
     /// [`ChunkError::Truncated`] or [`ChunkError::Broken`].
     pub(super) fn ended(&self) -> Result<(), ChunkError> {
         self.checked()?;
-        if self.taken < self.bytes.len() { Err(self.broken("the end of a segment")) } else { Ok(()) }
+        if self.taken < self.len() { Err(self.broken("the end of a segment")) } else { Ok(()) }
     }
 
     fn word(&mut self) -> u32 {
-        let rest = self.bytes.get(self.taken..).unwrap_or_default();
+        let from = self.begins.saturating_add(self.taken).min(self.end);
+        let rest = self.bytes.get(from..self.end).unwrap_or_default();
         self.taken = self.taken.saturating_add(4);
         if let Some(word) = rest.first_chunk() {
             return u32::from_be_bytes(*word);
@@ -247,6 +260,10 @@ impl<'b> Decoder<'b> {
         let mut word = [0; 4];
         word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
         u32::from_be_bytes(word)
+    }
+
+    fn len(&self) -> usize {
+        self.end.saturating_sub(self.begins)
     }
 
     fn widen(&mut self) {
@@ -257,7 +274,7 @@ impl<'b> Decoder<'b> {
     }
 }
 
-impl Coder for Decoder<'_> {
+impl Coder for Decoder {
     fn bit(&mut self, context: &mut Bit, _: bool) -> bool {
         let bound = (self.range >> 16) * context.yes();
         let bit = self.code < bound;
@@ -287,14 +304,14 @@ impl Coder for Decoder<'_> {
 
     fn checked(&self) -> Result<(), ChunkError> {
         // A writer ends with at most eight bytes less than its reader takes.
-        if self.taken > self.bytes.len().saturating_add(8) {
-            return Err(ChunkError::Truncated { offset: self.begins + self.bytes.len(), what: self.what });
+        if self.taken > self.len().saturating_add(8) {
+            return Err(ChunkError::Truncated { offset: self.begins + self.len(), what: self.what });
         }
         Ok(())
     }
 
     fn offset(&self) -> usize {
-        self.begins + self.taken.min(self.bytes.len())
+        self.begins + self.taken.min(self.len())
     }
 }
 

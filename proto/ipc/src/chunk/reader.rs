@@ -1,5 +1,8 @@
 //! From a chunk to its records.
 
+use alloc::sync::Arc;
+use core::fmt;
+
 use super::directory::Directory;
 use super::head::{Beside, Headed};
 use super::model::{Model, Wanted};
@@ -10,35 +13,40 @@ use crate::snapshot::{Snapshot, State};
 use crate::time::At;
 
 /// Reads the records of a chunk, from its first or from the first of any segment.
-pub struct ChunkReader<'b> {
-    bytes: &'b [u8],
+pub struct ChunkReader {
+    bytes: Arc<[u8]>,
     directory: Directory,
     /// The segment that is read next.
     next: usize,
-    open: Option<Open<'b>>,
+    open: Option<Open>,
+    /// The last state of the segment before, until the open one has its own.
+    last: Option<State>,
     /// Time and effort of the sample that the state is of.
     sampled: Option<(At, u32)>,
     failed: Option<ChunkError>,
 }
 
 /// The segment that is read.
-struct Open<'b> {
-    decoder: Decoder<'b>,
+struct Open {
+    decoder: Decoder,
     model: Model,
+    /// The head of the next record, once it was looked at.
+    head: Option<Headed>,
     more: Bit,
     begun: bool,
     ended: bool,
 }
 
-impl<'b> ChunkReader<'b> {
+impl ChunkReader {
     /// Begins at the first record. Only the directory is looked at; a segment that the bytes do not reach, or that is not
     /// as it was written, is an error when its first record is read.
     ///
     /// # Errors
     /// [`ChunkError`] for bytes that do not begin as a chunk.
-    pub fn new(bytes: &'b [u8]) -> Result<Self, ChunkError> {
-        let directory = Directory::read(bytes)?;
-        Ok(Self { bytes, directory, next: 0, open: None, sampled: None, failed: None })
+    pub fn new(bytes: impl AsRef<[u8]>) -> Result<Self, ChunkError> {
+        let bytes: Arc<[u8]> = bytes.as_ref().into();
+        let directory = Directory::read(&bytes)?;
+        Ok(Self { bytes, directory, next: 0, open: None, last: None, sampled: None, failed: None })
     }
 
     /// Where the segments are.
@@ -63,17 +71,37 @@ impl<'b> ChunkReader<'b> {
     }
 
     fn seek(&mut self, segment: usize) -> Result<(), ChunkError> {
-        (self.next, self.open, self.sampled, self.failed) = (segment, None, None, None);
+        (self.next, self.open, self.last, self.sampled, self.failed) = (segment, None, None, None, None);
         self.open_next()
     }
 
     fn open_next(&mut self) -> Result<(), ChunkError> {
         let Some(segment) = self.directory.segments.get(self.next) else { return Ok(()) };
-        let decoder = Decoder::new(segment.bytes(self.bytes)?, segment.offset);
+        segment.bytes(&self.bytes)?;
+        let span = segment.offset..segment.offset.saturating_add(segment.len);
+        let decoder = Decoder::of(self.bytes.clone(), span);
         let model = Model::new(segment.first_seq, segment.first_wall_ms);
         self.next += 1;
-        self.open = Some(Open { decoder, model, more: Bit::NEW, begun: false, ended: false });
+        self.open = Some(Open { decoder, model, head: None, more: Bit::NEW, begun: false, ended: false });
         Ok(())
+    }
+
+    /// The head of the next record, `None` after the last. The state is still that of the sample before.
+    ///
+    /// # Errors
+    /// As [`ChunkReader::next`].
+    pub fn peek(&mut self) -> Result<Option<&Head>, ChunkError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        match self.look() {
+            Ok(true) => Ok(self.open.as_ref().and_then(|open| open.head.as_ref()).map(|headed| &headed.head)),
+            Ok(false) => Ok(None),
+            Err(error) => {
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+        }
     }
 
     /// The next record, `None` after the last. After a sample the state is that sample's.
@@ -89,37 +117,63 @@ impl<'b> ChunkReader<'b> {
     }
 
     fn step(&mut self) -> Result<Option<Step>, ChunkError> {
+        if !self.look()? {
+            return Ok(None);
+        }
+        let Some(open) = &mut self.open else { return Ok(None) };
+        let Some(headed) = open.head.take() else { return Ok(None) };
+        let told = open.model.code_rest(&mut open.decoder, &headed, &nothing())?;
+        if let Told::Sample { took_us, .. } = &told {
+            self.sampled = Some((headed.at, *took_us));
+        }
+        Ok(Some(Step { head: headed.head, at: headed.at, told }))
+    }
+
+    /// Reads the next record's head, of the next segment where this one ends; `false` after the last record.
+    fn look(&mut self) -> Result<bool, ChunkError> {
         loop {
             let Some(open) = self.open.as_mut().filter(|open| !open.ended) else {
                 if self.next >= self.directory.segments.len() {
-                    return Ok(None);
+                    return Ok(false);
                 }
-                self.open_next()?;
+                self.open_after()?;
                 continue;
             };
+            if open.head.is_some() {
+                return Ok(true);
+            }
             if open.begun && !open.decoder.bit(&mut open.more, false) {
                 open.decoder.ended()?;
                 open.ended = true;
                 continue;
             }
             open.begun = true;
-            let (Headed { head, at, .. }, told) = open.model.code(&mut open.decoder, &nothing())?;
-            if let Told::Sample { took_us, .. } = &told {
-                self.sampled = Some((at, *took_us));
-            }
-            return Ok(Some(Step { head, at, told }));
+            open.head = Some(open.model.code_head(&mut open.decoder, &nothing())?);
         }
+    }
+
+    /// Goes on with the next segment; the state of the one that ended stays to be seen until its first record is read.
+    fn open_after(&mut self) -> Result<(), ChunkError> {
+        let state = self.open.take().and_then(|open| open.model.state).or(self.last.take());
+        self.last = state;
+        self.open_next()
     }
 
     /// The state of the last sample that was read, `None` before the first.
     pub fn state(&self) -> Option<&State> {
-        self.open.as_ref().and_then(|open| open.model.state.as_ref())
+        self.open.as_ref().and_then(|open| open.model.state.as_ref()).or(self.last.as_ref())
     }
 
     /// That sample, its state cloned.
     pub fn snapshot(&self) -> Option<Snapshot> {
         let ((at, took_us), state) = self.sampled.zip(self.state())?;
         Some(Snapshot { at, took_us, state: state.clone() })
+    }
+}
+
+impl fmt::Debug for ChunkReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChunkReader").field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 

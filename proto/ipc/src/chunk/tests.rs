@@ -68,7 +68,7 @@ fn written(records: &[Given]) -> Vec<u8> {
     writer.finish()
 }
 
-fn check(reader: &mut ChunkReader<'_>, records: &[Given]) {
+fn check(reader: &mut ChunkReader, records: &[Given]) {
     let mut state = None;
     for (step, after) in records {
         assert_eq!(reader.next().as_ref(), Ok(&Some(step.clone())));
