@@ -8,8 +8,10 @@
 
 mod ask;
 mod auth;
+mod export;
 mod history;
 mod hosts;
+mod import;
 pub mod json;
 mod openapi;
 mod problem;

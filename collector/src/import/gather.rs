@@ -130,11 +130,11 @@ where
             break;
         }
         if marks.is_empty()
-            && let Some((before, from_ms)) = carried(gathered.before.as_ref(), &hole, span)
+            && let Some((sample, end_ms, from_ms)) = carried(gathered.before.as_ref(), &hole, span)
         {
-            gathered.add(&mut packer, &before.sample, from_ms, span.number)?;
-            marks.push(Mark { is_own: true, ..mark(&before.sample, (from_ms, from_ms)) });
-            (carried_ms, last) = (Some(before.end_ms), Some(before.sample.clone()));
+            gathered.add(&mut packer, &sample, from_ms, span.number)?;
+            marks.push(Mark { is_own: true, ..mark(&sample, (from_ms, from_ms)) });
+            (carried_ms, last) = (Some(end_ms), Some(sample));
         }
         let end_ms = hole.cut(span.end_ms);
         let sample = span.sample.clone();
@@ -172,11 +172,13 @@ fn mark(sample: &Sample, (from_ms, end_ms): (i64, i64)) -> Mark {
     }
 }
 
-/// The line before a hole that is stored already, and the first instant after it, if nothing else is known of that.
-fn carried<'b>(before: Option<&'b Before>, hole: &Hole, span: &Span) -> Option<(&'b Before, i64)> {
+/// The line before a hole that is stored already, until when it was confirmed, and the first instant of the hole, if
+/// nothing else is known of that.
+fn carried(before: Option<&Before>, hole: &Hole, span: &Span) -> Option<(Arc<Sample>, i64, i64)> {
     let before = before.filter(|before| before.holds_ms.is_some() && before.holds_ms == hole.low_ms)?;
     let from_ms = hole.low_ms?.saturating_add(1);
-    (span.is_first && span.breaks.is_none() && from_ms < span.from_ms).then_some((before, from_ms))
+    let carries = span.is_first && span.breaks.is_none() && from_ms < span.from_ms;
+    carries.then(|| (before.sample.clone(), before.end_ms, from_ms))
 }
 
 impl Gathered {

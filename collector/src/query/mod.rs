@@ -2,7 +2,7 @@
 //!
 //! [`as_of`] is what one host held at an instant, or the gap that instant lies in; [`past`] reads records wherever they are,
 //! [`fold`] makes states of them, [`change`] says what happened between two of them. [`walk`] hands over everything that was recorded
-//! between two instants, [`timeline`] and [`diff`] tell it. [`fleet`] is about all hosts, [`host`] is who a name means.
+//! between two instants, [`timeline`], [`diff`] and [`export`] tell it. [`fleet`] is about all hosts, [`host`] is who a name means.
 //!
 //! What holds for every answer: it is made in one snapshot of the database; it is never a guess across a gap; a part
 //! that could not be read is never "all removed".
@@ -19,6 +19,7 @@ mod deed_tests;
 mod deeds;
 pub mod diff;
 pub mod event;
+pub mod export;
 pub mod fleet;
 pub mod fold;
 pub mod gap;
