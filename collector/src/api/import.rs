@@ -38,7 +38,9 @@ pub(super) async fn import(
     let Query(params) = params?;
     let host = params.host.ok_or_else(|| Problem::bad_request("host is missing: the name or id of a host"))?;
     let Ok(_turn) = shared.importing.try_acquire() else {
-        return Err(Problem::busy(&format!("{MOST_AT_ONCE} imports are under way already; try again when one is done")));
+        return Err(Problem::busy(&format!(
+            "{MOST_AT_ONCE} imports are under way already; try again when one is done"
+        )));
     };
     let seed = clock::random::<8>().map_err(|error| Problem::internal(&format!("no randomness: {error}")))?;
     let (now_ms, seed) = (shared.clock.now_ms(), u64::from_le_bytes(seed));

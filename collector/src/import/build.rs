@@ -8,11 +8,11 @@ use highwater_ipc::time::At;
 use super::hole::{Mark, Piece};
 use super::pack::Taken;
 use super::plan::{Run, runs};
+use crate::host::HostId;
 use crate::store::chunk::Chunk;
 use crate::store::day::Day;
 use crate::store::gap::Gap;
 use crate::store::imported::Imported;
-use crate::host::HostId;
 
 /// Bytes of a chunk's ended segments after which it is ended.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -85,7 +85,8 @@ pub(super) fn build(mut piece: Piece, context: &Context, built: &mut Built) -> R
         writing.take(at, &taken)?;
         if mark == run.marks.1 {
             place.1 = place.1.saturating_add(1);
-            let ends = runs.get(place.1).map_or(piece.tail, |next| piece.marks.get(next.marks.0).and_then(|m| m.reason));
+            let ends =
+                runs.get(place.1).map_or(piece.tail, |next| piece.marks.get(next.marks.0).and_then(|m| m.reason));
             if let Some(writing) = open.take() {
                 writing.finish(ends, built);
             }
@@ -253,6 +254,14 @@ fn remain(
     built: &mut Built,
 ) {
     if from_ms.is_none_or(|from_ms| from_ms < to_ms.saturating_sub(1)) {
-        built.gaps.push(Gap { host: context.host, epoch, seq, from_wall_ms: from_ms, to_wall_ms: to_ms, reason, detail });
+        built.gaps.push(Gap {
+            host: context.host,
+            epoch,
+            seq,
+            from_wall_ms: from_ms,
+            to_wall_ms: to_ms,
+            reason,
+            detail,
+        });
     }
 }

@@ -71,7 +71,8 @@ async fn number(tx: &mut Write<'_>, target: &Target, built: &mut Built) -> Resul
         if taken.is_empty() {
             return Ok(());
         }
-        let other: BTreeMap<EpochNo, EpochNo> = taken.into_iter().map(|no| (no, EpochNo(no.0.saturating_sub(1)))).collect();
+        let other: BTreeMap<EpochNo, EpochNo> =
+            taken.into_iter().map(|no| (no, EpochNo(no.0.saturating_sub(1)))).collect();
         let renumber = |no: &mut EpochNo| *no = other.get(no).copied().unwrap_or(*no);
         built.epochs.iter_mut().for_each(|epoch| renumber(&mut epoch.epoch.no));
         built.chunks.iter_mut().for_each(|chunk| renumber(&mut chunk.epoch));

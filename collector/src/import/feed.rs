@@ -20,6 +20,9 @@ use super::split::Splitter;
 /// How long a file may send nothing.
 const STALL: Duration = Duration::from_secs(60);
 
+/// How long the rest of a file that is refused may take.
+const DRAIN: Duration = Duration::from_secs(300);
+
 /// What may be ahead of the collector's clock, milliseconds.
 const AHEAD_MS: i64 = 86_400_000;
 
@@ -152,7 +155,8 @@ where
 
     /// Takes the rest of the file and forgets it: whoever sends it hears an answer only then.
     pub(super) async fn drain(&mut self) {
-        while let Ok(Some(Ok(_))) = timeout(STALL, self.source.next()).await {}
+        let rest = async { while let Ok(Some(Ok(_))) = timeout(STALL, self.source.next()).await {} };
+        let _ = timeout(DRAIN, rest).await;
     }
 
     /// The next line that is not empty.

@@ -16,8 +16,8 @@ use crate::host::HostId;
 use crate::query::Reading;
 use crate::query::fold::Said;
 use crate::query::walk::{Begin, Place, Step, Walk};
-use crate::store::history::Stretch;
 use crate::store::Db;
+use crate::store::history::Stretch;
 
 /// The most bytes that samples may have in memory, packed.
 const MOST_PACKED: usize = 1 << 30;
@@ -56,11 +56,7 @@ enum Stored {
 }
 
 /// Reads the whole file; `host` = into which host, `None` = one that is yet to be made.
-pub(super) async fn gather<S, B, E>(
-    db: &Db,
-    host: Option<HostId>,
-    feed: &mut Feed<S>,
-) -> Result<Gathered, ImportError>
+pub(super) async fn gather<S, B, E>(db: &Db, host: Option<HostId>, feed: &mut Feed<S>) -> Result<Gathered, ImportError>
 where
     S: Stream<Item = Result<B, E>> + Unpin,
     B: AsRef<[u8]>,
@@ -115,7 +111,7 @@ async fn stored_at(reading: &mut Reading, host: HostId, wall_ms: i64) -> Result<
 }
 
 /// Takes what falls into a hole.
-async fn fill<S, B, E>(hole: Hole, feed: &mut Feed<S>, gathered: &mut Gathered) -> Result<(), ImportError>
+pub(super) async fn fill<S, B, E>(hole: Hole, feed: &mut Feed<S>, gathered: &mut Gathered) -> Result<(), ImportError>
 where
     S: Stream<Item = Result<B, E>> + Unpin,
     B: AsRef<[u8]>,

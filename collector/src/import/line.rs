@@ -84,7 +84,11 @@ pub enum LineError {
     #[error("the export that wrote this file did not get further: {0}; export that span again")]
     Unfinished(String),
     /// More in one state than there may be.
-    #[error("it lists {entries} entries in {namespaces} namespaces; at most {} in {} are taken", State::MAX_ENTRIES, State::MAX_NAMESPACES)]
+    #[error(
+        "it lists {entries} entries in {namespaces} namespaces; at most {} in {} are taken",
+        State::MAX_ENTRIES,
+        State::MAX_NAMESPACES
+    )]
     TooMuch {
         /// Rows of all lists.
         entries: usize,
@@ -106,6 +110,7 @@ struct Probe {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
+#[allow(dead_code, reason = "only which of them it is matters")]
 enum AtProbe {
     Seconds(f64),
     Text(IgnoredAny),
@@ -123,8 +128,17 @@ struct ErrorProbe {
     detail: String,
 }
 
+/// A list of values would be taken for the fields in their order.
+fn object(line: &[u8]) -> Result<(), LineError> {
+    match line.trim_ascii_start().first() {
+        Some(b'{') => Ok(()),
+        _ => Err(LineError::Json("it is no JSON object".to_owned())),
+    }
+}
+
 /// The form of a file that begins with this line.
 pub(super) fn form_of(line: &[u8]) -> Result<Form, LineError> {
+    object(line)?;
     let probe: Probe = serde_json::from_slice(line).map_err(|e| LineError::Json(e.to_string()))?;
     match probe {
         Probe { at: Some(AtProbe::Seconds(_)), .. } => Ok(Form::Flat),
@@ -135,6 +149,7 @@ pub(super) fn form_of(line: &[u8]) -> Result<Form, LineError> {
 
 /// Reads a line of that form.
 pub(super) fn read(form: Form, line: &[u8], boot_id: BootId) -> Result<Line, LineError> {
+    object(line)?;
     let sample = match form {
         Form::Flat => flat::read(line, boot_id)?,
         Form::Export => match exported(line)? {
@@ -269,10 +284,7 @@ mod tests {
         let stored = State { page_size: 4096, ..State::default() };
         let line = State { page_size: 16_384, ..stored.clone() };
         let found = contradiction(Form::Export, &line, &stored).unwrap();
-        assert_eq!(
-            (found.field.as_str(), found.line.as_str(), found.stored.as_str()),
-            ("page_size", "16384", "4096")
-        );
+        assert_eq!((found.field.as_str(), found.line.as_str(), found.stored.as_str()), ("page_size", "16384", "4096"));
         assert_eq!(contradiction(Form::Export, &line, &line), None);
     }
 

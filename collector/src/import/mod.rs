@@ -274,7 +274,8 @@ where
         notes.push(format!("the file is of {of}"));
     }
     if feed.was_cut {
-        notes.push("what the file says of the time after the newest sample of the host's own agent was left out".into());
+        notes
+            .push("what the file says of the time after the newest sample of the host's own agent was left out".into());
     }
     let context = build::Context {
         host: target.host.id,
@@ -335,12 +336,18 @@ async fn target(db: &Db, request: &Request) -> Result<Target, ImportError> {
     if HostId::parse(text).is_some() {
         return wrong("it looks like a host's id, and no host has it");
     }
-    if text.is_empty() || text.len() > HostText::MAX || HostText::from_escaped(text).is_none_or(|t| t.escaped() != *text) {
+    if text.is_empty()
+        || text.len() > HostText::MAX
+        || HostText::from_escaped(text).is_none_or(|t| t.escaped() != *text)
+    {
         return wrong("a name has 1 to 256 bytes, written as `highwater hosts` shows it");
     }
     let mut notes = Vec::new();
     for host in reading.hosts_once_named(text, MOST_NAMESAKES).await? {
-        notes.push(format!("{} ({}) was called {text} once; import by its id to add to its history", host.name, host.id));
+        notes.push(format!(
+            "{} ({}) was called {text} once; import by its id to add to its history",
+            host.name, host.id
+        ));
     }
     // By its name, so that two imports at once make one host.
     let hash = boot_of(&format!("host {text}")).0;

@@ -63,7 +63,8 @@ pub(super) fn runs(piece: &Piece, median_ms: i64) -> Vec<Run> {
     }
     if let Some(last) = marks.last() {
         let to_high = piece.next_ms.is_some_and(|next_ms| joins(last, last.end_ms, next_ms));
-        let end_ms = if to_high { hole.cut(piece.next_ms.unwrap_or(last.end_ms)).max(last.end_ms) } else { last.end_ms };
+        let end_ms =
+            if to_high { hole.cut(piece.next_ms.unwrap_or(last.end_ms)).max(last.end_ms) } else { last.end_ms };
         runs.push(Run { marks: (begin, marks.len().saturating_sub(1)), end_ms });
     }
     runs
@@ -133,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_line_that_is_stored_already_reaches_into_the_hole_if_the_next_line_comes_soon_enough() {
-        let carried = |carried_ms| Piece { carried_ms: Some(carried_ms), ..piece(vec![mark(101, 101), mark(240, 240)], None) };
+        let carried =
+            |carried_ms| Piece { carried_ms: Some(carried_ms), ..piece(vec![mark(101, 101), mark(240, 240)], None) };
         assert_eq!(spans(&carried(60), 60), [(101, 240)]);
         assert_eq!(spans(&carried(59), 60), [(240, 240)]);
     }

@@ -95,10 +95,7 @@ pub fn read(before: Option<&State>, record: &StoredRecord) -> Result<Said, FoldE
 
 /// The sample that the last of these records describes, and what happened just before it. Without a state `before` them the
 /// first must be a keyframe.
-pub fn fold_on(
-    before: Option<&State>,
-    records: &[StoredRecord],
-) -> Result<(Arc<Snapshot>, Arc<Activity>), FoldError> {
+pub fn fold_on(before: Option<&State>, records: &[StoredRecord]) -> Result<(Arc<Snapshot>, Arc<Activity>), FoldError> {
     let mut latest: Option<(Arc<Snapshot>, Arc<Activity>)> = None;
     for record in records {
         let before = latest.as_ref().map(|(snapshot, _)| &snapshot.state).or(before);

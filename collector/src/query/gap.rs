@@ -208,7 +208,8 @@ mod tests {
     #[test]
     fn an_hour_over_which_the_clock_was_set_says_so() {
         let before = stretch(1, 0, 5_000);
-        let after = Stretch { place: Place::own(EpochNo(1), 1), from_boot_us: 6_000_000, ..stretch(1, 3_606_000, 3_700_000) };
+        let after =
+            Stretch { place: Place::own(EpochNo(1), 1), from_boot_us: 6_000_000, ..stretch(1, 3_606_000, 3_700_000) };
         assert!(Gap::between(Some(&before), &after, None).detail.contains("set forward"));
     }
 }

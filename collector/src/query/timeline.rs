@@ -119,8 +119,7 @@ struct Pages<'q> {
 impl<'q> Pages<'q> {
     fn new(question: &'q Question, gaps: Vec<ClosedGap>) -> Self {
         let from = question.after.map(|m| m.position);
-        let gaps: Vec<ClosedGap> =
-            gaps.into_iter().filter(|g| from.is_none_or(|from| g.closed_by() >= from)).collect();
+        let gaps: Vec<ClosedGap> = gaps.into_iter().filter(|g| from.is_none_or(|from| g.closed_by() >= from)).collect();
         Self { question, gaps: gaps.into_iter().peekable(), events: Vec::new(), mark: question.after }
     }
 

@@ -10,7 +10,8 @@ const INSERT_SQL: &str = "INSERT INTO host (host_id, name, labels, enrolled_ms) 
 const FIND_SQL: &str = "SELECT host_id FROM host WHERE host_id = $1";
 
 /// Of the agent's own: imported ones begin at 2^62.
-const HIGHEST_EPOCH_SQL: &str = "SELECT max(epoch_no) FROM stream WHERE host_id = $1 AND epoch_no < 4611686018427387904";
+const HIGHEST_EPOCH_SQL: &str =
+    "SELECT max(epoch_no) FROM stream WHERE host_id = $1 AND epoch_no < 4611686018427387904";
 
 /// Adds a host. `name` is escaped text, `labels` a JSON object.
 pub async fn insert(

@@ -43,7 +43,8 @@ const INSERT_STREAM_SQL: &str = "INSERT INTO stream (host_id, epoch_no, epoch_id
                 $10::smallint[], $11::bigint[], $12::int[])
         AS e (epoch_no, epoch_id, boot_id, records, end_wall_ms, end_boot_us, interval_ms, end_reason, after_epoch_no,
               after_stretch)";
-const INSERT_STRETCH_SQL: &str = "INSERT INTO stretch (host_id, epoch_no, stretch, from_seq, from_wall_ms, from_boot_us)
+const INSERT_STRETCH_SQL: &str =
+    "INSERT INTO stretch (host_id, epoch_no, stretch, from_seq, from_wall_ms, from_boot_us)
     SELECT $1, e.epoch_no, 0, 0, e.from_wall_ms, e.from_boot_us
     FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS e (epoch_no, from_wall_ms, from_boot_us)";
 const DELETE_GAPS_SQL: &str = "DELETE FROM gap AS g USING unnest($2::bigint[], $3::bigint[]) AS k (epoch_no, seq)
@@ -144,8 +145,7 @@ pub async fn ground(tx: &mut Write<'_>, host: HostId) -> Result<Ground, StoreErr
 /// Those of these numbers that an epoch of the host has.
 pub async fn taken(tx: &mut Write<'_>, host: HostId, numbers: &[EpochNo]) -> Result<Vec<EpochNo>, StoreError> {
     let numbers: Vec<i64> = numbers.iter().map(|no| bigint(no.0)).collect();
-    let taken: Vec<i64> =
-        sqlx::query_scalar(TAKEN_SQL).bind(host.0).bind(numbers).fetch_all(tx.connection()).await?;
+    let taken: Vec<i64> = sqlx::query_scalar(TAKEN_SQL).bind(host.0).bind(numbers).fetch_all(tx.connection()).await?;
     taken.into_iter().map(|no| unsigned("stream.epoch_no", no).map(EpochNo)).collect()
 }
 
