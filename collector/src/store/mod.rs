@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod certificate;
 pub mod chunk;
+pub mod compaction;
 pub mod day;
 mod db;
 pub mod enrolment_token;

@@ -19,6 +19,7 @@ use super::this_host::{Setup, ThisHost};
 use crate::api;
 use crate::cli::migrate;
 use crate::clock::{SystemClock, WallClock};
+use crate::compact::job;
 use crate::embedded::supervise::{OwnSegment, Postgres};
 use crate::identity::ca::Authority;
 use crate::identity::enrolment::Enrolment;
@@ -93,6 +94,7 @@ pub struct Stack {
     api: Option<JoinHandle<()>>,
     ingest: Option<ingest::Server>,
     renewing: Option<JoinHandle<()>>,
+    compacting: Option<(CancellationToken, JoinHandle<()>)>,
     this_host: Option<ThisHost>,
     ready_file: Option<ReadyFile>,
 }
@@ -134,6 +136,7 @@ impl Stack {
             api: None,
             ingest: None,
             renewing: None,
+            compacting: None,
             this_host: None,
             ready_file: None,
         }
@@ -182,6 +185,7 @@ impl Stack {
         self.ready.token = self.operator_token(&shared).await?;
         let grpc_at = reachable(grpc.bound);
         self.start_ingest(&shared, grpc).await?;
+        self.start_compacting(&shared);
         let http_at = http.bound;
         self.start_api(&shared, http);
         answers(http_at).await?;
@@ -240,6 +244,12 @@ impl Stack {
         let config = ingest::Config::default();
         self.ingest = Some(ingest::Server::start(grpc.listener, services, config).context("serving agents")?);
         Ok(())
+    }
+
+    fn start_compacting(&mut self, shared: &Shared) {
+        let (stop, holder) = (CancellationToken::new(), format!("process {}", std::process::id()));
+        let (db, clock, config) = (shared.db.clone(), shared.clock.clone(), job::Config::default());
+        self.compacting = Some((stop.clone(), job::start(db, clock, config, holder, stop)));
     }
 
     fn start_api(&mut self, shared: &Shared, http: Listening) {
@@ -317,6 +327,10 @@ impl Stack {
             renewing.abort();
         }
         self.serving.cancel();
+        let compacting = self.compacting.take();
+        if let Some((stop, _)) = &compacting {
+            stop.cancel();
+        }
         let (ingest, api) = (self.ingest.take(), self.api.take());
         let ingest = async {
             if let Some(server) = ingest {
@@ -330,7 +344,15 @@ impl Stack {
                 task.abort();
             }
         };
-        tokio::join!(ingest, api);
+        let compacting = async {
+            // A step that is cut short changes nothing, or is done.
+            if let Some((_, mut task)) = compacting
+                && within(COLLECTOR_STOPS, "compaction", &mut task).await.is_none()
+            {
+                task.abort();
+            }
+        };
+        tokio::join!(ingest, api, compacting);
         if let Some(db) = self.db.take() {
             within(POOL_CLOSES, "the database connections", db.close()).await;
         }
