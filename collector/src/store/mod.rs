@@ -20,6 +20,7 @@ pub mod host;
 pub mod host_facts;
 pub mod host_name;
 pub mod host_status;
+pub mod imported;
 pub mod lease;
 pub mod link;
 mod number;
