@@ -5,6 +5,8 @@ use alloc::sync::Arc;
 use super::head::{Beside, Headed, Heads};
 use super::number::Bytes;
 use super::range::{Bit, Coder};
+use super::row::{New, Now};
+use super::world::{World, bare};
 use super::{ChunkError, Told};
 use crate::activity::Activity;
 use crate::codec::{pack_delta, pack_state, unpack_delta, unpack_state};
@@ -21,6 +23,9 @@ pub(super) struct Model {
     heads: Heads,
     /// The state after the last sample.
     pub(super) state: Option<State>,
+    world: World,
+    /// Samples so far.
+    samples: u32,
     whole: Bytes,
     other: Bit,
     others: Bytes,
@@ -41,6 +46,8 @@ impl Model {
         Self {
             heads: Heads::new(first_seq, first_wall_ms),
             state: None,
+            world: World::new(),
+            samples: 0,
             whole: Bytes::NEW,
             other: Bit::NEW,
             others: Bytes::NEW,
@@ -89,10 +96,18 @@ impl Model {
     }
 
     fn code_sample<C: Coder>(&mut self, c: &mut C, at: &At, want: &Wanted<'_>) -> Result<Arc<Activity>, ChunkError> {
-        let mut state = match self.state.take() {
-            Some(state) => state,
-            None => self.code_first(c, at, want)?,
+        let (mut state, new) = match self.state.take() {
+            Some(state) => (state, New::Came),
+            None => (self.code_first(c, at, want)?, New::First),
         };
+        let now = Now {
+            seconds: at.wall_ms.div_euclid(1000),
+            page: u64::from(state.page_size).max(1),
+            number: self.samples,
+            interval: (i64::from(state.interval_ms) / 1000).max(1),
+        };
+        self.samples = self.samples.wrapping_add(1);
+        self.world.code(c, (now, new), &mut state, want.state)?;
         let activity = self.code_others(c, at, &mut state, want)?;
         self.state = Some(state);
         Ok(activity)
@@ -100,10 +115,13 @@ impl Model {
 
     fn code_first<C: Coder>(&mut self, c: &mut C, at: &At, want: &Wanted<'_>) -> Result<State, ChunkError> {
         c.on("first state");
-        let packed = want.state.map(|state| pack_state(at, state)).unwrap_or_default();
+        let bare = want.state.map(|state| bare(state, u64::from(state.page_size).max(1)));
+        let packed = bare.map(|state| pack_state(at, &state)).unwrap_or_default();
         let bytes = self.whole.code(c, &packed, MAX_PART)?;
         c.toil(bytes.len());
-        unpack_state(at, &bytes).map_err(|source| ChunkError::Part { offset: c.offset(), source })
+        let state = unpack_state(at, &bytes).map_err(|source| ChunkError::Part { offset: c.offset(), source })?;
+        self.world.align(&state, self.samples);
+        Ok(state)
     }
 
     /// Whatever else changed, as a difference.
@@ -123,6 +141,7 @@ impl Model {
         let bytes = self.others.code(c, &pack_delta(at, &delta), MAX_PART)?;
         let read = unpack_delta(at, &bytes).map_err(|source| ChunkError::Part { offset: c.offset(), source })?;
         *state = apply(state, &read).map_err(|source| ChunkError::Unfit { offset: c.offset(), source })?;
+        self.world.align(state, self.samples);
         c.toil(bytes.len() + state.entries());
         Ok(if read.activity.is_empty() { self.nothing.clone() } else { Arc::new(read.activity) })
     }

@@ -156,10 +156,13 @@ impl Bytes {
 /// Values that recur: the most frequent is asked for first.
 pub(super) struct Frequent<T> {
     known: Vec<Entry<T>>,
+    /// The number that the next to be learned gets.
+    next: u8,
 }
 
 struct Entry<T> {
     value: T,
+    name: u8,
     /// How often it was the one.
     count: u32,
     /// Whether it is, by the hint.
@@ -170,32 +173,30 @@ impl<T: Copy + PartialEq> Frequent<T> {
     /// How many are remembered.
     const MAX: usize = 12;
 
-    pub(super) const NEW: Frequent<T> = Frequent { known: Vec::new() };
+    pub(super) const NEW: Frequent<T> = Frequent { known: Vec::new(), next: 0 };
 
-    /// The value, if it is known; else it must be told, and [`Frequent::learn`]ed. `hint` below 8 says of each known
-    /// value how it stands to what is coded.
-    pub(super) fn code(&mut self, c: &mut impl Coder, value: T, hint: impl Fn(T) -> usize) -> Option<T> {
-        let mut found = None;
-        for (place, entry) in self.known.iter_mut().enumerate() {
-            if c.bit(&mut entry.is[hint(entry.value)], entry.value == value) {
-                found = Some(place);
-                break;
-            }
-        }
-        let mut place = found?;
-        let value = self.known[place].value;
-        self.known[place].count += 1;
+    /// The value and its number, if it is known; else it must be told, and [`Frequent::learn`]ed. `hint` below 8 says of
+    /// the number of each known value how it stands to what is coded.
+    pub(super) fn code(&mut self, c: &mut impl Coder, value: T, hint: impl Fn(u8) -> usize) -> Option<(T, u8)> {
+        let asked = |entry: &mut Entry<T>| c.bit(&mut entry.is[hint(entry.name)], entry.value == value);
+        let mut place = self.known.iter_mut().position(asked)?;
+        let found = &mut self.known[place];
+        found.count += 1;
+        let found = (found.value, found.name);
         while place > 0 && self.known[place].count > self.known[place - 1].count {
             self.known.swap(place, place - 1);
             place -= 1;
         }
-        Some(value)
+        Some(found)
     }
 
-    /// Remembers a value; the rarest is forgotten.
-    pub(super) fn learn(&mut self, value: T) {
+    /// Remembers a value and gives it a number, below 255; the rarest is forgotten.
+    pub(super) fn learn(&mut self, value: T) -> u8 {
+        let name = self.next;
+        self.next = (name + 1) % u8::MAX;
         self.known.truncate(Self::MAX - 1);
-        self.known.push(Entry { value, count: 1, is: [Bit::NEW; 8] });
+        self.known.push(Entry { value, name, count: 1, is: [Bit::NEW; 8] });
+        name
     }
 }
 
