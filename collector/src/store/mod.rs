@@ -23,6 +23,7 @@ pub mod link;
 mod number;
 pub mod operator_token;
 pub mod partition;
+pub mod settling;
 pub mod stream;
 pub mod stretch;
 pub mod tx;
