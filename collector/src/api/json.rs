@@ -144,6 +144,9 @@ pub struct GapJson {
     /// Pending: the oldest sample on its way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backlog_from: Option<String>,
+    /// Pending: a commit of the host's records was acknowledged and is not visible yet; asked again, the answer changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settling: bool,
 }
 
 /// A line of an export that is no snapshot: no samples.

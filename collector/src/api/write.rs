@@ -153,6 +153,7 @@ pub(super) fn gap(gap: &Gap) -> GapJson {
         next_sample_at: to,
         detail: Some(gap.detail.clone()).filter(|d| !d.is_empty()),
         backlog_from: gap.backlog_from_ms.map(rfc3339),
+        settling: gap.state == GapState::Settling,
     }
 }
 

@@ -28,6 +28,7 @@ pub mod object_now;
 pub mod operator_token;
 pub mod owner_usage;
 pub mod partition;
+pub mod settling;
 pub mod stream;
 pub mod stretch;
 pub mod tx;
