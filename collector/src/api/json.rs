@@ -17,8 +17,8 @@ pub use highwater_proto::json::RiskJson;
 pub use self::event::{
     ByJson, DetailJson, ErrnoJson, EventJson, HolderJson, LostJson, PeakJson, SubjectJson, TimelineJson,
 };
-pub use self::fleet::{FleetBlameJson, FleetOwnerJson, FleetUnknownJson};
 pub use self::find::{FindJson, MatchJson};
+pub use self::fleet::{FleetBlameJson, FleetOwnerJson, FleetUnknownJson};
 /// The kinds of events: what `kind` of an event can say.
 pub use crate::query::event::EventKind;
 /// The kinds of risks: what `kind` of one in `at_risk` can say.

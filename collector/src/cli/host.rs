@@ -223,7 +223,12 @@ mod tests {
         );
         (settling.gap.from, settling.gap.last_sample_at) = (None, None);
         let words = gap_words(&settling, "ipcs", &TimeZone::UTC);
-        assert!(words.ends_with("its newest records are stored; settling: an acknowledged commit is not visible yet; ask again"), "{words}");
+        assert!(
+            words.ends_with(
+                "its newest records are stored; settling: an acknowledged commit is not visible yet; ask again"
+            ),
+            "{words}"
+        );
     }
 
     #[test]
