@@ -10,6 +10,7 @@ mod availability;
 mod cli;
 mod clone;
 mod doctor;
+mod full_disk;
 mod harness;
 mod history;
 mod hostile;

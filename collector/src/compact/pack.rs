@@ -101,9 +101,10 @@ impl Packer {
 
     /// Adds a record that makes no state: it is kept as it came.
     pub fn take_raw(&mut self, stretch: u32, part: Day, record: &StoredRecord) {
-        let goes_on = self.raw.as_ref().is_some_and(|chunk| {
-            chunk.stretch == stretch && chunk.part == part && chunk.body.len() < MOST_RAW_BYTES
-        });
+        let goes_on = self
+            .raw
+            .as_ref()
+            .is_some_and(|chunk| chunk.stretch == stretch && chunk.part == part && chunk.body.len() < MOST_RAW_BYTES);
         if !goes_on {
             self.close();
         }

@@ -34,6 +34,7 @@ pub mod raw;
 pub mod remedy;
 #[cfg(test)]
 mod scenes;
+pub mod status;
 pub mod story;
 #[cfg(test)]
 mod story_tests;
@@ -42,6 +43,7 @@ pub mod walk;
 
 pub use crate::store::fleet::{HostName, TurnedAway};
 pub use crate::store::history::{ClosedGap, Reading};
+pub use crate::store::keep::Keep;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
