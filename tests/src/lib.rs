@@ -19,5 +19,6 @@ pub mod http;
 pub mod ipc_namespace;
 pub mod postgres;
 pub mod process;
+pub mod scribe;
 pub mod stand_in;
 pub mod wait;

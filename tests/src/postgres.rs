@@ -21,6 +21,7 @@ pub struct Postgres {
     account: Option<Account>,
     databases: AtomicU32,
     running: Option<(Child, Watchdog)>,
+    settings: Vec<&'static str>,
 }
 
 /// The unprivileged account the server runs as when the tests run as root.
@@ -54,6 +55,15 @@ impl Postgres {
     ///
     /// If PostgreSQL is not installed or does not start.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings of its own, each as `name=value`.
+    ///
+    /// # Panics
+    ///
+    /// Likewise.
+    pub fn start_with(settings: &[&'static str]) -> Self {
         let bin = find_bin();
         let root = tempfile::Builder::new().prefix("highwater-pg-").tempdir().expect("a temporary directory").keep();
         let account = account();
@@ -65,7 +75,8 @@ impl Postgres {
                 chown(root.join(inner), Some(a.uid), Some(a.gid)).expect("chown");
             }
         }
-        let mut server = Self { bin, root, account, databases: AtomicU32::new(0), running: None };
+        let (databases, settings) = (AtomicU32::new(0), settings.to_vec());
+        let mut server = Self { bin, root, account, databases, running: None, settings };
         let mut initdb = server.command("initdb");
         initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
         initdb.arg("-D").arg(server.data());
@@ -152,6 +163,9 @@ impl Postgres {
         start.args(["-c", "listen_addresses=", "-c", "shared_buffers=32MB"]);
         // For commits that a test leaves in doubt.
         start.args(["-c", "max_prepared_transactions=4"]);
+        for setting in &self.settings {
+            start.args(["-c", setting]);
+        }
         start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let postmaster = start.spawn().expect("postgres");
         let watchdog = Watchdog::of(postmaster.id(), "INT", Some(&self.root));
