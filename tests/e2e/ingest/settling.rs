@@ -188,7 +188,5 @@ fn ipcs_says_that_the_newest_history_settles_and_answers_once_it_has() {
     let last = settling["gap"]["last_sample_at"].as_str().unwrap();
     up.cli().run(&["ipcs", &host, "--at", last]).must_succeed();
     database.sql(SETTLE);
-    until("now is right", PATIENCE, || {
-        held_now(&up.cli(), &host).is_some_and(|held| held.contains(&i64::from(semid)))
-    });
+    until("now is right", PATIENCE, || held_now(&up.cli(), &host).is_some_and(|held| held.contains(&i64::from(semid))));
 }

@@ -11,7 +11,6 @@ use super::shape::{Class, Shape};
 use super::tree::{Blocks, Tree};
 use crate::codec::rows::{Columns, Row};
 use crate::limits::Totals;
-use crate::snapshot::State;
 
 /// What was learned of the lists of one kind.
 pub(super) struct Lists {
@@ -48,12 +47,12 @@ pub(super) struct With<'a> {
     pub(super) new: New,
     /// What the rows add to the totals, more than before.
     pub(super) more: &'a mut [u64; 11],
+    /// How many more rows there may be.
+    pub(super) room: &'a mut usize,
 }
 
 /// The ids of a kernel without `ipcmni_extend`: an index below this, and how often the table was gone round.
 const INDEXES: i32 = 1 << 15;
-/// Two states' rows: those that go and those that come.
-const MAX_ROWS: usize = 2 * State::MAX_ENTRIES;
 
 fn index(id: i32) -> i32 {
     id & (INDEXES - 1)
@@ -100,22 +99,9 @@ impl Lists {
         }
         self.found = found;
         if let Some(first) = gone.first() {
-            let mut places = gone.iter().peekable();
-            let mut place = 0;
-            let mut stays = |from: u32| {
-                let here = from + place;
-                place += 1;
-                places.next_if_eq(&&here).is_none()
-            };
-            let tail = rows.split_off(*first as usize);
-            let tail_memory = side.memory.split_off(*first as usize);
-            c.toil(tail.len() / 8);
-            for (row, memory) in tail.into_iter().zip(tail_memory) {
-                if stays(*first) {
-                    rows.push(row);
-                    side.memory.push(memory);
-                }
-            }
+            c.toil((rows.len() - *first as usize) / 32);
+            take_out(rows, &gone);
+            take_out(&mut side.memory, &gone);
         }
         self.code_added(c, with, (rows, side), plan, gone.len())
     }
@@ -135,17 +121,23 @@ impl Lists {
         c.on(T::PARTS.gone);
         let age = with.now.seconds.wrapping_sub(row.ctime()).max(0).cast_unsigned();
         let age = (64 - age.leading_zeros()).min(31) as usize;
-        count(with.more, &row.totals(with.now.page), false);
         if c.bit(&mut self.gone[age], became.is_none()) {
+            count(with.more, &row.totals(with.now.page), false);
             gone.push(u32::try_from(place).unwrap_or(u32::MAX));
             return Ok(());
         }
         let before = row.columns();
-        let want = became.map_or([0; 16], Row::columns);
+        let want = became.map(Row::columns);
         memory.touch(with.now.number);
-        let after = self.rows.code_changed::<T, C>(c, (with.shared, &with.now), memory, &before, &want);
+        let after = self.rows.code_changed::<T, C>(c, (with.shared, &with.now), memory, &before, want.as_ref());
+        let counts = T::COUNTED.iter().any(|column| before[*column] != after[*column]);
+        if counts {
+            count(with.more, &row.totals(with.now.page), false);
+        }
         *row = T::from_columns(&after).map_err(|bad| c.broken(T::COLUMNS[bad.column]))?;
-        count(with.more, &row.totals(with.now.page), true);
+        if counts {
+            count(with.more, &row.totals(with.now.page), true);
+        }
         Ok(())
     }
 
@@ -168,10 +160,7 @@ impl Lists {
             if !c.bit(&mut self.another[context + added.len().min(3)], want.is_some()) {
                 break;
             }
-            if added.len() + rows.len() >= MAX_ROWS {
-                let (value, bound) = ((added.len() + rows.len()) as u64, MAX_ROWS as u64);
-                return Err(ChunkError::TooLarge { offset: c.offset(), what: "rows", value, bound });
-            }
+            *with.room = with.room.checked_sub(1).ok_or_else(|| c.broken("how many rows there are"))?;
             let id = self.code_id(
                 c,
                 with.new,
@@ -185,7 +174,8 @@ impl Lists {
             cursor += if c.bit(&mut self.place[0], place == expected) {
                 expected
             } else {
-                let place = usize::try_from(self.places.code(c, place as u64)).unwrap_or(usize::MAX);
+                let place = usize::try_from(self.places.code(c, i64::try_from(place).unwrap_or(i64::MAX)))
+                    .unwrap_or(usize::MAX);
                 Some(place).filter(|place| *place <= rows.len() - cursor).ok_or_else(|| c.broken(T::PARTS.place))?
             };
             let wide = i64::from(id).cast_unsigned();
@@ -196,7 +186,13 @@ impl Lists {
             added.push((cursor, row));
             c.checked()?;
         }
-        merge(c, with, (rows, side), added);
+        if let Some((first, _)) = added.first() {
+            c.toil((rows.len() - *first) / 32);
+            let memory = |(place, row): &(usize, T)| (*place, Memory::of_new(row, &with.now, with.new));
+            let memories: Vec<_> = added.iter().map(memory).collect();
+            put_in(rows, &added);
+            put_in(&mut side.memory, &memories);
+        }
         Ok(())
     }
 
@@ -238,28 +234,29 @@ impl Lists {
     }
 }
 
-/// Puts rows between those that stay; each says before how many kept ones it stands.
-fn merge<T: Shape>(
-    c: &mut impl Coder,
-    with: &With<'_>,
-    (rows, side): (&mut Vec<T>, &mut Side),
-    added: Vec<(usize, T)>,
-) {
-    let Some((first, _)) = added.first() else { return };
-    let first = *first;
-    let mut tail = rows.split_off(first).into_iter();
-    let mut tail_memory = side.memory.split_off(first).into_iter();
-    c.toil(tail.len() / 8);
-    let mut kept = first;
-    for (place, row) in added {
-        rows.extend(tail.by_ref().take(place - kept));
-        side.memory.extend(tail_memory.by_ref().take(place - kept));
-        kept = place;
-        side.memory.push(Memory::of_new(&row, &with.now, with.new));
-        rows.push(row);
+/// Takes the members at these places out of a list; places ascend.
+fn take_out<T: Copy>(list: &mut Vec<T>, places: &[u32]) {
+    let Some(first) = places.first() else { return };
+    let mut to = *first as usize;
+    for (nth, place) in places.iter().enumerate() {
+        let from = *place as usize + 1;
+        let until = places.get(nth + 1).map_or(list.len(), |next| *next as usize);
+        list.copy_within(from..until, to);
+        to += until - from;
     }
-    rows.extend(tail);
-    side.memory.extend(tail_memory);
+    list.truncate(to);
+}
+
+/// Puts members between those of a list; each says before how many of these it stands.
+fn put_in<T: Copy>(list: &mut Vec<T>, members: &[(usize, T)]) {
+    let Some((_, filler)) = members.first() else { return };
+    let mut until = list.len();
+    list.resize(until + members.len(), *filler);
+    for (nth, (place, member)) in members.iter().enumerate().rev() {
+        list.copy_within(*place..until, *place + nth + 1);
+        list[*place + nth] = *member;
+        until = *place;
+    }
 }
 
 /// Counts a row in or out.

@@ -6,7 +6,7 @@ use super::head::{Beside, Headed, Heads};
 use super::number::Bytes;
 use super::range::{Bit, Coder};
 use super::row::{New, Now};
-use super::world::{World, bare};
+use super::world::{World, bare, rows};
 use super::{ChunkError, Told};
 use crate::activity::Activity;
 use crate::codec::{pack_delta, pack_state, unpack_delta, unpack_state};
@@ -26,9 +26,8 @@ pub(super) struct Model {
     world: World,
     /// Samples so far.
     samples: u32,
-    whole: Bytes,
     other: Bit,
-    others: Bytes,
+    parts: Bytes,
     nothing: Arc<Activity>,
 }
 
@@ -48,9 +47,8 @@ impl Model {
             state: None,
             world: World::new(),
             samples: 0,
-            whole: Bytes::NEW,
             other: Bit::NEW,
-            others: Bytes::NEW,
+            parts: Bytes::NEW,
             nothing: Arc::default(),
         }
     }
@@ -109,6 +107,10 @@ impl Model {
         self.samples = self.samples.wrapping_add(1);
         self.world.code(c, (now, new), &mut state, want.state)?;
         let activity = self.code_others(c, at, &mut state, want)?;
+        let (value, bound) = (rows(&state) as u64, State::MAX_ENTRIES as u64);
+        if value > bound {
+            return Err(ChunkError::TooLarge { offset: c.offset(), what: "rows", value, bound });
+        }
         self.state = Some(state);
         Ok(activity)
     }
@@ -117,7 +119,7 @@ impl Model {
         c.on("first state");
         let bare = want.state.map(|state| bare(state, u64::from(state.page_size).max(1)));
         let packed = bare.map(|state| pack_state(at, &state)).unwrap_or_default();
-        let bytes = self.whole.code(c, &packed, MAX_PART)?;
+        let bytes = self.parts.code(c, &packed, MAX_PART)?;
         c.toil(bytes.len());
         let state = unpack_state(at, &bytes).map_err(|source| ChunkError::Part { offset: c.offset(), source })?;
         self.world.align(&state, self.samples);
@@ -138,7 +140,7 @@ impl Model {
         if !c.bit(&mut self.other, delta != Delta::default()) {
             return Ok(self.nothing.clone());
         }
-        let bytes = self.others.code(c, &pack_delta(at, &delta), MAX_PART)?;
+        let bytes = self.parts.code(c, &pack_delta(at, &delta), MAX_PART)?;
         let read = unpack_delta(at, &bytes).map_err(|source| ChunkError::Part { offset: c.offset(), source })?;
         *state = apply(state, &read).map_err(|source| ChunkError::Unfit { offset: c.offset(), source })?;
         self.world.align(state, self.samples);

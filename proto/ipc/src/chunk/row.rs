@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::number::{Frequent, Signed};
+use super::number::{Frequent, Number, Signed};
 use super::range::{Bit, Coder};
 use super::shape::{Class, Shape};
 use crate::codec::rows::Columns;
@@ -48,13 +48,22 @@ pub(super) struct Memory {
 /// What was learned of one column.
 struct Column {
     flags: [Bit; 4],
-    number: Signed,
+    /// Of what is told as it is, or as how long ago.
+    number: Number,
+    /// Of what is told as a difference.
+    step: Signed,
     uneven: Signed,
     often: Frequent<u64>,
 }
 
 impl Column {
-    const NEW: Column = Column { flags: [Bit::NEW; 4], number: Signed::NEW, uneven: Signed::NEW, often: Frequent::NEW };
+    const NEW: Column = Column {
+        flags: [Bit::NEW; 4],
+        number: Number::NEW,
+        step: Signed::NEW,
+        uneven: Signed::NEW,
+        often: Frequent::NEW,
+    };
 }
 
 /// What was learned of the rows of one kind.
@@ -94,7 +103,7 @@ impl Shared {
             return self.pids[0].into();
         } else {
             let pid = i64::from(self.pid);
-            pid.wrapping_add(column.number.code_some(c, 0, want.wrapping_sub(pid)))
+            pid.wrapping_add(column.number.code(c, want.wrapping_sub(pid)))
         };
         // One beyond 32 bits is refused where the row is made.
         self.pid = i32::try_from(pid).unwrap_or_default();
@@ -138,14 +147,19 @@ impl Rows {
         (shared, now): (&mut Shared, &Now),
         memory: &mut Memory,
         before: &Columns,
-        want: &Columns,
+        want: Option<&Columns>,
     ) -> Columns {
         c.on(T::PARTS.mask);
-        let differs = (0..T::CLASSES.len()).filter(|i| before[*i] != want[*i]);
-        let mask = self.code_mask::<T>(c, memory, T::bound(before), differs.fold(0, |mask, i| mask | 1 << i));
+        let differs = want.map_or(0, |want| {
+            (0..T::CLASSES.len()).filter(|i| before[*i] != want[*i]).fold(0, |mask, i| mask | 1 << i)
+        });
+        let want = want.unwrap_or(before);
+        let mut left = T::ordered(self.code_mask::<T>(c, memory, T::bound(before), differs));
         let mut out = *before;
         let mut time = None;
-        for &i in T::ORDER.iter().filter(|i| mask >> **i & 1 == 1) {
+        while left != 0 {
+            let i = T::ordered(left & left.wrapping_neg()).trailing_zeros() as usize;
+            left &= left - 1;
             c.on(T::PARTS.changed[i]);
             let column = &mut self.columns[0][i];
             let difference = want[i].wrapping_sub(before[i]).cast_signed();
@@ -165,7 +179,7 @@ impl Rows {
                     let each = if memory.each == 0 { self.each } else { memory.each };
                     let expected = messages.wrapping_mul(each);
                     let more = difference.wrapping_sub(expected);
-                    let difference = expected.wrapping_add(column.number.code(c, more));
+                    let difference = expected.wrapping_add(column.step.code(c, more));
                     if messages != 0 {
                         memory.each = difference.wrapping_div(messages);
                         self.each = memory.each;
@@ -174,7 +188,7 @@ impl Rows {
                 }
                 _ => {
                     let hint = usize::from(memory.mask & 15);
-                    before[i].wrapping_add(column.number.code_some(c, hint, difference).cast_unsigned())
+                    before[i].wrapping_add(column.step.code_some(c, hint, difference).cast_unsigned())
                 }
             };
         }
@@ -273,8 +287,8 @@ impl Shared {
 }
 
 /// A time by how long before the sample it was.
-fn code_time(c: &mut impl Coder, number: &mut Signed, seconds: i64, want: u64) -> u64 {
-    let ago = number.code_natural(c, seconds.wrapping_sub(want.cast_signed()));
+fn code_time(c: &mut impl Coder, number: &mut Number, seconds: i64, want: u64) -> u64 {
+    let ago = number.code(c, seconds.wrapping_sub(want.cast_signed()));
     seconds.wrapping_sub(ago).cast_unsigned()
 }
 
@@ -289,18 +303,14 @@ fn code_bytes(c: &mut impl Coder, column: &mut Column, page: u64, want: i64) -> 
 }
 
 fn code_count(c: &mut impl Coder, column: &mut Column, want: u64) -> u64 {
-    if c.bit(&mut column.flags[0], want == 0) {
-        0
-    } else {
-        column.number.code_natural(c, want.cast_signed()).cast_unsigned()
-    }
+    if c.bit(&mut column.flags[0], want == 0) { 0 } else { column.number.code(c, want.cast_signed()).cast_unsigned() }
 }
 
 fn code_often(c: &mut impl Coder, column: &mut Column, want: u64) -> u64 {
     if let Some((value, _)) = column.often.code(c, want, |_| 0) {
         return value;
     }
-    let value = column.number.code_natural(c, want.cast_signed()).cast_unsigned();
+    let value = column.number.code(c, want.cast_signed()).cast_unsigned();
     column.often.learn(value);
     value
 }

@@ -33,13 +33,18 @@ pub(super) enum Class {
 pub(super) trait Shape: ObjectRow + Object {
     /// What its columns are, in order.
     const CLASSES: &'static [Class];
-    /// The order in which changed columns are told.
-    const ORDER: &'static [usize];
 
     /// Which column is the size of the object.
     const SIZE: usize = 0;
+    /// Which columns the totals depend on.
+    const COUNTED: &'static [usize];
     /// What its parts are called.
     const PARTS: &'static Parts;
+
+    /// Columns, bit by bit, in the order in which changed ones are told, or back.
+    fn ordered(mask: u64) -> u64 {
+        mask
+    }
 
     /// What it can not do next, below 4: nothing can leave what is empty, nor grow what is full.
     fn bound(columns: &Columns) -> usize;
@@ -79,7 +84,7 @@ use Class::{Bytes, Count, Fill, Id, Key, Often, Owned, Owner, Pid, Time};
 
 impl Shape for SemArray {
     const CLASSES: &'static [Class] = &[Id, Key, Time, Time, Often, Owner, Owned, Owned, Owned, Often];
-    const ORDER: &'static [usize] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+    const COUNTED: &'static [usize] = &[4];
     const PARTS: &'static Parts = parts!("sem": "id" "key" "ctime" "otime" "nsems" "uid" "gid" "cuid" "cgid" "perms");
 
     fn bound(_: &Columns) -> usize {
@@ -94,8 +99,8 @@ impl Shape for SemArray {
 impl Shape for ShmSegment {
     const CLASSES: &'static [Class] =
         &[Id, Key, Time, Time, Time, Pid, Count, Often, Bytes, Pid, Owner, Owned, Owned, Owned, Often, Bytes];
-    const ORDER: &'static [usize] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
     const SIZE: usize = 7;
+    const COUNTED: &'static [usize] = &[7, 8, 15];
     const PARTS: &'static Parts = parts!("shm": "id" "key" "ctime" "atime" "dtime" "lpid" "nattch" "size" "rss" "cpid"
         "uid" "gid" "cuid" "cgid" "perms" "swap");
 
@@ -119,9 +124,14 @@ impl Shape for ShmSegment {
 impl Shape for MsgQueue {
     const CLASSES: &'static [Class] =
         &[Id, Key, Time, Time, Time, Pid, Pid, Fill, Count, Owner, Owned, Owned, Owned, Often, Often, Often];
-    const ORDER: &'static [usize] = &[0, 1, 2, 3, 4, 5, 6, 8, 7, 9, 10, 11, 12, 13, 14, 15];
+    const COUNTED: &'static [usize] = &[7, 8];
     const PARTS: &'static Parts = parts!("msg": "id" "key" "ctime" "stime" "rtime" "lspid" "lrpid" "cbytes" "qnum" "uid"
         "gid" "cuid" "cgid" "perms" "qbytes known" "qbytes");
+
+    /// Messages before their bytes.
+    fn ordered(mask: u64) -> u64 {
+        mask & !0x180 | mask << 1 & 0x100 | mask >> 1 & 0x80
+    }
 
     fn bound(columns: &Columns) -> usize {
         usize::from(columns[8] == 0)

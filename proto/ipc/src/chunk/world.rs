@@ -106,11 +106,13 @@ impl World {
         let leaf = |place: usize| usize::from(place > 0);
         self.tree.code(c, (count, &mut self.blocks), (&mut self.leaves, leaf), &wanted, &mut found);
         let mut plans = plans.into_iter();
+        // Of two states: rows that go elsewhere are still there while others come.
+        let mut room = (2 * State::MAX_ENTRIES).saturating_sub(rows(state));
         for place in &found {
             let Some(namespace) = state.namespaces.get_mut(*place as usize) else { continue };
             let Some(mut side) = self.sides.get_mut(*place as usize).map(core::mem::take) else { continue };
             let plans = plans.next().unwrap_or_default();
-            let coded = self.code_namespace(c, (now, new), (namespace, &mut side), &plans);
+            let coded = self.code_namespace(c, (now, new, &mut room), (namespace, &mut side), &plans);
             self.sides[*place as usize] = side;
             coded?;
         }
@@ -121,12 +123,12 @@ impl World {
     fn code_namespace<C: Coder>(
         &mut self,
         c: &mut C,
-        (now, new): (Now, New),
+        (now, new, room): (Now, New, &mut usize),
         (namespace, side): (&mut Namespace, &mut NamespaceSide),
         plans: &Plans<'_>,
     ) -> Result<(), ChunkError> {
         let mut more = [0; 11];
-        let mut with = With { shared: &mut self.shared, now, new, more: &mut more };
+        let mut with = With { shared: &mut self.shared, now, new, more: &mut more, room };
         let Namespace { sem, shm, msg, .. } = namespace;
         // Queues before segments: what else they share, they are told in the order in which it costs less.
         code_list(c, &mut with, (&mut self.sem, &mut self.edited[0]), (sem, &mut side.sem), &plans.sem)?;
@@ -242,4 +244,13 @@ pub(super) fn bare(state: &State, page: u64) -> State {
 
 fn empty<T: Shape>(rows: Option<&[T]>, page: u64, more: &mut [u64; 11]) {
     rows.into_iter().flatten().for_each(|row| super::list::count(more, &row.totals(page), true));
+}
+
+/// How many rows all lists have.
+pub(super) fn rows(state: &State) -> usize {
+    let of = |n: &Namespace| {
+        let (sem, shm, msg) = (n.sem.as_ref(), n.shm.as_ref(), n.msg.as_ref());
+        sem.map_or(0, Vec::len) + shm.map_or(0, Vec::len) + msg.map_or(0, Vec::len)
+    };
+    state.namespaces.iter().map(of).sum()
 }
