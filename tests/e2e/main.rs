@@ -14,6 +14,7 @@ mod harness;
 mod history;
 mod hostile;
 mod ingest;
+mod keep;
 mod live;
 mod namespaces;
 mod no_sysvipc;

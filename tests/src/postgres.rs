@@ -136,7 +136,11 @@ impl Postgres {
     fn launch(&mut self) {
         until("PostgreSQL accepts connections", PATIENCE, || {
             if self.running.as_mut().is_none_or(|(postmaster, _)| postmaster.try_wait().expect("waiting").is_some()) {
-                // Not yet started; or refused, as a killed postmaster's children still hold its memory.
+                // Not yet started; or refused, as a killed postmaster's children still hold its memory. Whoever watched
+                // the one that was refused would remove the directory once it is let go.
+                if let Some((_, mut watchdog)) = self.running.take() {
+                    watchdog.disarm();
+                }
                 self.running = Some(self.spawn());
             }
             let mut ready = self.command("pg_isready");

@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("collector/src/store/", &[]),
     ("collector/src/writer/", &["store"]),
     ("collector/src/query/", &["store"]),
+    // Compaction folds records as queries do, and tells owners apart as `blame` does; nobody asks it anything.
     ("collector/src/compact/", &["store", "query"]),
     ("collector/src/identity/", &["store"]),
     ("collector/src/ingest/", &["identity", "writer"]),

@@ -8,6 +8,8 @@ use highwater_proto::json::{MsgJson, SemJson, ShmJson};
 use serde::{Deserialize, Serialize};
 
 mod event;
+mod find;
+mod fleet;
 
 /// What threatens a host, as in its snapshots.
 pub use highwater_proto::json::RiskJson;
@@ -15,6 +17,8 @@ pub use highwater_proto::json::RiskJson;
 pub use self::event::{
     ByJson, DetailJson, ErrnoJson, EventJson, HolderJson, LostJson, PeakJson, SubjectJson, TimelineJson,
 };
+pub use self::fleet::{FleetBlameJson, FleetOwnerJson, FleetUnknownJson};
+pub use self::find::{FindJson, MatchJson};
 /// The kinds of events: what `kind` of an event can say.
 pub use crate::query::event::EventKind;
 /// The kinds of risks: what `kind` of one in `at_risk` can say.

@@ -8,6 +8,8 @@
 
 mod ask;
 mod auth;
+mod find;
+mod fleet_blame;
 mod history;
 mod hosts;
 pub mod json;

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, history, hosts, openapi, tokens};
+use super::{auth, find, fleet_blame, history, hosts, openapi, tokens};
 use crate::clock::WallClock;
 use crate::identity::operators::Operators;
 use crate::identity::tokens::Tokens;
@@ -49,6 +49,7 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
     let state = Shared { db: state.db, clock: state.clock, operators: state.operators, tokens: state.tokens, bound };
     let closed = Router::new()
         .route("/version", get(version))
+        .route("/blame", get(fleet_blame::fleet_blame))
         .route("/hosts", get(hosts::hosts))
         .route("/hosts/{host}", get(hosts::one_host))
         .route("/hosts/{host}/snapshot", get(history::snapshot))
@@ -56,6 +57,7 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/hosts/{host}/diff", get(history::diff))
         .route("/hosts/{host}/blame", get(history::blame))
         .route("/hosts/{host}/timeline", get(history::timeline))
+        .route("/find", get(find::find))
         .route("/tokens", post(tokens::create).get(tokens::list).layer(DefaultBodyLimit::max(tokens::MAX_BODY)))
         .route("/tokens/{token}", delete(tokens::revoke))
         .route_layer(from_fn_with_state(state.clone(), auth::require_operator));

@@ -11,12 +11,13 @@ use super::json::*;
 use crate::query::ClosedGap;
 use crate::query::TurnedAway;
 use crate::query::as_of::{AsOf, Held};
-use crate::query::blame::{Blame, Owner};
+use crate::query::blame::Blame;
 use crate::query::change::AnyObject;
 use crate::query::diff::{Diff, ObjectChange, OwnerChange};
 use crate::query::fleet;
 use crate::query::gap::{Gap, GapState};
 use crate::query::host::Resolved;
+use crate::query::owners::Owner;
 use crate::query::remedy::{self, Step};
 
 /// A page of hosts.

@@ -104,10 +104,15 @@ pub fn say_notes(host: &str, notes: &[String], skew_ms: i64) {
     }
 }
 
+/// Whether clocks that disagree so much are worth telling.
+pub fn is_skew_shown(skew_ms: i64) -> bool {
+    skew_ms.saturating_abs() > SKEW_SHOWN_MS
+}
+
 fn skew_note(host: &str, skew_ms: i64) -> Option<String> {
     let way = if skew_ms < 0 { "behind" } else { "ahead of" };
     let away = when::show_duration(skew_ms.saturating_abs());
-    (skew_ms.saturating_abs() > SKEW_SHOWN_MS)
+    is_skew_shown(skew_ms)
         .then(|| format!("{host}'s clock is {away} {way} the collector's; times are by {host}'s clock"))
 }
 

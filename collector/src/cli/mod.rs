@@ -11,6 +11,8 @@ pub mod data_dir;
 pub mod diff;
 pub mod event_text;
 pub mod exit;
+pub mod find;
+pub mod fleet_blame;
 pub mod host;
 pub mod hosts;
 pub mod ipcs;

@@ -2,7 +2,8 @@
 //! compacted, and what is older than is kept forgotten.
 //!
 //! [`lease`] says who works, [`partitions`] makes and drops partitions, [`tail`] makes fresh chunks of frames and [`merge`]
-//! large ones of those; [`pack`] is the pure part of both. [`job`] does it all, round after round.
+//! large ones of those; [`pack`] is the pure part of both. [`derive`] is what follows from the states (use over time, owners
+//! by the hour, what could not be read), pure like the fold that feeds it; [`derived`] stores it. [`job`] does it all, round after round.
 //!
 //! - K1 A record lies in one of three places, and `stream` says in which: it moves by compare-and-set in the transaction
 //!   that stores it where it goes, and is not removed where it was. So no instant is unreadable at any moment, a
@@ -11,6 +12,8 @@
 //! - K3 Whoever lost its lease commits nothing: the fence is checked in the transaction.
 //! - K4 What is derived from states is written in the transaction that moves their records, so exactly once.
 
+pub mod derive;
+pub mod derived;
 pub mod job;
 pub mod lease;
 pub mod merge;

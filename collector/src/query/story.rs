@@ -124,7 +124,7 @@ impl Event {
 }
 
 /// Whether an agent sees all IPC namespaces, for all it knows: another one may have seen more.
-fn sees_every_namespace(state: &State) -> bool {
+pub(super) fn sees_every_namespace(state: &State) -> bool {
     const SOURCES: [&[u8]; 3] = [b"/proc", b"/proc/PID/ns/ipc", b"setns"];
     !state.unseen.iter().any(|part| SOURCES.contains(&part.source.as_bytes()))
 }
