@@ -11,6 +11,7 @@ pub mod compact;
 pub mod embedded;
 pub mod host;
 pub mod identity;
+pub mod import;
 pub mod ingest;
 pub mod query;
 pub mod secret_file;

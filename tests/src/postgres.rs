@@ -154,6 +154,8 @@ impl Postgres {
         let mut start = self.command("postgres");
         start.arg("-D").arg(self.data()).arg("-k").arg(self.socket());
         start.args(["-c", "listen_addresses=", "-c", "shared_buffers=32MB"]);
+        // For commits that a test leaves in doubt.
+        start.args(["-c", "max_prepared_transactions=4"]);
         start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let postmaster = start.spawn().expect("postgres");
         let watchdog = Watchdog::of(postmaster.id(), "INT", Some(&self.root));

@@ -31,7 +31,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("collector/src/compact/", &["store", "query"]),
     ("collector/src/identity/", &["store"]),
     ("collector/src/ingest/", &["identity", "writer"]),
-    ("collector/src/api/", &["query", "identity"]),
+    ("collector/src/import/", &["store", "query"]),
+    ("collector/src/api/", &["query", "identity", "import"]),
     ("collector/src/embedded/", &["identity"]),
     ("collector/src/cli/", &[]),
 ];
@@ -143,6 +144,8 @@ fn an_arrow_that_points_back_is_found() {
         ("collector/src/query/as_of.rs", "use crate::api::json;"),
         ("collector/src/query/as_of.rs", "use crate::compact::lease;"),
         ("collector/src/compact/lease.rs", "use crate::writer::Queue;"),
+        ("collector/src/query/export.rs", "use crate::import::Form;"),
+        ("collector/src/import/commit.rs", "use crate::writer::Queue;"),
         ("collector/src/cli/ipcs.rs", "use crate::query::as_of;"),
         ("collector/src/cli/ipcs.rs", "use crate::api::{json::HostJson, router};"),
         ("collector/src/cli/hosts.rs", "use highwater_agent::run;"),

@@ -8,10 +8,11 @@ use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use tokio::sync::Semaphore;
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, find, fleet_blame, history, hosts, openapi, tokens};
+use super::{auth, export, find, fleet_blame, history, hosts, import, openapi, tokens};
 use crate::clock::WallClock;
 use crate::identity::operators::Operators;
 use crate::identity::tokens::Tokens;
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) operators: Operators,
     pub(super) tokens: Tokens,
+    /// Imports under way: each holds what it packs in memory.
+    pub(super) importing: Arc<Semaphore>,
     /// The address the listener is bound to, for messages.
     pub(super) bound: SocketAddr,
 }
@@ -46,7 +49,9 @@ const MAX_BODY: usize = 4096;
 
 /// All paths.
 pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
-    let state = Shared { db: state.db, clock: state.clock, operators: state.operators, tokens: state.tokens, bound };
+    let ApiState { db, clock, operators, tokens } = state;
+    let importing = Arc::new(Semaphore::new(import::MOST_AT_ONCE));
+    let state = Shared { db, clock, operators, tokens, importing, bound };
     let closed = Router::new()
         .route("/version", get(version))
         .route("/blame", get(fleet_blame::fleet_blame))
@@ -58,6 +63,8 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/hosts/{host}/blame", get(history::blame))
         .route("/hosts/{host}/timeline", get(history::timeline))
         .route("/find", get(find::find))
+        .route("/hosts/{host}/export", get(export::export))
+        .route("/import", post(import::import))
         .route("/tokens", post(tokens::create).get(tokens::list).layer(DefaultBodyLimit::max(tokens::MAX_BODY)))
         .route("/tokens/{token}", delete(tokens::revoke))
         .route_layer(from_fn_with_state(state.clone(), auth::require_operator));

@@ -150,7 +150,7 @@ impl Compactor {
         let mut records = 0_usize;
         for _ in 0..STEPS_AT_ONCE {
             let moved = match work {
-                Work::Compact(_) => tail::compact(&self.db, &mut self.link, of, &self.held).await?,
+                Work::Compact(due) => tail::compact(&self.db, &mut self.link, of, &self.held, due.now_ms).await?,
                 Work::Merge(today) => merge::merge(&self.db, &mut self.link, of, today, &self.held).await?,
             };
             match moved {

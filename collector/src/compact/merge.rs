@@ -4,7 +4,7 @@ use highwater_ipc::record::Seq;
 
 use super::pack::Packer;
 use super::tail::Moved;
-use super::{CompactError, Held};
+use super::{CompactError, Held, partitions};
 use crate::query::fold::Said;
 use crate::query::past::Unpacking;
 use crate::store::chunk;
@@ -12,7 +12,7 @@ use crate::store::compaction::{self, Fresh, Of};
 use crate::store::day::Day;
 use crate::store::history::Reading;
 use crate::store::link::Link;
-use crate::store::partition::{self, Table};
+use crate::store::partition::Table;
 use crate::store::{Db, StoreError};
 
 /// The most fresh chunks that one step merges: a day of one every ten minutes, several times over.
@@ -30,9 +30,8 @@ pub async fn merge(db: &Db, link: &mut Link, of: Of, today: Day, held: &Held) ->
     let Some(last) = fresh.last() else { return Ok(Moved::Nothing) };
     let to = last.packed.to.next();
     let (chunks, records) = repack(of, marks.merged, fresh)?;
-    for week in chunks.iter().map(|c| c.part) {
-        link.run(move |connection| Box::pin(partition::ensure(connection, Table::Chunk, week))).await?;
-    }
+    let parts = chunks.iter().map(|c| (Table::Chunk, c.part)).collect();
+    link.run(move |connection| Box::pin(partitions::ensure_known(connection, parts))).await?;
     let held = held.clone();
     let step = (marks.merged, to);
     let stored = link.run(move |connection| {

@@ -1,18 +1,25 @@
 //! One epoch's tail becomes fresh chunks, and with them what is derived from its states. Idempotent: what another collector
 //! has moved meanwhile stays as that left it.
 
+use std::collections::BTreeSet;
+
 use highwater_ipc::record::EpochNo;
 
+use super::derive::{Before, Derived, Deriver, Sample};
 use super::pack::Packer;
-use super::{CompactError, Held};
+use super::{CompactError, Held, derived, partitions};
 use crate::host::HostId;
+use crate::query::find::Filter;
 use crate::query::fold::{Said, read};
 use crate::query::past::{Record, state_until};
 use crate::store::chunk::{self, Chunk};
 use crate::store::compaction::{self, Marks, Of};
+use crate::store::day::Day;
 use crate::store::history::{Reading, TailRecord, Until};
 use crate::store::link::Link;
-use crate::store::partition::{self, Table};
+use crate::store::object_now::{self, ObjectNow};
+use crate::store::partition::Table;
+use crate::store::usage::Order;
 use crate::store::{Db, StoreError};
 
 /// The most records and bytes of bodies that one step takes; what is left waits for the next.
@@ -35,8 +42,8 @@ pub enum Moved {
     Nothing,
 }
 
-/// Compacts the tail of one epoch, as far as one step goes.
-pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held) -> Result<Moved, CompactError> {
+/// Compacts the tail of one epoch, as far as one step goes; `now_ms` is the collector's wall clock.
+pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held, now_ms: i64) -> Result<Moved, CompactError> {
     let mut reading = Reading::begin(db).await?;
     let Some(marks) = reading.marks(of).await?.filter(|m| m.framed > m.compacted) else { return Ok(Moved::Nothing) };
     let tail = read_tail(&mut reading, of, marks).await?;
@@ -44,10 +51,14 @@ pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held) -> Result<Mo
     drop(reading);
     let to = tail.last().map_or(marks.framed, |last| last.record.seq.next());
     let records = tail.len();
-    let chunks = pack(of, before, tail)?;
-    for day in chunks.iter().map(|c| c.part) {
-        link.run(move |connection| Box::pin(partition::ensure(connection, Table::ChunkFresh, day))).await?;
-    }
+    let covered_ms = marks.covered_wall_ms.filter(|_| to == marks.framed);
+    let Packed { chunks, derived, now } = pack(of, before, tail, covered_ms)?;
+    let place = move |slot_ms: i64| Day::believed(slot_ms, now_ms).unwrap_or(Day::FALLBACK);
+    let mut parts: BTreeSet<(Table, Day)> = chunks.iter().map(|c| (Table::ChunkFresh, c.part)).collect();
+    parts.extend(derived.usage.iter().map(|row| (Table::Usage, place(row.slot_ms).month())));
+    parts.extend(derived.usage_hour.iter().map(|row| (Table::UsageHour, place(row.slot_ms).year())));
+    parts.extend(derived.owners.iter().map(|row| (Table::OwnerUsage, place(row.slot_ms).month())));
+    link.run(move |connection| Box::pin(partitions::ensure_known(connection, parts))).await?;
     let held = held.clone();
     let step = (marks.compacted, to);
     let stored = link.run(move |connection| {
@@ -60,6 +71,8 @@ pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held) -> Result<Mo
                 return Ok(Some(false));
             }
             chunk::insert_fresh(&mut tx, &chunks).await?;
+            derived::store(&mut tx, &derived, Order::Newest, &place).await?;
+            object_now::upsert(&mut tx, now.as_slice()).await?;
             tx.commit().await?;
             Ok::<_, StoreError>(Some(true))
         })
@@ -99,24 +112,43 @@ async fn before(
     Ok(found.map(|found| (first.stretch, found.into_record())))
 }
 
-/// Folds a tail into chunks.
+/// What a tail becomes.
+struct Packed {
+    chunks: Vec<Chunk>,
+    derived: Derived,
+    now: Option<ObjectNow>,
+}
+
+/// Folds a tail into chunks and what follows from its states. `covered_ms` is until when its last sample was confirmed.
 fn pack(
-    (host, epoch): (HostId, EpochNo),
+    (host, epoch): Of,
     before: Option<(u32, Record)>,
     tail: Vec<TailRecord>,
-) -> Result<Vec<Chunk>, CompactError> {
-    let mut latest = before.clone().map(|(_, record)| record);
+    covered_ms: Option<i64>,
+) -> Result<Packed, CompactError> {
+    let in_force = before.as_ref().and_then(|(_, r)| Some(Before { state: r.state()?, wall_ms: r.wall_ms }));
+    let mut deriver = Deriver::new(host, epoch, in_force);
+    let mut latest = before.clone();
     let mut packer = Packer::new(host, epoch, before);
     for TailRecord { stretch, day, record } in tail {
-        let state = latest.as_ref().and_then(Record::state);
+        let state = latest.as_ref().and_then(|(_, record)| record.state());
         let said = read(state, &record)?;
         let (seq, kind) = (record.seq, record.kind);
         let (wall_ms, prev_wall_ms, received_ms) = (record.wall_ms, record.prev_wall_ms, record.received_ms);
         let record = Record { seq, kind, wall_ms, prev_wall_ms, received_ms, said };
         packer.take(stretch, (day, day), &record)?;
-        if matches!(record.said, Said::Sample { .. }) {
-            latest = Some(record);
+        if let Said::Sample { snapshot, activity, .. } = &record.said {
+            let begins_stretch = latest.as_ref().is_none_or(|(of, _)| *of != stretch);
+            let (state, boot_us) = (&snapshot.state, snapshot.at.boot_us);
+            deriver.sample(&Sample { seq, wall_ms, boot_us, prev_wall_ms, begins_stretch, state, activity });
+            latest = Some((stretch, record));
         }
     }
-    Ok(packer.finish())
+    covered_ms.iter().for_each(|wall_ms| deriver.covered(*wall_ms));
+    let now = latest.as_ref().and_then(|(_, r)| Some((r, r.state()?))).map(|(record, state)| {
+        let mut objects = Filter::builder();
+        objects.add(state);
+        ObjectNow { host, epoch, seq: record.seq, wall_ms: record.wall_ms, objects: objects.finish() }
+    });
+    Ok(Packed { chunks: packer.finish(), derived: deriver.finish(), now })
 }

@@ -73,6 +73,7 @@ pub(super) fn told_step(epoch: u64, second: i64, state: State, activity: Activit
         stretch: stretch(epoch),
         prev_wall_ms: Some((second - 1) * 1000),
         said: Said::Sample { snapshot, gap, activity: Arc::new(activity) },
+        received_ms: 0,
         opening: false,
     }
 }

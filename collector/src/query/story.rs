@@ -73,7 +73,7 @@ impl Story {
             self.deeds = Deeds::default();
             events.push(Event { after_ms: Some(last.stretch.end_wall_ms), ..Event::exact(at_ms, happened) });
         }
-        if new_epoch && !same_process {
+        if new_epoch && !same_process && !step.position.place.epoch().is_imported() {
             events.push(Event::exact(at_ms, Happened::AgentStarted { epoch: step.position.place.epoch() }));
         }
         let Some(last) = last else {

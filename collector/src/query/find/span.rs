@@ -1,7 +1,7 @@
 //! A span of time: the lives of the objects in it, host after host. A host is walked if any of its chunks may hold such
 //! an object, or if some of its records are in no chunk yet; runs of chunks that cannot hold one are passed over.
 
-use highwater_ipc::record::EpochNo;
+use highwater_ipc::record::{EpochNo, Seq};
 
 use super::Question;
 use super::expr::Expr;
@@ -170,7 +170,7 @@ impl Search<'_> {
                 if !step.opening
                     && let Some(run) = runs.iter().find(|run| run.holds(step.position))
                 {
-                    begin = Some(Begin::With(run.after()));
+                    begin = Some(Begin::With(run.after(step.position)));
                     break;
                 }
             }
@@ -185,19 +185,21 @@ impl Search<'_> {
 /// Consecutive chunks of one stretch that hold no object which ever matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
-    place: (EpochNo, i32),
-    first: Position,
-    last: Position,
+    of: (EpochNo, i32),
+    first: Seq,
+    last: Seq,
 }
 
 impl Run {
     /// Whether it holds this record and more behind it.
     fn holds(&self, position: Position) -> bool {
-        (position.epoch, position.stretch) == self.place && self.first <= position && position < self.last
+        let Position { place, seq } = position;
+        (place.epoch(), place.number()) == self.of && self.first <= seq && seq < self.last
     }
 
-    fn after(&self) -> Position {
-        self.last.next()
+    /// The place behind it, from one in it.
+    fn after(&self, position: Position) -> Position {
+        Position { seq: self.last.next(), ..position }
     }
 }
 
@@ -209,9 +211,8 @@ fn runs(chunks: &Chunks) -> Vec<Run> {
     };
     let run = |chunks: &[ChunkObjects<May>]| {
         let (first, last) = (chunks.first().filter(is_empty)?, chunks.last()?);
-        let at = |seq| Position { epoch: first.epoch, stretch: first.stretch, seq };
-        let place = (first.epoch, first.stretch);
-        (chunks.len() >= SHORTEST_RUN).then_some(Run { place, first: at(first.from), last: at(last.to) })
+        let of = (first.epoch, first.stretch);
+        (chunks.len() >= SHORTEST_RUN).then_some(Run { of, first: first.from, last: last.to })
     };
     chunks.chunk_by(alike).filter_map(run).collect()
 }

@@ -140,6 +140,11 @@ impl ChunkWriter {
         self.records
     }
 
+    /// Bytes of the segments that are finished.
+    pub fn bytes(&self) -> usize {
+        self.done.iter().map(|(_, _, bytes)| bytes.len()).sum()
+    }
+
     /// The effort to read the segment that is being written, in decisions.
     pub fn work(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| open.encoder.work())
