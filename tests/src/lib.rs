@@ -12,6 +12,7 @@
 pub mod agent;
 pub mod answers;
 pub mod binaries;
+pub mod chance;
 pub mod cli;
 pub mod collector;
 pub mod fleet;
