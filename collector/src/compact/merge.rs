@@ -32,7 +32,7 @@ pub async fn merge(db: &Db, link: &mut Link, of: Of, today: Day, held: &Held) ->
     let to = last.packed.to.next();
     let (chunks, records) = repack(of, marks.merged, fresh)?;
     let parts = chunks.iter().map(|c| (Table::Chunk, c.part)).collect();
-    link.run(move |connection| Box::pin(partitions::ensure_known(connection, parts))).await?;
+    link.run(move |connection| Box::pin(partitions::ensure_all(connection, parts))).await?;
     let held = held.clone();
     let step = (marks.merged, to);
     let stored = link.run(move |connection| {

@@ -46,7 +46,7 @@ pub async fn make(connection: &mut Dedicated, now_ms: i64) -> Result<(), StoreEr
 }
 
 /// Makes those of these partitions that are not there.
-pub async fn ensure_known(connection: &mut Dedicated, parts: BTreeSet<(Table, Day)>) -> Result<(), StoreError> {
+pub async fn ensure_all(connection: &mut Dedicated, parts: BTreeSet<(Table, Day)>) -> Result<(), StoreError> {
     for (table, day) in parts {
         partition::ensure(connection, table, day).await?;
     }

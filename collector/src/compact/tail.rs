@@ -1,8 +1,6 @@
 //! One epoch's tail becomes fresh chunks, and with them what is derived from its states. Idempotent: what another collector
 //! has moved meanwhile stays as that left it.
 
-use std::collections::BTreeSet;
-
 use highwater_ipc::record::EpochNo;
 use tracing::warn;
 
@@ -56,11 +54,9 @@ pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held, now_ms: i64)
     let covered_ms = marks.covered_wall_ms.filter(|_| to == marks.framed);
     let Packed { chunks, derived, now } = pack(of, before, tail, covered_ms)?;
     let place = move |slot_ms: i64| Day::believed(slot_ms, now_ms).unwrap_or(Day::FALLBACK);
-    let mut parts: BTreeSet<(Table, Day)> = chunks.iter().map(|c| (Table::ChunkFresh, c.part)).collect();
-    parts.extend(derived.usage.iter().map(|row| (Table::Usage, place(row.slot_ms).month())));
-    parts.extend(derived.usage_hour.iter().map(|row| (Table::UsageHour, place(row.slot_ms).year())));
-    parts.extend(derived.owners.iter().map(|row| (Table::OwnerUsage, place(row.slot_ms).month())));
-    link.run(move |connection| Box::pin(partitions::ensure_known(connection, parts))).await?;
+    let mut parts = derived::partitions([&derived], &place);
+    parts.extend(chunks.iter().map(|c| (Table::ChunkFresh, c.part)));
+    link.run(move |connection| Box::pin(partitions::ensure_all(connection, parts))).await?;
     let held = held.clone();
     let step = (marks.compacted, to);
     let stored = link.run(move |connection| {
