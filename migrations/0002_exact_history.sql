@@ -35,7 +35,8 @@ CREATE TABLE chunk (
     epoch_no      bigint   NOT NULL,
     stretch       int      NOT NULL,
     from_wall_ms  bigint   NOT NULL,           -- wall time of its first record, which is a sample
-    from_seq      bigint   NOT NULL,           -- and its position
+    from_seq      bigint   NOT NULL,           -- and its position; where something that is no sample follows what was
+                                               -- compacted before, that sample once more
     week          date     NOT NULL,           -- Monday of the week of from_wall_ms; of an import that of the import; of a
                                                -- baseline the week it keeps answerable; 1970-01-01 as in frame
     to_seq        bigint   NOT NULL,           -- position of its last record
@@ -45,7 +46,7 @@ CREATE TABLE chunk (
     baseline      boolean  NOT NULL,           -- a copy of the last record before this week, made before that was dropped
     objects       bytea    NOT NULL,           -- what `find` looks at first: collector/src/query/find
     body          bytea    NOT NULL,
-    PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, week)
+    PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, week)
 ) PARTITION BY RANGE (week);
 -- Times that cannot be believed.
 CREATE TABLE chunk_fallback PARTITION OF chunk FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
@@ -65,7 +66,7 @@ CREATE TABLE chunk_fresh (
     records       int      NOT NULL,
     objects       bytea    NOT NULL,
     body          bytea    NOT NULL,
-    PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, day)
+    PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, day)
 ) PARTITION BY RANGE (day);
 -- Times that cannot be believed.
 CREATE TABLE chunk_fresh_fallback PARTITION OF chunk_fresh FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');

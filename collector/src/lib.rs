@@ -1,7 +1,7 @@
 //! The Highwater collector and the operator's command line, as a library; `main.rs` is thin.
 //!
 //! In path order: [`ingest`] takes records from agents, [`writer`] commits them, [`store`] is the only room that knows
-//! SQL, [`query`] answers questions from it, [`api`] says the answers over HTTP, [`cli`] shows them. [`identity`]
+//! SQL, [`compact`] packs what it keeps and what follows from it, [`query`] answers questions from it, [`api`] says the answers over HTTP, [`cli`] shows them. [`identity`]
 //! decides who a peer is, [`embedded`] keeps the private PostgreSQL of `up`.
 
 pub mod api;
@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod health;
 pub mod host;
 pub mod identity;
+pub mod import;
 pub mod ingest;
 pub mod query;
 pub mod secret_file;

@@ -20,6 +20,7 @@ mod live;
 mod namespaces;
 mod no_sysvipc;
 mod note;
+mod port;
 mod privileges;
 mod protocol;
 mod remedy;

@@ -23,6 +23,7 @@ pub struct Postgres {
     disk: Option<SmallDisk>,
     databases: AtomicU32,
     running: Option<(Child, Watchdog)>,
+    settings: Vec<&'static str>,
 }
 
 /// The unprivileged account the server runs as when the tests run as root.
@@ -56,7 +57,7 @@ impl Postgres {
     ///
     /// If PostgreSQL is not installed or does not start.
     pub fn start() -> Self {
-        Self::start_on(None)
+        Self::start_on(None, &[])
     }
 
     /// The same on a file system of its own of so many MiB, which [`Postgres::disk`] fills.
@@ -65,10 +66,19 @@ impl Postgres {
     ///
     /// If this process may not mount one, too.
     pub fn on_small_disk(mib: u32) -> Self {
-        Self::start_on(Some(mib))
+        Self::start_on(Some(mib), &[])
     }
 
-    fn start_on(small: Option<u32>) -> Self {
+    /// The same with settings of its own, each as `name=value`.
+    ///
+    /// # Panics
+    ///
+    /// Likewise.
+    pub fn start_with(settings: &[&'static str]) -> Self {
+        Self::start_on(None, settings)
+    }
+
+    fn start_on(small: Option<u32>, settings: &[&'static str]) -> Self {
         let bin = find_bin();
         let root = tempfile::Builder::new().prefix("highwater-pg-").tempdir().expect("a temporary directory").keep();
         let account = account();
@@ -88,7 +98,8 @@ impl Postgres {
                 chown(root.join(inner), Some(a.uid), Some(a.gid)).expect("chown");
             }
         }
-        let mut server = Self { bin, root, account, disk, databases: AtomicU32::new(0), running: None };
+        let (databases, settings) = (AtomicU32::new(0), settings.to_vec());
+        let mut server = Self { bin, root, account, disk, databases, running: None, settings };
         let mut initdb = server.command("initdb");
         initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
         initdb.arg("-D").arg(server.data());
@@ -190,7 +201,11 @@ impl Postgres {
     fn launch(&mut self) {
         until("PostgreSQL accepts connections", PATIENCE, || {
             if self.running.as_mut().is_none_or(|(postmaster, _)| postmaster.try_wait().expect("waiting").is_some()) {
-                // Not yet started; or refused, as a killed postmaster's children still hold its memory.
+                // Not yet started; or refused, as a killed postmaster's children still hold its memory. Whoever watched
+                // the one that was refused would remove the directory once it is let go.
+                if let Some((_, mut watchdog)) = self.running.take() {
+                    watchdog.disarm();
+                }
                 self.running = Some(self.spawn());
             }
             let mut ready = self.command("pg_isready");
@@ -204,8 +219,13 @@ impl Postgres {
         let mut start = self.command("postgres");
         start.arg("-D").arg(self.data()).arg("-k").arg(self.socket());
         start.args(["-c", "listen_addresses=", "-c", "shared_buffers=32MB"]);
+        // For commits that a test leaves in doubt.
+        start.args(["-c", "max_prepared_transactions=4"]);
         if self.disk.is_some() {
             start.args(["-c", "min_wal_size=32MB", "-c", "max_wal_size=48MB"]);
+        }
+        for setting in &self.settings {
+            start.args(["-c", setting]);
         }
         start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let postmaster = start.spawn().expect("postgres");

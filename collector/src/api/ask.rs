@@ -183,15 +183,16 @@ impl From<AskError> for Problem {
     }
 }
 
-fn foreign_cursor(text: &str) -> Problem {
+/// A cursor that was made up, or belongs to another resource.
+pub(super) fn foreign_cursor(text: &str) -> Problem {
     Problem::bad_request(&format!("cursor={text} is not one that this resource gave as next_cursor"))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     highwater_proto::token::to_hex(bytes)
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     text.len().is_multiple_of(2).then(|| text.as_bytes().chunks(2).map(pair).collect())?
 }

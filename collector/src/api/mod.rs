@@ -8,8 +8,12 @@
 
 mod ask;
 mod auth;
+mod export;
+mod find;
+mod fleet_blame;
 mod history;
 mod hosts;
+mod import;
 pub mod json;
 mod openapi;
 mod problem;

@@ -8,10 +8,11 @@ use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use tokio::sync::Semaphore;
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, history, hosts, openapi, status, tokens};
+use super::{auth, export, find, fleet_blame, history, hosts, import, openapi, status, tokens};
 use crate::clock::WallClock;
 use crate::health::{AskDisk, Health};
 use crate::identity::operators::Operators;
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) operators: Operators,
     pub(super) tokens: Tokens,
+    /// Imports under way: each holds what it packs in memory.
+    pub(super) importing: Arc<Semaphore>,
     pub(super) health: Arc<Health>,
     pub(super) disk: Option<AskDisk>,
     pub(super) keep: Keep,
@@ -58,12 +61,14 @@ const MAX_BODY: usize = 4096;
 /// All paths.
 pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
     let ApiState { db, clock, operators, tokens, health, disk, keep } = state;
-    let state = Shared { db, clock, operators, tokens, health, disk, keep, bound };
+    let importing = Arc::new(Semaphore::new(import::MOST_AT_ONCE));
+    let state = Shared { db, clock, operators, tokens, importing, health, disk, keep, bound };
     let closed = Router::new()
         .route("/version", get(version))
         .route("/status", get(status::status))
         .route("/storage", get(status::storage))
         .route("/retention", get(status::retention))
+        .route("/blame", get(fleet_blame::fleet_blame))
         .route("/hosts", get(hosts::hosts))
         .route("/hosts/{host}", get(hosts::one_host))
         .route("/hosts/{host}/snapshot", get(history::snapshot))
@@ -71,6 +76,9 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/hosts/{host}/diff", get(history::diff))
         .route("/hosts/{host}/blame", get(history::blame))
         .route("/hosts/{host}/timeline", get(history::timeline))
+        .route("/find", get(find::find))
+        .route("/hosts/{host}/export", get(export::export))
+        .route("/import", post(import::import))
         .route("/tokens", post(tokens::create).get(tokens::list).layer(DefaultBodyLimit::max(tokens::MAX_BODY)))
         .route("/tokens/{token}", delete(tokens::revoke))
         .route_layer(from_fn_with_state(state.clone(), auth::require_operator));

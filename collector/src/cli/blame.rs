@@ -1,8 +1,8 @@
 //! `highwater blame`: whose objects grew between two instants, what of them nobody holds any more, and what to do.
 
 use anyhow::Context as _;
-use clap::Args;
 use clap::builder::PossibleValuesParser;
+use clap::{Args, value_parser};
 use highwater_ipc::object::Kind;
 use jiff::tz::TimeZone;
 
@@ -11,7 +11,7 @@ use super::client::Client;
 use super::exit::Exit;
 use super::host::{Asked, MayBe, gap_words, own_zone, read_may_be, say_notes, show_instant};
 use super::table::{Tone, paint, table};
-use super::{amount, print, when};
+use super::{amount, fleet_blame, print, when};
 use crate::api::json::{BlameJson, OwnerGrowthJson};
 
 /// Arguments of `blame`.
@@ -30,15 +30,28 @@ pub struct BlameArgs {
     /// Up to this instant of the host's clock [default: now]
     #[arg(short = 'U', long, value_name = "T", allow_hyphen_values = true, value_parser = when::typed)]
     pub until: Option<String>,
+    /// All hosts, by the collector's clock, from what is kept of owners by the hour
+    #[arg(long, conflicts_with = "host")]
+    pub fleet: bool,
+    /// With --fleet: the most owners of one --json document [default: 1000]
+    #[arg(long, value_name = "N", requires = "fleet", value_parser = value_parser!(u32).range(1..=10_000))]
+    pub limit: Option<u32>,
+    /// With --fleet: go on where a --json document ended, its next_cursor
+    #[arg(long, value_name = "C", requires = "fleet")]
+    pub cursor: Option<String>,
 }
 
 const EXAMPLES: &str = "Examples:
   highwater blame web-17                       who grew since yesterday, what of it is orphaned, what to do
   highwater blame web-17 --kind sem -S -7d     semaphore arrays, a week
-  highwater blame -S 03:00 -U 04:00 --json     this machine, one hour of tonight, for a program";
+  highwater blame -S 03:00 -U 04:00 --json     this machine, one hour of tonight, for a program
+  highwater blame --fleet --kind sem -S -30d   who in the whole fleet grew in a month";
 
 /// Asks and prints.
 pub fn run(args: &BlameArgs, global: &Global) -> anyhow::Result<Exit> {
+    if args.fleet {
+        return fleet_blame::run(args, global);
+    }
     let client = Client::from_environment()?;
     let zone = own_zone();
     let asked = Asked::new(args.host.as_deref(), &client)?;

@@ -2,30 +2,9 @@
 
 use highwater_ipc::chunk::{ChunkError, ChunkReader, ChunkWriter, Head, Told};
 use highwater_ipc::record::{RecordKind, Seq};
-use highwater_ipc::snapshot::State;
 use highwater_ipc::time::At;
 
-/// Gathers what `find` looks at first, state after state.
-pub trait Gather: Send {
-    /// One more state of the chunk.
-    fn add(&mut self, state: &State);
-    /// What becomes `chunk.objects`.
-    fn finish(&self) -> Vec<u8>;
-}
-
-/// Makes a [`Gather`] for each chunk.
-pub type NewGather = fn() -> Box<dyn Gather>;
-
-/// Gathers nothing: for histories that nobody searches.
-pub struct GatherNothing;
-
-impl Gather for GatherNothing {
-    fn add(&mut self, _: &State) {}
-
-    fn finish(&self) -> Vec<u8> {
-        Vec::new()
-    }
-}
+use crate::query::find::Filter;
 
 /// What stays of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,11 +30,11 @@ pub struct Rest {
 }
 
 /// From the last sample before `border_ms` on; of a chunk that begins after it, all.
-pub fn rest(body: &[u8], border_ms: i64, gather: NewGather) -> Result<Option<Rest>, ChunkError> {
+pub fn rest(body: &[u8], border_ms: i64) -> Result<Option<Rest>, ChunkError> {
     let mut reader = ChunkReader::new(body)?;
     let Some(from) = last_sample(&mut reader, border_ms)? else { return Ok(None) };
     reader.seek_seq(from)?;
-    let (mut writer, mut objects) = (ChunkWriter::new(), gather());
+    let (mut writer, mut objects) = (ChunkWriter::new(), Filter::builder());
     let mut ends: Option<(Head, At, Head)> = None;
     while let Some(step) = reader.next()? {
         if step.head.seq < from {

@@ -1,5 +1,6 @@
 //! Makes the coming partitions and drops those that hold nothing any more, off the path of ingest.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -40,6 +41,14 @@ pub async fn make(connection: &mut Dedicated, now_ms: i64) -> Result<(), StoreEr
         for (_, first) in due(now_ms).into_iter().filter(|(t, first)| *t == table && !there.contains(first)) {
             partition::ensure(connection, table, first).await?;
         }
+    }
+    Ok(())
+}
+
+/// Makes those of these partitions that are not there.
+pub async fn ensure_all(connection: &mut Dedicated, parts: BTreeSet<(Table, Day)>) -> Result<(), StoreError> {
+    for (table, day) in parts {
+        partition::ensure(connection, table, day).await?;
     }
     Ok(())
 }

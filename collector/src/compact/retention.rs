@@ -6,7 +6,7 @@
 
 use tracing::info;
 
-use super::baseline::{NewGather, rest};
+use super::baseline::rest;
 use super::partitions::drop_patiently;
 use crate::store::StoreError;
 use crate::store::chunk::Chunk;
@@ -52,8 +52,6 @@ pub struct Retention {
     pub lease: String,
     /// Its fence.
     pub fence: Fence,
-    /// Makes what `find` looks at first.
-    pub gather: NewGather,
 }
 
 impl Retention {
@@ -124,7 +122,7 @@ impl Retention {
         let border = Table::Chunk.next(first);
         let damaged = |why| RetentionError::Chunk { host: which.host, epoch: which.epoch.0, why };
         let Some(body) = retention::last_of_week(connection, which, first).await? else { return Ok(()) };
-        let rest = rest(&body, border.start_ms(), self.gather).map_err(damaged)?;
+        let rest = rest(&body, border.start_ms()).map_err(damaged)?;
         let Some(rest) = rest else { return Ok(()) };
         let baseline = Chunk {
             host: which.host,

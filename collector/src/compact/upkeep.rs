@@ -1,4 +1,4 @@
-//! The task that looks after partitions: makes the coming ones, drops what was moved, forgets what is older than is kept.
+//! The task that looks after partitions: makes the coming ones, forgets what is older than is kept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::baseline::NewGather;
 use super::lease::{Keeper, Now};
-use super::partitions::{drop_moved, make};
+use super::partitions::make;
 use super::retention::{Retention, RetentionError};
 use crate::clock::WallClock;
 use crate::health::{Health, Part};
@@ -34,8 +33,6 @@ pub struct Upkeep {
     pub health: Arc<Health>,
     /// How long what is kept.
     pub keep: Keep,
-    /// Makes what `find` looks at first, for baselines.
-    pub gather: NewGather,
     /// This process, for people.
     pub holder: String,
 }
@@ -78,7 +75,6 @@ impl Upkeep {
         let mut connection = self.db.dedicated().await?;
         make(&mut connection, now.wall_ms).await?;
         if let Some(fence) = keeper.hold(&self.db, now).await? {
-            drop_moved(&mut connection, now.wall_ms).await?;
             self.retention(fence).run(&mut connection, now.wall_ms).await?;
         }
         connection.close().await;
@@ -86,7 +82,7 @@ impl Upkeep {
     }
 
     fn retention(&self, fence: Fence) -> Retention {
-        Retention { keep: self.keep, lease: LEASE.to_owned(), fence, gather: self.gather }
+        Retention { keep: self.keep, lease: LEASE.to_owned(), fence }
     }
 
     fn now(&self, started: Instant) -> Now {

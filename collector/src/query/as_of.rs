@@ -68,7 +68,12 @@ pub async fn as_of(reading: &mut Reading, host: HostId, instant: Instant, now_ms
     let status = reading.status(host).await?;
     let skew_ms = status.as_ref().map_or(0, |s| s.skew_ms);
     let host_now_ms = now_ms.saturating_add(skew_ms);
-    let Some(newest) = reading.newest_stretch(host).await? else {
+    let newest = reading.newest_stretch(host).await?;
+    if let Some(settling) = settling(reading, host, instant, newest.as_ref()).await? {
+        let asked_ms = if let Instant::At(t) = instant { t } else { host_now_ms };
+        return Ok(AsOf { asked_ms, skew_ms, answer: Answer::Gap(settling) });
+    }
+    let Some(newest) = newest else {
         let asked_ms = if let Instant::At(t) = instant { t } else { host_now_ms };
         return Ok(AsOf { asked_ms, skew_ms, answer: Answer::Gap(Gap::no_sample_yet()) });
     };
@@ -90,6 +95,23 @@ pub async fn as_of(reading: &mut Reading, host: HostId, instant: Instant, now_ms
     let held = held_in(reading, host, stretch, until_ms).await?;
     let also_ms = others.iter().take(MOST_ALSO).map(|s| (s.from_wall_ms, s.end_wall_ms)).collect();
     Ok(AsOf { asked_ms, skew_ms, answer: Answer::Held(Box::new(Held { also_ms, ..held })) })
+}
+
+/// The gap of an instant at or after the visible end of a history whose next commit is in doubt: it may hold a sample of
+/// that instant. What lies before that end, and the newest sample that is visible, are not in doubt.
+async fn settling(
+    reading: &mut Reading,
+    host: HostId,
+    instant: Instant,
+    newest: Option<&Stretch>,
+) -> Result<Option<Gap>, AskError> {
+    let may_change = match (instant, newest) {
+        (Instant::Now, _) | (Instant::At(_), None) => true,
+        (Instant::At(t), Some(newest)) => t > newest.end_wall_ms,
+        (Instant::Last, _) => false,
+    };
+    let is_settling = may_change && reading.is_settling(host).await?;
+    Ok(is_settling.then(|| Gap::settling(newest)))
 }
 
 /// The stretches that speak for that wall time, the last first. The newest speaks for a while after its end, unless a

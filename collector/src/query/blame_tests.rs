@@ -4,7 +4,8 @@ use highwater_ipc::object::Kind;
 use highwater_ipc::who::Grade;
 use proptest::prelude::*;
 
-use super::blame::{Owner, owners};
+use super::blame::owners;
+use super::owners::Owner;
 use super::scenes::state;
 
 #[test]

@@ -31,7 +31,12 @@ pub enum GapState {
     Open,
     /// The host has said that it holds records of that time; they are on their way.
     Pending,
+    /// A commit of the host's records was acknowledged and is not visible yet: [`crate::store::settling`].
+    Settling,
 }
+
+/// What a settling gap says, and what to do.
+const SETTLING: &str = "settling: an acknowledged commit is not visible yet; ask again";
 
 impl GapState {
     /// The word of the JSON contract.
@@ -39,7 +44,7 @@ impl GapState {
         match self {
             GapState::Closed => "closed",
             GapState::Open => "open",
-            GapState::Pending => "pending",
+            GapState::Pending | GapState::Settling => "pending",
         }
     }
 }
@@ -65,6 +70,18 @@ impl Gap {
             None => (GapState::Open, Some(why_silent(newest, status))),
         };
         Self { from_ms: Some(newest.end_wall_ms), to_ms: None, state, reason, detail: String::new(), backlog_from_ms }
+    }
+
+    /// What is not known after `newest` while a commit of the host is in doubt.
+    pub fn settling(newest: Option<&Stretch>) -> Self {
+        Self {
+            from_ms: newest.map(|s| s.end_wall_ms),
+            to_ms: None,
+            state: GapState::Settling,
+            reason: None,
+            detail: SETTLING.to_owned(),
+            backlog_from_ms: None,
+        }
     }
 
     /// The gap between two stretches, or before the first; `stored` is what the writer wrote of it.
@@ -184,6 +201,14 @@ mod tests {
         let behind = Status { backlog_from_ms: Some(6_000), ..status() };
         let gap = Gap::after_all(&stretch(1, 0, 5_000), Some(&behind));
         assert_eq!((gap.state, gap.reason, gap.backlog_from_ms), (GapState::Pending, None, Some(6_000)));
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_pending_and_says_that_it_settles() {
+        let gap = Gap::settling(Some(&stretch(1, 0, 5_000)));
+        assert_eq!((gap.from_ms, gap.state.name(), gap.reason), (Some(5_000), "pending", None));
+        assert!(gap.detail.starts_with("settling"), "{gap:?}");
+        assert_eq!(Gap::settling(None).from_ms, None);
     }
 
     #[test]

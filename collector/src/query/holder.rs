@@ -8,7 +8,7 @@ use highwater_ipc::object::Kind;
 use highwater_ipc::snapshot::{Namespace, State};
 use highwater_ipc::who::Grade;
 
-use super::blame::{Owner, of_place};
+use super::owners::{Owner, of_place};
 
 /// Who holds most of what ran out, at the sample that tells of the refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 //!
 //! [`as_of`] is what one host held at an instant, or the gap that instant lies in; [`past`] reads records wherever they are,
 //! [`fold`] makes states of them, [`change`] says what happened between two of them. [`walk`] hands over everything that was recorded
-//! between two instants, [`timeline`] and [`diff`] tell it. [`fleet`] is about all hosts, [`host`] is who a name means.
+//! between two instants, [`timeline`], [`diff`] and [`export`] tell it. [`fleet`] and [`fleet_blame`] are about all hosts, [`host`] is
+//! who a name means, [`owners`] who holds what.
 //!
 //! What holds for every answer: it is made in one snapshot of the database; it is never a guess across a gap; a part
 //! that could not be read is never "all removed".
@@ -19,12 +20,17 @@ mod deed_tests;
 mod deeds;
 pub mod diff;
 pub mod event;
+pub mod export;
+pub mod find;
 pub mod fleet;
+pub mod fleet_blame;
 pub mod fold;
 pub mod gap;
 pub mod holder;
 pub mod host;
+pub mod owners;
 pub mod past;
+pub mod raw;
 pub mod remedy;
 #[cfg(test)]
 mod scenes;

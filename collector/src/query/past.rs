@@ -6,10 +6,10 @@ use std::sync::Arc;
 use highwater_ipc::activity::Activity;
 use highwater_ipc::chunk::{ChunkReader, Head, Step as Unpacked, Told};
 use highwater_ipc::record::{RecordKind, Seq};
-use highwater_ipc::snapshot::Snapshot;
+use highwater_ipc::snapshot::{Snapshot, State};
 
-use super::AskError;
 use super::fold::{FoldError, Said, fold_on};
+use super::{AskError, raw};
 use crate::host::HostId;
 use crate::store::history::{Packed, Reading, Stretch, Tier, Until};
 
@@ -18,6 +18,8 @@ use crate::store::history::{Packed, Reading, Stretch, Tier, Until};
 pub struct Found {
     /// Its position.
     pub seq: Seq,
+    /// Wall clock as stored, milliseconds: that of the sample, but where the clock was set back a little.
+    pub wall_ms: i64,
     /// The sample, whole.
     pub snapshot: Arc<Snapshot>,
     /// What happened just before it.
@@ -80,6 +82,7 @@ async fn in_tail(
     let last = records.last().ok_or(FoldError::Empty)?;
     Ok(Some(Found {
         seq: place.seq,
+        wall_ms: last.wall_ms,
         snapshot,
         activity,
         prev_wall_ms: last.prev_wall_ms,
@@ -105,6 +108,9 @@ async fn in_chunks(
 /// The last sample of a chunk up to `until`.
 fn last_of(packed: Packed, until: Until) -> Result<Option<Found>, FoldError> {
     let from = packed.from;
+    if raw::is_raw(&packed.body) {
+        return Err(FoldError::Raw { from });
+    }
     let damaged = |why| FoldError::Chunk { from, why };
     let mut reader = ChunkReader::new(packed.body).map_err(damaged)?;
     match until {
@@ -128,6 +134,7 @@ fn last_of(packed: Packed, until: Until) -> Result<Option<Found>, FoldError> {
     let confirmed_ms = next_sample(&mut reader).map_err(damaged)?.and_then(|next| next.prev_wall_ms);
     Ok(Some(Found {
         seq: head.seq,
+        wall_ms: head.wall_ms,
         snapshot: Arc::new(snapshot),
         activity,
         prev_wall_ms: head.prev_wall_ms,
@@ -147,6 +154,30 @@ fn next_sample(reader: &mut ChunkReader) -> Result<Option<Head>, highwater_ipc::
     Ok(None)
 }
 
+impl Found {
+    /// The same as a record that was read in order. What kind it was is not known any more, and does not matter.
+    pub fn into_record(self) -> Record {
+        Record {
+            seq: self.seq,
+            kind: RecordKind::Keyframe,
+            wall_ms: self.wall_ms,
+            prev_wall_ms: self.prev_wall_ms,
+            received_ms: self.received_ms,
+            said: Said::Sample { snapshot: self.snapshot, gap: None, activity: self.activity },
+        }
+    }
+}
+
+impl Record {
+    /// The state, of a sample.
+    pub fn state(&self) -> Option<&State> {
+        match &self.said {
+            Said::Sample { snapshot, .. } => Some(&snapshot.state),
+            _ => None,
+        }
+    }
+}
+
 /// A chunk that is read record after record.
 #[derive(Debug)]
 pub struct Unpacking {
@@ -156,11 +187,13 @@ pub struct Unpacking {
     pub to: Seq,
 }
 
-/// What an [`Unpacking`] gives.
-#[derive(Debug)]
+/// What an [`Unpacking`] gives, and what a chunk is made of.
+#[derive(Clone, Debug)]
 pub struct Record {
     /// Its position.
     pub seq: Seq,
+    /// What its body was.
+    pub kind: RecordKind,
     /// Wall clock as stored, milliseconds.
     pub wall_ms: i64,
     /// Wall clock of the sample before it in the epoch.
@@ -175,6 +208,9 @@ impl Unpacking {
     /// Begins with the record `from`, or the first one after it.
     pub fn new(packed: Packed, from: Seq) -> Result<Self, FoldError> {
         let (first, to) = (packed.from, packed.to);
+        if raw::is_raw(&packed.body) {
+            return Err(FoldError::Raw { from: first });
+        }
         let damaged = |why| FoldError::Chunk { from: first, why };
         let mut reader = ChunkReader::new(packed.body).map_err(damaged)?;
         reader.seek_seq(from).map_err(damaged)?;
@@ -199,8 +235,8 @@ impl Unpacking {
             Told::Event(event) => Said::Event(at, event),
             Told::GapReason(reason) => Said::GapReason(at, reason),
         };
-        let Head { seq, wall_ms, prev_wall_ms, received_ms, .. } = head;
-        Ok(Some(Record { seq, wall_ms, prev_wall_ms, received_ms, said }))
+        let Head { seq, kind, wall_ms, prev_wall_ms, received_ms } = head;
+        Ok(Some(Record { seq, kind, wall_ms, prev_wall_ms, received_ms, said }))
     }
 
     /// Whether no record is left.

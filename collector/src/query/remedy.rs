@@ -8,8 +8,8 @@ use highwater_ipc::render::lsipc::Parameter;
 use highwater_ipc::snapshot::{Namespace, State};
 use highwater_ipc::who::Grade;
 
-use super::blame::Owner;
 use super::event::{Bound, bound_by};
+use super::owners::Owner;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -73,6 +73,7 @@ pub(super) fn told_step(epoch: u64, second: i64, state: State, activity: Activit
         stretch: stretch(epoch),
         prev_wall_ms: Some((second - 1) * 1000),
         said: Said::Sample { snapshot, gap, activity: Arc::new(activity) },
+        received_ms: 0,
         opening: false,
     }
 }
@@ -196,7 +197,8 @@ pub(super) fn state(text: &str) -> State {
             words.iter().find_map(|w| w.strip_prefix(&prefix)).map_or(0, |v| v.parse().unwrap())
         };
         let owner = Owner { uid: field("uid"), gid: 0, cuid: field("cuid"), cgid: 0 };
-        let (key, perms) = (Key(field("key").cast_signed()), Perms(0o600));
+        let perms = if field("perms") == 0 { Perms(0o600) } else { Perms(field("perms")) };
+        let key = Key(field("key").cast_signed());
         match words.as_slice() {
             ["sem", id, ..] => namespace.sem.as_mut().unwrap().push(SemArray {
                 key,

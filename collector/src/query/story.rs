@@ -73,7 +73,7 @@ impl Story {
             self.deeds = Deeds::default();
             events.push(Event { after_ms: Some(last.stretch.end_wall_ms), ..Event::exact(at_ms, happened) });
         }
-        if new_epoch && !same_process {
+        if new_epoch && !same_process && !step.position.place.epoch().is_imported() {
             events.push(Event::exact(at_ms, Happened::AgentStarted { epoch: step.position.place.epoch() }));
         }
         let Some(last) = last else {
@@ -124,7 +124,7 @@ impl Event {
 }
 
 /// Whether an agent sees all IPC namespaces, for all it knows: another one may have seen more.
-fn sees_every_namespace(state: &State) -> bool {
+pub(super) fn sees_every_namespace(state: &State) -> bool {
     const SOURCES: [&[u8]; 3] = [b"/proc", b"/proc/PID/ns/ipc", b"setns"];
     !state.unseen.iter().any(|part| SOURCES.contains(&part.source.as_bytes()))
 }

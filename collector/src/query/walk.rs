@@ -8,9 +8,9 @@ use highwater_ipc::snapshot::Snapshot;
 
 use super::AskError;
 use super::fold::{Said, read};
-use super::past::{Unpacking, state_until};
+use super::past::{Unpacking, confirmed_ms, state_until};
 use crate::host::HostId;
-use crate::store::history::{Reading, StoredRecord, Stretch, Tier, Until};
+use crate::store::history::{ClosedGap, Reading, StoredRecord, Stretch, Tier, Until};
 
 pub use crate::store::history::Place;
 
@@ -48,6 +48,8 @@ pub struct Step {
     pub stretch: Arc<Stretch>,
     /// Wall clock of the sample before it, milliseconds; `None` = the first of its epoch.
     pub prev_wall_ms: Option<i64>,
+    /// Collector's clock when it came, milliseconds.
+    pub received_ms: i64,
     /// What it says.
     pub said: Said,
     /// It lies before the walk's begin and only says what was there: nothing happened at it.
@@ -136,9 +138,23 @@ impl<'r> Walk<'r> {
         }
     }
 
+    /// The gap that a stretch's first record closed.
+    pub async fn gap_before(&mut self, stretch: &Stretch) -> Result<Option<ClosedGap>, AskError> {
+        Ok(self.reading.gap_before(self.host, stretch).await?)
+    }
+
+    /// Until when the last state of a stretch within the walk was confirmed, host's wall clock, milliseconds.
+    pub async fn confirmed_ms(&mut self, stretch: &Stretch) -> Result<i64, AskError> {
+        let found = state_until(self.reading, self.host, stretch, Until::Wall(self.until_ms)).await?;
+        match found {
+            Some(found) => confirmed_ms(self.reading, self.host, stretch, &found).await,
+            None => Ok(stretch.end_wall_ms),
+        }
+    }
+
     /// The next record of the page; without one the page is closed.
     fn read(&mut self, stretch: &Arc<Stretch>) -> Result<Option<Step>, AskError> {
-        let (seq, prev_wall_ms, said) = match &mut self.page {
+        let (seq, prev_wall_ms, received_ms, said) = match &mut self.page {
             None => return Ok(None),
             Some(Page::Tail(records)) => {
                 let Some(record) = records.pop_front() else {
@@ -146,7 +162,7 @@ impl<'r> Walk<'r> {
                     return Ok(None);
                 };
                 let said = read(self.state.as_ref().map(|s| &s.state), &record)?;
-                (record.seq, record.prev_wall_ms, said)
+                (record.seq, record.prev_wall_ms, record.received_ms, said)
             }
             Some(Page::Chunk(chunk)) => {
                 let Some(record) = chunk.next_until(self.until_ms)? else {
@@ -158,7 +174,7 @@ impl<'r> Walk<'r> {
                     self.page = None;
                     return Ok(None);
                 };
-                (record.seq, record.prev_wall_ms, record.said)
+                (record.seq, record.prev_wall_ms, record.received_ms, record.said)
             }
         };
         self.from = seq.next();
@@ -166,7 +182,7 @@ impl<'r> Walk<'r> {
             self.state = Some(snapshot.clone());
         }
         let position = Position { place: stretch.place, seq };
-        Ok(Some(Step { position, stretch: stretch.clone(), prev_wall_ms, said, opening: false }))
+        Ok(Some(Step { position, stretch: stretch.clone(), prev_wall_ms, received_ms, said, opening: false }))
     }
 
     /// Opens the next page of a stretch; `false` = there is none.
@@ -240,6 +256,7 @@ impl<'r> Walk<'r> {
             position: Position { place: stretch.place, seq: found.seq },
             stretch: stretch.clone(),
             prev_wall_ms: found.prev_wall_ms,
+            received_ms: found.received_ms,
             said: Said::Sample { snapshot: found.snapshot, gap: None, activity: found.activity },
             opening: true,
         }))

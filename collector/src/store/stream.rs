@@ -10,10 +10,11 @@ use super::number::{bigint, fixed, int, unsigned};
 use super::tx::Write;
 use crate::host::HostId;
 
+// Imported epochs (from 2^62 on) are no agent's: no session sees or moves them.
 const OF_HOST_SQL: &str = "SELECT epoch_no, epoch_id, boot_id, next_seq, chain, covered_wall_ms, covered_boot_us,
         interval_ms, stretch, base_seq, base_day - DATE '1970-01-01' AS base_day, pending_reason, pending_detail, session,
         framed_to
-    FROM stream WHERE host_id = $1 ORDER BY epoch_no";
+    FROM stream WHERE host_id = $1 AND epoch_no < 4611686018427387904 ORDER BY epoch_no";
 
 /// `next_seq = from_seq` makes a resend change nothing; `session = mine` makes a session that another one has followed
 /// change nothing. A backup that takes the database's place under a session that it knows can lack records of the epoch
@@ -45,11 +46,13 @@ const INSERT_SQL: &str =
     FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS e (epoch_no, epoch_id, boot_id)
     ON CONFLICT (host_id, epoch_no) DO NOTHING";
 
-const SET_SESSION_SQL: &str = "UPDATE stream SET session = $2 WHERE host_id = $1
+const SET_SESSION_SQL: &str = "UPDATE stream SET session = $2
+    WHERE host_id = $1 AND epoch_no < 4611686018427387904
     RETURNING epoch_no, epoch_id, boot_id, next_seq, chain, covered_wall_ms, covered_boot_us, interval_ms, stretch,
         base_seq, base_day - DATE '1970-01-01' AS base_day, pending_reason, pending_detail, session, framed_to";
 
-const OPENED_SQL: &str = "SELECT min(opened_ms), max(opened_ms) FROM stream WHERE host_id = $1 AND next_seq > 0";
+const OPENED_SQL: &str = "SELECT min(opened_ms), max(opened_ms) FROM stream
+    WHERE host_id = $1 AND next_seq > 0 AND epoch_no < 4611686018427387904";
 
 /// An epoch of which nothing is stored has no row elsewhere. A commit that stores its first record at this moment is
 /// waited for, and then it stays.
@@ -136,7 +139,7 @@ pub struct Advance {
     pub before: Option<(EpochNo, Seq)>,
 }
 
-/// All epochs of a host, ascending.
+/// All epochs of a host's own agent, ascending.
 pub async fn of_host(tx: &mut Write<'_>, host: HostId) -> Result<Vec<Stream>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(OF_HOST_SQL).bind(host.0).fetch_all(tx.connection()).await?;
     rows.into_iter().map(Row::into_domain).collect()
@@ -216,7 +219,7 @@ pub async fn insert_missing(
     Ok(())
 }
 
-/// Makes `session` the only one that may commit for this host, and returns all its epochs, ascending.
+/// Makes `session` the only one that may commit for this host, and returns all epochs of its own agent, ascending.
 pub async fn set_session(tx: &mut Write<'_>, host: HostId, session: Session) -> Result<Vec<Stream>, StoreError> {
     let rows: Vec<Row> =
         sqlx::query_as(SET_SESSION_SQL).bind(host.0).bind(session.0).fetch_all(tx.connection()).await?;

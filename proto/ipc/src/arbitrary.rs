@@ -317,6 +317,19 @@ pub(crate) fn states() -> BoxedStrategy<(State, State)> {
     prop_oneof![3 => alike, 1 => (state(), state())].boxed()
 }
 
+/// What becomes of a state, a few steps at a time.
+pub(crate) fn history() -> impl Strategy<Value = Vec<State>> {
+    (state(), list(list(step(), 0..4), 0..12)).prop_map(|(first, samples)| {
+        let mut out = vec![first];
+        for steps in samples {
+            let mut next = out.last().cloned().unwrap_or_default();
+            steps.into_iter().for_each(|step| take(&mut next, step));
+            out.push(next);
+        }
+        out
+    })
+}
+
 fn list_change<T: core::fmt::Debug + Clone>(
     row: impl Strategy<Value = T> + Clone,
 ) -> impl Strategy<Value = ListChange<T>> {

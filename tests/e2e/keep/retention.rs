@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use highwater::compact::baseline::GatherNothing;
 use highwater::compact::retention::{Retention, RetentionError};
 use highwater::host::HostId;
 use highwater::query::Reading;
@@ -100,8 +99,7 @@ fn told(collector: &Collector, host: HostId, instant: Instant) -> Result<u64, St
 }
 
 fn retain(collector: &Collector, fence: Fence, now_ms: i64) -> Result<usize, RetentionError> {
-    let retention =
-        Retention { keep: Keep::default(), lease: "retention".into(), fence, gather: || Box::new(GatherNothing) };
+    let retention = Retention { keep: Keep::default(), lease: "retention".into(), fence };
     collector.runtime.block_on(async {
         let mut connection = collector.db.dedicated().await.unwrap();
         retention.run(&mut connection, now_ms).await

@@ -19,7 +19,7 @@ use super::this_host::{Setup, ThisHost};
 use crate::api;
 use crate::cli::migrate;
 use crate::clock::{SystemClock, WallClock};
-use crate::compact::baseline::GatherNothing;
+use crate::compact::job;
 use crate::compact::upkeep::Upkeep;
 use crate::embedded::supervise::{OwnSegment, Postgres};
 use crate::health::{AskDisk, Disk, Health};
@@ -99,6 +99,7 @@ pub struct Stack {
     api: Option<JoinHandle<()>>,
     ingest: Option<ingest::Server>,
     renewing: Option<JoinHandle<()>>,
+    compacting: Option<(CancellationToken, JoinHandle<()>)>,
     upkeep: Option<JoinHandle<()>>,
     this_host: Option<ThisHost>,
     ready_file: Option<ReadyFile>,
@@ -141,6 +142,7 @@ impl Stack {
             api: None,
             ingest: None,
             renewing: None,
+            compacting: None,
             upkeep: None,
             this_host: None,
             ready_file: None,
@@ -190,6 +192,7 @@ impl Stack {
         self.ready.token = self.operator_token(&shared).await?;
         let grpc_at = reachable(grpc.bound);
         let health = self.start_ingest(&shared, grpc).await?;
+        self.start_compacting(&shared, health.clone());
         let http_at = http.bound;
         self.start_upkeep(&shared, health.clone(), settings.keep);
         self.start_api(&shared, http, (health, settings));
@@ -271,10 +274,16 @@ impl Stack {
         }));
     }
 
+    fn start_compacting(&mut self, shared: &Shared, health: Arc<Health>) {
+        let (stop, holder) = (CancellationToken::new(), format!("pid {}", std::process::id()));
+        let job = job::Job { db: shared.db.clone(), clock: shared.clock.clone(), health, holder };
+        self.compacting = Some((stop.clone(), tokio::spawn(job.run(job::Config::default(), stop))));
+    }
+
     fn start_upkeep(&mut self, shared: &Shared, health: Arc<Health>, keep: Keep) {
         let (db, clock) = (shared.db.clone(), shared.clock.clone());
         let holder = format!("pid {}", std::process::id());
-        let upkeep = Upkeep { db, clock, health, keep, gather: || Box::new(GatherNothing), holder };
+        let upkeep = Upkeep { db, clock, health, keep, holder };
         self.upkeep = Some(tokio::spawn(upkeep.run(self.serving.clone())));
     }
 
@@ -338,6 +347,10 @@ impl Stack {
             renewing.abort();
         }
         self.serving.cancel();
+        let compacting = self.compacting.take();
+        if let Some((stop, _)) = &compacting {
+            stop.cancel();
+        }
         let (ingest, api) = (self.ingest.take(), self.api.take());
         let ingest = async {
             if let Some(server) = ingest {
@@ -351,6 +364,14 @@ impl Stack {
                 task.abort();
             }
         };
+        let compacting = async {
+            // A step that is cut short changes nothing, or is done.
+            if let Some((_, mut task)) = compacting
+                && within(COLLECTOR_STOPS, "compaction", &mut task).await.is_none()
+            {
+                task.abort();
+            }
+        };
         let upkeep = self.upkeep.take();
         let upkeep = async {
             if let Some(mut task) = upkeep
@@ -359,7 +380,7 @@ impl Stack {
                 task.abort();
             }
         };
-        tokio::join!(ingest, api, upkeep);
+        tokio::join!(ingest, api, compacting, upkeep);
         if let Some(db) = self.db.take() {
             within(POOL_CLOSES, "the database connections", db.close()).await;
         }

@@ -48,23 +48,21 @@ macro_rules! chunks {
 // Within a stretch wall time never falls, so that the key's order is that of records. From $5 on: what is merged is still
 // in chunk_fresh until its partition goes.
 const MERGED_AT_SQL: &str =
-    chunks!("chunk", "AND from_wall_ms <= $4 AND from_seq >= $5 ORDER BY from_wall_ms DESC, from_seq DESC LIMIT 1");
-const FRESH_AT_SQL: &str = chunks!(
-    "chunk_fresh",
-    "AND from_wall_ms <= $4 AND from_seq >= $5 ORDER BY from_wall_ms DESC, from_seq DESC LIMIT 1"
-);
+    chunks!("chunk", "AND from_wall_ms <= $4 AND to_seq >= $5 ORDER BY from_wall_ms DESC, to_seq DESC LIMIT 1");
+const FRESH_AT_SQL: &str =
+    chunks!("chunk_fresh", "AND from_wall_ms <= $4 AND to_seq >= $5 ORDER BY from_wall_ms DESC, to_seq DESC LIMIT 1");
 const MERGED_BEFORE_SQL: &str =
-    chunks!("chunk", "AND from_seq < $4 AND from_seq >= $5 ORDER BY from_wall_ms DESC, from_seq DESC LIMIT 1");
+    chunks!("chunk", "AND from_seq < $4 AND to_seq >= $5 ORDER BY from_wall_ms DESC, to_seq DESC LIMIT 1");
 const FRESH_BEFORE_SQL: &str =
-    chunks!("chunk_fresh", "AND from_seq < $4 AND from_seq >= $5 ORDER BY from_wall_ms DESC, from_seq DESC LIMIT 1");
+    chunks!("chunk_fresh", "AND from_seq < $4 AND to_seq >= $5 ORDER BY from_wall_ms DESC, to_seq DESC LIMIT 1");
 const MERGED_NEXT_SQL: &str =
-    chunks!("chunk", "AND to_seq >= $4 AND from_seq >= $5 ORDER BY from_wall_ms, from_seq LIMIT 1");
+    chunks!("chunk", "AND to_seq >= $4 AND to_seq >= $5 ORDER BY from_wall_ms, to_seq LIMIT 1");
 const FRESH_NEXT_SQL: &str =
-    chunks!("chunk_fresh", "AND to_seq >= $4 AND from_seq >= $5 ORDER BY from_wall_ms, from_seq LIMIT 1");
+    chunks!("chunk_fresh", "AND to_seq >= $4 AND to_seq >= $5 ORDER BY from_wall_ms, to_seq LIMIT 1");
 const MERGED_CONFIRMS_SQL: &str = "SELECT prev_wall_ms FROM chunk WHERE host_id = $1 AND epoch_no = $2 AND stretch = $3 \
-     AND from_seq >= $4 AND from_seq >= $5 ORDER BY from_wall_ms, from_seq LIMIT 1";
+     AND from_seq >= $4 AND to_seq >= $5 ORDER BY from_wall_ms, to_seq LIMIT 1";
 const FRESH_CONFIRMS_SQL: &str = "SELECT prev_wall_ms FROM chunk_fresh WHERE host_id = $1 AND epoch_no = $2 AND stretch = $3 \
-     AND from_seq >= $4 AND from_seq >= $5 ORDER BY from_wall_ms, from_seq LIMIT 1";
+     AND from_seq >= $4 AND to_seq >= $5 ORDER BY from_wall_ms, to_seq LIMIT 1";
 
 impl Tier {
     /// The position from which on a stretch's records may be in these chunks, and the one before which they are.

@@ -1,13 +1,13 @@
 //! Closed gaps.
 
-use highwater_ipc::record::{GapReason, Seq};
+use highwater_ipc::record::{EpochNo, GapReason, Seq};
 use sqlx::FromRow;
 
 use super::stretch::{Place, place};
 use super::{Reading, reason};
 use crate::host::HostId;
 use crate::store::StoreError;
-use crate::store::number::unsigned;
+use crate::store::number::{bigint, unsigned};
 
 /// A closed span without samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,20 @@ const GAPS_BETWEEN_SQL: &str = gaps!(
      COALESCE(st.after_stretch, s.stretch, 0), st.after_epoch_no IS NOT NULL, g.epoch_no, g.seq LIMIT $4"
 );
 
+const GAP_CLOSED_BY_SQL: &str = gaps!("AND g.epoch_no = $2 AND g.seq = $3");
+
 impl Reading {
+    /// The gap that this record closed.
+    pub async fn gap_closed_by(
+        &mut self,
+        host: HostId,
+        (epoch, seq): (EpochNo, Seq),
+    ) -> Result<Option<ClosedGap>, StoreError> {
+        let query = sqlx::query_as(GAP_CLOSED_BY_SQL).bind(host.0).bind(bigint(epoch.0)).bind(bigint(seq.0));
+        let row: Option<GapRow> = query.fetch_optional(&mut *self.tx).await?;
+        row.map(GapRow::domain).transpose()
+    }
+
     /// The closed gap that holds this wall time, the last one if there are several.
     pub async fn gap_at(&mut self, host: HostId, wall_ms: i64) -> Result<Option<ClosedGap>, StoreError> {
         let query = sqlx::query_as(GAP_AT_SQL).bind(host.0).bind(wall_ms);

@@ -88,7 +88,7 @@ impl Heads {
         let last = self.before.head.seq.0;
         let expected = if self.before.any { last.checked_add(1) } else { Some(last) };
         let expected = expected.ok_or_else(|| c.broken("a position"))?;
-        let skipped = self.seq.code(c, want.head.seq.0.wrapping_sub(expected));
+        let skipped = self.seq.code(c, want.head.seq.0.wrapping_sub(expected).cast_signed()).cast_unsigned();
         let seq = Seq(expected.checked_add(skipped).ok_or_else(|| c.broken("a position"))?);
         let at = self.code_at(c, want.at, skipped, interval);
         c.on("stored time");

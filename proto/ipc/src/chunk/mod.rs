@@ -4,12 +4,18 @@ mod crc;
 mod directory;
 mod error;
 mod head;
+mod list;
 mod model;
 mod number;
+mod plan;
 mod range;
 mod reader;
+mod row;
+mod shape;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod world;
 mod writer;
 
 pub use directory::{Directory, Segment};

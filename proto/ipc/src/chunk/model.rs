@@ -5,6 +5,8 @@ use alloc::sync::Arc;
 use super::head::{Beside, Headed, Heads};
 use super::number::Bytes;
 use super::range::{Bit, Coder};
+use super::row::{New, Now};
+use super::world::{World, bare, rows};
 use super::{ChunkError, Told};
 use crate::activity::Activity;
 use crate::codec::{pack_delta, pack_state, unpack_delta, unpack_state};
@@ -21,9 +23,11 @@ pub(super) struct Model {
     heads: Heads,
     /// The state after the last sample.
     pub(super) state: Option<State>,
-    whole: Bytes,
+    world: World,
+    /// Samples so far.
+    samples: u32,
     other: Bit,
-    others: Bytes,
+    parts: Bytes,
     nothing: Arc<Activity>,
 }
 
@@ -41,9 +45,10 @@ impl Model {
         Self {
             heads: Heads::new(first_seq, first_wall_ms),
             state: None,
-            whole: Bytes::NEW,
+            world: World::new(),
+            samples: 0,
             other: Bit::NEW,
-            others: Bytes::NEW,
+            parts: Bytes::NEW,
             nothing: Arc::default(),
         }
     }
@@ -89,21 +94,36 @@ impl Model {
     }
 
     fn code_sample<C: Coder>(&mut self, c: &mut C, at: &At, want: &Wanted<'_>) -> Result<Arc<Activity>, ChunkError> {
-        let mut state = match self.state.take() {
-            Some(state) => state,
-            None => self.code_first(c, at, want)?,
+        let (mut state, new) = match self.state.take() {
+            Some(state) => (state, New::Came),
+            None => (self.code_first(c, at, want)?, New::First),
         };
+        let now = Now {
+            seconds: at.wall_ms.div_euclid(1000),
+            page: u64::from(state.page_size).max(1),
+            number: self.samples,
+            interval: (i64::from(state.interval_ms) / 1000).max(1),
+        };
+        self.samples = self.samples.wrapping_add(1);
+        self.world.code(c, (now, new), &mut state, want.state)?;
         let activity = self.code_others(c, at, &mut state, want)?;
+        let (value, bound) = (rows(&state) as u64, State::MAX_ENTRIES as u64);
+        if value > bound {
+            return Err(ChunkError::TooLarge { offset: c.offset(), what: "rows", value, bound });
+        }
         self.state = Some(state);
         Ok(activity)
     }
 
     fn code_first<C: Coder>(&mut self, c: &mut C, at: &At, want: &Wanted<'_>) -> Result<State, ChunkError> {
         c.on("first state");
-        let packed = want.state.map(|state| pack_state(at, state)).unwrap_or_default();
-        let bytes = self.whole.code(c, &packed, MAX_PART)?;
+        let bare = want.state.map(|state| bare(state, u64::from(state.page_size).max(1)));
+        let packed = bare.map(|state| pack_state(at, &state)).unwrap_or_default();
+        let bytes = self.parts.code(c, &packed, MAX_PART)?;
         c.toil(bytes.len());
-        unpack_state(at, &bytes).map_err(|source| ChunkError::Part { offset: c.offset(), source })
+        let state = unpack_state(at, &bytes).map_err(|source| ChunkError::Part { offset: c.offset(), source })?;
+        self.world.align(&state, self.samples);
+        Ok(state)
     }
 
     /// Whatever else changed, as a difference.
@@ -120,9 +140,10 @@ impl Model {
         if !c.bit(&mut self.other, delta != Delta::default()) {
             return Ok(self.nothing.clone());
         }
-        let bytes = self.others.code(c, &pack_delta(at, &delta), MAX_PART)?;
+        let bytes = self.parts.code(c, &pack_delta(at, &delta), MAX_PART)?;
         let read = unpack_delta(at, &bytes).map_err(|source| ChunkError::Part { offset: c.offset(), source })?;
         *state = apply(state, &read).map_err(|source| ChunkError::Unfit { offset: c.offset(), source })?;
+        self.world.align(state, self.samples);
         c.toil(bytes.len() + state.entries());
         Ok(if read.activity.is_empty() { self.nothing.clone() } else { Arc::new(read.activity) })
     }

@@ -1,5 +1,6 @@
 //! From a chunk to its records.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 
@@ -29,7 +30,7 @@ pub struct ChunkReader {
 /// The segment that is read.
 struct Open {
     decoder: Decoder,
-    model: Model,
+    model: Box<Model>,
     /// The head of the next record, once it was looked at.
     head: Option<Headed>,
     more: Bit,
@@ -80,7 +81,7 @@ impl ChunkReader {
         segment.bytes(&self.bytes)?;
         let span = segment.offset..segment.offset.saturating_add(segment.len);
         let decoder = Decoder::of(self.bytes.clone(), span);
-        let model = Model::new(segment.first_seq, segment.first_wall_ms);
+        let model = Box::new(Model::new(segment.first_seq, segment.first_wall_ms));
         self.next += 1;
         self.open = Some(Open { decoder, model, head: None, more: Bit::NEW, begun: false, ended: false });
         Ok(())

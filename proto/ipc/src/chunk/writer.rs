@@ -13,7 +13,7 @@ use crate::snapshot::State;
 use crate::time::At;
 
 /// The effort to read a segment's records after its first, from which on the next sample begins another.
-const SEGMENT_WORK: u64 = 150_000;
+const SEGMENT_WORK: u64 = 90_000;
 
 /// Makes a chunk of consecutive stored records of one stretch.
 #[derive(Default)]
@@ -31,7 +31,7 @@ struct Open {
     seq: Seq,
     wall_ms: i64,
     encoder: Encoder,
-    model: Model,
+    model: Box<Model>,
     more: Bit,
     /// The effort of its first record: whoever reads any other needs it too.
     first: u64,
@@ -52,8 +52,8 @@ impl ChunkWriter {
     /// the record says it, which may differ from `head.wall_ms`.
     ///
     /// # Errors
-    /// [`ChunkError`] if the records are no stretch's (then nothing was added), or a state or an activity is larger than
-    /// it may be (then the chunk is given up).
+    /// [`ChunkError`] if the records are no stretch's or the state has too many rows: then nothing was added. If another
+    /// part of it, or the activity, is larger than a record may hold, the chunk is given up.
     pub fn push(&mut self, head: &Head, at: At, told: &Told, state: Option<&State>) -> Result<(), ChunkError> {
         let kind = head.kind;
         let (beside, activity) = match told {
@@ -81,6 +81,11 @@ impl ChunkWriter {
         if state.is_none() && self.open.is_none() {
             return Err(ChunkError::NoSampleYet { kind });
         }
+        if let Some(state) = state {
+            bounded("rows and names", state.entries(), State::MAX_ENTRIES)?;
+            bounded("IPC namespaces", state.namespaces.len(), State::MAX_NAMESPACES)?;
+        }
+        bounded("segments", self.done.len() + 1, Directory::MAX_SEGMENTS)?;
         let full = |open: &mut Open| open.encoder.work() > SEGMENT_WORK + 2 * open.first;
         if let Some(open) = self.open.take_if(|open| state.is_some() && full(open)) {
             self.close(open);
@@ -102,7 +107,7 @@ impl ChunkWriter {
             seq,
             wall_ms,
             encoder: Encoder::new(ledger.take()),
-            model: Model::new(seq, wall_ms),
+            model: Box::new(Model::new(seq, wall_ms)),
             more: Bit::NEW,
             first: 0,
         });
@@ -135,6 +140,11 @@ impl ChunkWriter {
         self.records
     }
 
+    /// Bytes of the segments that are finished.
+    pub fn bytes(&self) -> usize {
+        self.done.iter().map(|(_, _, bytes)| bytes.len()).sum()
+    }
+
     /// The effort to read the segment that is being written, in decisions.
     pub fn work(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| open.encoder.work())
@@ -158,4 +168,9 @@ impl ChunkWriter {
         self.cut();
         if self.is_empty() || self.given_up { Vec::new() } else { Directory::chunk(&self.done) }
     }
+}
+
+fn bounded(what: &'static str, count: usize, bound: usize) -> Result<(), ChunkError> {
+    let (offset, value, most) = (0, count as u64, bound as u64);
+    if count > bound { Err(ChunkError::TooLarge { offset, what, value, bound: most }) } else { Ok(()) }
 }
