@@ -46,7 +46,7 @@ const MISSING_SQL: &str = going_on!("count(*)", "");
 
 const LAST_OF_WEEK_SQL: &str = "SELECT body FROM chunk WHERE host_id = $1 AND epoch_no = $2 AND stretch = $3
     AND week >= DATE '1970-01-01' + $4::int AND week < DATE '1970-01-01' + $5::int
-    ORDER BY from_wall_ms DESC, from_seq DESC LIMIT 1";
+    ORDER BY from_wall_ms DESC, to_seq DESC LIMIT 1";
 
 const BASELINE_SQL: &str = "INSERT INTO chunk (host_id, epoch_no, stretch, from_wall_ms, from_seq, week, to_seq,
         to_wall_ms, prev_wall_ms, records, baseline, objects, body)
