@@ -9,6 +9,7 @@ use highwater_ipc::record::{EpochNo, RecordKind, Seq};
 use highwater_ipc::snapshot::Snapshot;
 
 use crate::host::HostId;
+use crate::query::find::{Filter, FilterBuilder};
 use crate::query::fold::Said;
 use crate::query::past::Record;
 use crate::store::chunk::Chunk;
@@ -52,6 +53,7 @@ struct Open {
     chunk: Chunk,
     day: Day,
     writer: ChunkWriter,
+    objects: FilterBuilder,
     /// It begins with what lies in another chunk.
     repeats: bool,
 }
@@ -124,15 +126,16 @@ impl Packer {
             objects: Vec::new(),
             body: Vec::new(),
         };
-        let mut open = Open { chunk, day, writer: ChunkWriter::new(), repeats };
+        let mut open = Open { chunk, day, writer: ChunkWriter::new(), objects: Filter::builder(), repeats };
         open.push(record)?;
         self.open = Some(open);
         Ok(())
     }
 
     fn close(&mut self) {
-        if let Some(Open { mut chunk, writer, .. }) = self.open.take() {
+        if let Some(Open { mut chunk, writer, objects, .. }) = self.open.take() {
             chunk.records = u32::try_from(writer.records()).unwrap_or(u32::MAX);
+            chunk.objects = objects.finish();
             chunk.body = writer.finish();
             self.chunks.push(chunk);
         }
@@ -142,6 +145,9 @@ impl Packer {
 impl Open {
     fn push(&mut self, record: &Record) -> Result<(), PackError> {
         push(&mut self.writer, record)?;
+        if let Some(state) = record.state() {
+            self.objects.add(state);
+        }
         self.chunk.to = record.seq;
         self.chunk.to_wall_ms = record.wall_ms;
         Ok(())

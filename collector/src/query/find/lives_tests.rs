@@ -42,7 +42,8 @@ fn check(expr: &str, (since, until): (i64, i64), held: bool, samples: &str, expe
 
 #[test]
 fn an_object_is_there_from_the_first_sample_that_shows_it_to_the_last() {
-    let samples = "+ sem 5 key=1 uid=33 \n sem 6 key=2 uid=33 + sem 5 key=1 uid=33 \n sem 6 key=2 uid=33 + sem 6 key=2 uid=33";
+    let samples =
+        "+ sem 5 key=1 uid=33 \n sem 6 key=2 uid=33 + sem 5 key=1 uid=33 \n sem 6 key=2 uid=33 + sem 6 key=2 uid=33";
     check("key=1", (1, 4), true, samples, &["sem 5 uid=33 created 2..3, removed"]);
     check("uid=33", (1, 4), true, samples, &["sem 5 uid=33 created 2..3, removed", "sem 6 uid=33 created 2..still"]);
     check("key=2", (1, 4), false, samples, &["sem 6 uid=33 created 2..4, last_sample"]);

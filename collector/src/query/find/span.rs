@@ -1,7 +1,7 @@
 //! A span of time: the lives of the objects in it, host after host. A host is walked if any of its chunks may hold such
 //! an object, or if some of its records are in no chunk yet; runs of chunks that cannot hold one are passed over.
 
-use highwater_ipc::record::EpochNo;
+use highwater_ipc::record::{EpochNo, Seq};
 
 use super::Question;
 use super::expr::Expr;
@@ -170,7 +170,7 @@ impl Search<'_> {
                 if !step.opening
                     && let Some(run) = runs.iter().find(|run| run.holds(step.position))
                 {
-                    begin = Some(Begin::With(run.after()));
+                    begin = Some(Begin::With(Position { seq: run.last.next(), ..step.position }));
                     break;
                 }
             }
@@ -185,33 +185,50 @@ impl Search<'_> {
 /// Consecutive chunks of one stretch that hold no object which ever matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
-    place: (EpochNo, i32),
-    first: Position,
-    last: Position,
+    of: (EpochNo, i32),
+    first: Seq,
+    last: Seq,
 }
 
 impl Run {
     /// Whether it holds this record and more behind it.
     fn holds(&self, position: Position) -> bool {
-        (position.epoch, position.stretch) == self.place && self.first <= position && position < self.last
-    }
-
-    fn after(&self) -> Position {
-        self.last.next()
+        let Position { place, seq } = position;
+        (place.epoch(), place.number()) == self.of && self.first <= seq && seq < self.last
     }
 }
 
 /// The runs that are worth passing over.
 fn runs(chunks: &Chunks) -> Vec<Run> {
-    let is_empty = |chunk: &&ChunkObjects<May>| !chunk.told.lives;
     let alike = |a: &ChunkObjects<May>, b: &ChunkObjects<May>| {
         (a.epoch, a.stretch, a.told.lives) == (b.epoch, b.stretch, b.told.lives)
     };
     let run = |chunks: &[ChunkObjects<May>]| {
-        let (first, last) = (chunks.first().filter(is_empty)?, chunks.last()?);
-        let at = |seq| Position { epoch: first.epoch, stretch: first.stretch, seq };
-        let place = (first.epoch, first.stretch);
-        (chunks.len() >= SHORTEST_RUN).then_some(Run { place, first: at(first.from), last: at(last.to) })
+        let (first, last) = (chunks.first().filter(|chunk| !chunk.told.lives)?, chunks.last()?);
+        let of = (first.epoch, first.stretch);
+        (chunks.len() >= SHORTEST_RUN).then_some(Run { of, first: first.from, last: last.to })
     };
     chunks.chunk_by(alike).filter_map(run).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::walk::Place;
+
+    #[test]
+    fn three_chunks_and_more_of_one_stretch_that_hold_nothing_are_a_run() {
+        let chunk = |stretch, from: u64, lives| {
+            let (epoch, told) = (EpochNo(1), May { matches: lives, lives });
+            ChunkObjects { epoch, stretch, from: Seq(from), to: Seq(from + 9), told }
+        };
+        let chunks = [(0, 0, true), (0, 10, false), (0, 20, false), (0, 30, false), (0, 40, true), (1, 50, false)];
+        let chunks: Chunks = chunks.into_iter().map(|(stretch, from, lives)| chunk(stretch, from, lives)).collect();
+        let run = Run { of: (EpochNo(1), 0), first: Seq(10), last: Seq(39) };
+        assert_eq!(runs(&chunks), [run]);
+        let at = |number, seq| Position { place: Place::own(EpochNo(1), number), seq: Seq(seq) };
+        assert!(run.holds(at(0, 10)) && run.holds(at(0, 38)));
+        assert!(!run.holds(at(0, 9)) && !run.holds(at(0, 39)) && !run.holds(at(1, 20)));
+        assert_eq!(runs(&chunks[..3].to_vec()), []);
+    }
 }
