@@ -13,7 +13,14 @@ fn everything_but_livez_and_its_own_description_needs_a_token() {
     let up = Up::collector(&database);
     assert_eq!(get(&up, "/livez", &[]).status, 200);
     assert_eq!(get(&up, "/openapi.json", &[]).body["openapi"], "3.1.0");
-    let paths = ["/api/v1/version", "/api/v1/hosts", "/api/v1/hosts/x", "/api/v1/hosts/x/snapshot", "/api/v1/tokens"];
+    let paths = [
+        "/api/v1/version",
+        "/api/v1/hosts",
+        "/api/v1/hosts/x",
+        "/api/v1/hosts/x/snapshot",
+        "/api/v1/tokens",
+        "/api/v1/status",
+    ];
     for path in paths {
         for headers in [&[][..], &["Authorization: Bearer hwo1.a.b"], &["Authorization: Basic eDp4"]] {
             let reply = get(&up, path, headers);
@@ -86,6 +93,9 @@ fn every_field_of_an_answer_is_described() {
     let document = get(&up, "/openapi.json", &[]).body;
     let token = bearer(&up);
     let table = [
+        ("/api/v1/status", "Status"),
+        ("/api/v1/storage", "Storage"),
+        ("/api/v1/retention", "Retention"),
         ("/api/v1/hosts", "Hosts"),
         ("/api/v1/hosts/described", "OneHost"),
         ("/api/v1/hosts/described/snapshot", "Snapshot"),

@@ -20,5 +20,7 @@ pub mod http;
 pub mod ipc_namespace;
 pub mod postgres;
 pub mod process;
+pub mod scribe;
+pub mod small_disk;
 pub mod stand_in;
 pub mod wait;

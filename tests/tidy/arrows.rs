@@ -31,7 +31,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("collector/src/compact/", &["store", "query"]),
     ("collector/src/identity/", &["store"]),
     ("collector/src/ingest/", &["identity", "writer"]),
-    ("collector/src/import/", &["store", "query"]),
+    // What is derived from imported states is derived as compaction does.
+    ("collector/src/import/", &["store", "query", "compact"]),
     ("collector/src/api/", &["query", "identity", "import"]),
     ("collector/src/embedded/", &["identity"]),
     ("collector/src/cli/", &[]),

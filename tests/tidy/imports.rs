@@ -87,7 +87,14 @@ const RULES: &[Rule] = &[
             "getrandom::u64",
             "rand",
         ],
-        only_in: &["agent/src/clock.rs", "collector/src/clock.rs", "tests/src/wait.rs", "agent/benches/"],
+        only_in: &[
+            "agent/src/clock.rs",
+            "collector/src/clock.rs",
+            "tests/src/wait.rs",
+            "agent/benches/",
+            "proto/benches/",
+            "tests/benches/",
+        ],
         why: "time and randomness are handed in",
     },
 ];

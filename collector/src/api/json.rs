@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 mod event;
 mod find;
 mod fleet;
+mod status;
 
 /// What threatens a host, as in its snapshots.
 pub use highwater_proto::json::RiskJson;
@@ -19,6 +20,10 @@ pub use self::event::{
 };
 pub use self::find::{FindJson, MatchJson};
 pub use self::fleet::{FleetBlameJson, FleetOwnerJson, FleetUnknownJson};
+pub use self::status::{
+    CheckJson, DatabaseJson, DiskJson, DroppingJson, IngestJson, LeaseJson, RetainedJson, RetentionJson, StatusJson,
+    StorageJson, TableJson,
+};
 /// The kinds of events: what `kind` of an event can say.
 pub use crate::query::event::EventKind;
 /// The kinds of risks: what `kind` of one in `at_risk` can say.

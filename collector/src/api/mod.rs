@@ -19,6 +19,7 @@ mod openapi;
 mod problem;
 mod router;
 mod server;
+mod status;
 mod tokens;
 mod write;
 mod write_event;

@@ -12,10 +12,12 @@ use tokio::sync::Semaphore;
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, export, find, fleet_blame, history, hosts, import, openapi, tokens};
+use super::{auth, export, find, fleet_blame, history, hosts, import, openapi, status, tokens};
 use crate::clock::WallClock;
+use crate::health::{AskDisk, Health};
 use crate::identity::operators::Operators;
 use crate::identity::tokens::Tokens;
+use crate::query::Keep;
 use crate::store::Db;
 
 /// What the API is built from, cheap to clone.
@@ -29,6 +31,12 @@ pub struct ApiState {
     pub operators: Operators,
     /// Makes enrolment tokens.
     pub tokens: Tokens,
+    /// What the collector's parts fail at.
+    pub health: Arc<Health>,
+    /// Asks for the room on the database's disk; `None` = it is no disk of this machine's own.
+    pub disk: Option<AskDisk>,
+    /// How long what is kept.
+    pub keep: Keep,
 }
 
 /// [`ApiState`] and what only the running server knows.
@@ -40,6 +48,9 @@ pub(super) struct Shared {
     pub(super) tokens: Tokens,
     /// Imports under way: each holds what it packs in memory.
     pub(super) importing: Arc<Semaphore>,
+    pub(super) health: Arc<Health>,
+    pub(super) disk: Option<AskDisk>,
+    pub(super) keep: Keep,
     /// The address the listener is bound to, for messages.
     pub(super) bound: SocketAddr,
 }
@@ -49,11 +60,14 @@ const MAX_BODY: usize = 4096;
 
 /// All paths.
 pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
-    let ApiState { db, clock, operators, tokens } = state;
+    let ApiState { db, clock, operators, tokens, health, disk, keep } = state;
     let importing = Arc::new(Semaphore::new(import::MOST_AT_ONCE));
-    let state = Shared { db, clock, operators, tokens, importing, bound };
+    let state = Shared { db, clock, operators, tokens, importing, health, disk, keep, bound };
     let closed = Router::new()
         .route("/version", get(version))
+        .route("/status", get(status::status))
+        .route("/storage", get(status::storage))
+        .route("/retention", get(status::retention))
         .route("/blame", get(fleet_blame::fleet_blame))
         .route("/hosts", get(hosts::hosts))
         .route("/hosts/{host}", get(hosts::one_host))

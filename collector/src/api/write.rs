@@ -56,7 +56,7 @@ pub(super) fn host(host: &fleet::Host) -> HostJson {
         state: facts.map_or("unknown", |f| f.state.name()).to_owned(),
         evidence: match facts {
             Some(facts) => facts.evidence.clone(),
-            None => vec!["this host has enrolled and has not sent a sample yet".to_owned()],
+            None => vec!["no agent of this host has sent a sample yet".to_owned()],
         },
         remedy: facts.and_then(|f| text(&f.remedy)),
         kernel: facts.and_then(|f| text(&f.kernel)),

@@ -377,6 +377,31 @@ mod tests {
         assert!(matches!(named(&[url], Some(path)), Err(ClientError::ClientFile { .. })));
     }
 
+    /// What a server sends before it is gone.
+    fn cut_off(sent: &'static str) -> (Client, std::thread::JoinHandle<()>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut head = [0; 4096];
+            let _ = socket.read(&mut head).unwrap();
+            io::Write::write_all(&mut socket, sent.as_bytes()).unwrap();
+        });
+        (Client::new(base, "t".into(), None), server)
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_is_an_error_of_its_reader() {
+        let whole = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{}\n\r\n0\r\n\r\n";
+        for (sent, ends) in [(whole, true), (&whole[..whole.len() - 5], false), (&whole[..whole.len() - 9], false)] {
+            let (client, server) = cut_off(sent);
+            let mut text = String::new();
+            let read = client.get_stream("/x", &[]).unwrap().read_to_string(&mut text);
+            assert_eq!(read.is_ok(), ends, "{sent:?}: {read:?}");
+            server.join().unwrap();
+        }
+    }
+
     #[test]
     fn an_address_where_nobody_listens_is_named_with_the_remedy() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -25,6 +25,7 @@ pub mod object;
 pub mod print;
 pub mod progress;
 pub mod run;
+pub mod status;
 pub mod table;
 pub mod timeline;
 pub mod token;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -11,6 +11,7 @@ use super::lease::{Keeper, Now};
 use super::tail::Moved;
 use super::{CompactError, Held, merge, partitions, tail};
 use crate::clock::WallClock;
+use crate::health::{Health, Part};
 use crate::store::Db;
 use crate::store::compaction::{Due, Of};
 use crate::store::day::Day;
@@ -27,7 +28,7 @@ pub struct Config {
     pub tail_positions: i64,
     /// A day's fresh chunks are merged so long after its end, milliseconds. [default: 1 h]
     pub merge_after_ms: i64,
-    /// Partitions are made and dropped so often, milliseconds. [default: 10 min]
+    /// Partitions of which everything has moved are dropped so often, milliseconds. [default: 10 min]
     pub partitions_every_ms: i64,
     /// Between two rounds, milliseconds. [default: 5 s]
     pub round_ms: u64,
@@ -68,7 +69,7 @@ pub struct Round {
     pub failed: usize,
 }
 
-/// Compacts, merges, and looks after partitions.
+/// Compacts, merges, and drops the partitions that are left empty.
 pub struct Compactor {
     db: Db,
     link: Link,
@@ -103,15 +104,8 @@ impl Compactor {
         round.merged = self.all(Work::Merge(today), &mut round.failed).await?;
         let every_ms = self.config.partitions_every_ms;
         if self.partitions_ms.is_none_or(|last| now_ms < last || now_ms >= last.saturating_add(every_ms)) {
-            round.dropped = self
-                .link
-                .run(move |connection| {
-                    Box::pin(async move {
-                        partitions::make(connection, now_ms).await?;
-                        partitions::drop_moved(connection, now_ms).await
-                    })
-                })
-                .await?;
+            round.dropped =
+                self.link.run(move |connection| Box::pin(partitions::drop_moved(connection, now_ms))).await?;
             self.partitions_ms = Some(now_ms);
         }
         Ok(round)
@@ -167,47 +161,64 @@ impl Compactor {
     }
 }
 
-/// Starts the job; it ends when told to stop. `holder` names this process to people.
-pub fn start(
-    db: Db,
-    clock: Arc<dyn WallClock>,
-    config: Config,
-    holder: String,
-    stop: CancellationToken,
-) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let began = tokio::time::Instant::now();
-        let mut keeper = Keeper::new(LEASE, holder);
+/// The job, and what it needs.
+pub struct Job {
+    /// The database.
+    pub db: Db,
+    /// The collector's wall clock.
+    pub clock: Arc<dyn WallClock>,
+    /// Where it says what it fails at.
+    pub health: Arc<Health>,
+    /// This process, for people.
+    pub holder: String,
+}
+
+impl Job {
+    /// Works whenever nobody else does, until told to stop.
+    pub async fn run(self, config: Config, stop: CancellationToken) {
+        let began = Instant::now();
+        let mut keeper = Keeper::new(LEASE, self.holder.clone());
         let mut compactor: Option<Compactor> = None;
         while !stop.is_cancelled() {
             let steady_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
-            let now = Now { wall_ms: clock.now_ms(), steady_ms };
-            match keeper.hold(&db, now).await {
-                Ok(Some(fence)) => {
-                    let held = Held { name: LEASE.to_owned(), fence };
-                    if compactor.as_ref().is_none_or(|c| c.held != held) {
-                        compactor = Some(Compactor::new(db.clone(), config, held));
-                    }
-                    if let Some(compactor) = &mut compactor {
-                        match compactor.round(now.wall_ms).await {
-                            Ok(round) if round == Round::default() => {}
-                            Ok(round) => debug!(?round, "compacted"),
-                            Err(CompactError::LeaseLost) => {
-                                info!("another collector compacts now");
-                                keeper.lost(now);
-                            }
-                            Err(error) => warn!(%error, "compacting; tried again"),
-                        }
-                    }
+            let now = Now { wall_ms: self.clock.now_ms(), steady_ms };
+            match self.round(&mut keeper, &mut compactor, config, now).await {
+                Ok(()) => self.health.works(Part::Compactor),
+                Err(CompactError::LeaseLost) => {
+                    info!("another collector compacts now");
+                    keeper.lost(now);
                 }
-                Ok(None) => compactor = None,
-                Err(error) => warn!(%error, "asking who compacts; tried again"),
+                Err(error) => {
+                    warn!(%error, "compacting; tried again");
+                    let sqlstate = if let CompactError::Store(error) = &error { error.sqlstate() } else { None };
+                    self.health.failed(Part::Compactor, now.wall_ms, error.to_string(), sqlstate);
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(Duration::from_millis(config.round_ms)) => {}
             }
         }
-        keeper.release(&db).await;
-    })
+        keeper.release(&self.db).await;
+    }
+
+    async fn round(
+        &self,
+        keeper: &mut Keeper,
+        compactor: &mut Option<Compactor>,
+        config: Config,
+        now: Now,
+    ) -> Result<(), CompactError> {
+        let Some(fence) = keeper.hold(&self.db, now).await? else { return Ok(()) };
+        let held = Held { name: LEASE.to_owned(), fence };
+        let compactor = match compactor {
+            Some(compactor) if compactor.held == held => compactor,
+            other => other.insert(Compactor::new(self.db.clone(), config, held)),
+        };
+        let round = compactor.round(now.wall_ms).await?;
+        if round != Round::default() {
+            debug!(?round, "compacted");
+        }
+        Ok(())
+    }
 }

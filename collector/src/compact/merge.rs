@@ -7,6 +7,7 @@ use super::tail::Moved;
 use super::{CompactError, Held, partitions};
 use crate::query::fold::Said;
 use crate::query::past::Unpacking;
+use crate::query::raw;
 use crate::store::chunk;
 use crate::store::compaction::{self, Fresh, Of};
 use crate::store::day::Day;
@@ -31,7 +32,7 @@ pub async fn merge(db: &Db, link: &mut Link, of: Of, today: Day, held: &Held) ->
     let to = last.packed.to.next();
     let (chunks, records) = repack(of, marks.merged, fresh)?;
     let parts = chunks.iter().map(|c| (Table::Chunk, c.part)).collect();
-    link.run(move |connection| Box::pin(partitions::ensure_known(connection, parts))).await?;
+    link.run(move |connection| Box::pin(partitions::ensure_all(connection, parts))).await?;
     let held = held.clone();
     let step = (marks.merged, to);
     let stored = link.run(move |connection| {
@@ -62,6 +63,11 @@ fn repack((host, epoch): Of, from: Seq, fresh: Vec<Fresh>) -> Result<(Vec<chunk:
     for Fresh { stretch, day, packed } in fresh {
         // From its own first record on: where that lies in a chunk before it, it says what the host held.
         let first = packed.from;
+        if raw::is_raw(&packed.body) {
+            records = records.saturating_add(1);
+            packer.get_or_insert_with(|| Packer::new(host, epoch, None)).keep_raw(stretch, day.week(), &packed);
+            continue;
+        }
         let mut unpacking = Unpacking::new(packed, first)?;
         while let Some(record) = unpacking.next_until(i64::MAX)? {
             let repeats = record.seq < from || packer.as_ref().is_some_and(|p| p.has(record.seq));

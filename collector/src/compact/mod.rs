@@ -3,7 +3,8 @@
 //!
 //! [`lease`] says who works, [`partitions`] makes and drops partitions, [`tail`] makes fresh chunks of frames and [`merge`]
 //! large ones of those; [`pack`] is the pure part of both. [`derive`] is what follows from the states (use over time, owners
-//! by the hour, what could not be read), pure like the fold that feeds it; [`derived`] stores it. [`job`] does it all, round after round.
+//! by the hour, what could not be read), pure like the fold that feeds it; [`derived`] stores it. [`job`] does that, round after round.
+//! [`retention`] forgets what is older than is kept, with [`baseline`] (pure) for what goes on; [`upkeep`] is its task.
 //!
 //! - K1 A record lies in one of three places, and `stream` says in which: it moves by compare-and-set in the transaction
 //!   that stores it where it goes, and is not removed where it was. So no instant is unreadable at any moment, a
@@ -12,6 +13,7 @@
 //! - K3 Whoever lost its lease commits nothing: the fence is checked in the transaction.
 //! - K4 What is derived from states is written in the transaction that moves their records, so exactly once.
 
+pub mod baseline;
 pub mod derive;
 pub mod derived;
 pub mod job;
@@ -19,7 +21,9 @@ pub mod lease;
 pub mod merge;
 pub mod pack;
 pub mod partitions;
+pub mod retention;
 pub mod tail;
+pub mod upkeep;
 
 use crate::query::AskError;
 use crate::query::fold::FoldError;

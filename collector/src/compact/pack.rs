@@ -12,8 +12,10 @@ use crate::host::HostId;
 use crate::query::find::{Filter, FilterBuilder};
 use crate::query::fold::Said;
 use crate::query::past::Record;
+use crate::query::raw;
 use crate::store::chunk::Chunk;
 use crate::store::day::Day;
+use crate::store::history::{Packed, StoredRecord};
 
 /// Why records make no chunk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +38,8 @@ pub enum PackError {
 
 /// The most records of one chunk: bounds what one row can weigh.
 const MOST_RECORDS: usize = 20_000;
+/// The bytes of a chunk of records as they came after which it is ended.
+const MOST_RAW_BYTES: usize = 1 << 20;
 
 /// Packs records of one epoch, in order.
 pub struct Packer {
@@ -43,6 +47,8 @@ pub struct Packer {
     epoch: EpochNo,
     chunks: Vec<Chunk>,
     open: Option<Open>,
+    /// The chunk of records that make no state.
+    raw: Option<Chunk>,
     /// The last sample, and the stretch it lies in.
     last: Option<(u32, Record)>,
     passed: Option<Seq>,
@@ -62,7 +68,7 @@ impl Packer {
     /// `before` is the sample before the first record, where both lie in one stretch.
     pub fn new(host: HostId, epoch: EpochNo, before: Option<(u32, Record)>) -> Self {
         let passed = before.as_ref().map(|(_, sample)| sample.seq);
-        Self { host, epoch, chunks: Vec::new(), open: None, last: before, passed }
+        Self { host, epoch, chunks: Vec::new(), open: None, raw: None, last: before, passed }
     }
 
     /// Adds a record of a stretch and of the day that was chosen for it; `part` is the partition of that day.
@@ -72,7 +78,7 @@ impl Packer {
             let full = open.repeats || open.day != day || open.writer.records() >= MOST_RECORDS;
             open.chunk.stretch == stretch && !(is_sample && full)
         });
-        if !goes_on {
+        if !goes_on || self.raw.is_some() {
             self.close();
         }
         if self.open.is_none() && !is_sample {
@@ -93,6 +99,31 @@ impl Packer {
         Ok(())
     }
 
+    /// Adds a record that makes no state: it is kept as it came.
+    pub fn take_raw(&mut self, stretch: u32, part: Day, record: &StoredRecord) {
+        let goes_on = self
+            .raw
+            .as_ref()
+            .is_some_and(|chunk| chunk.stretch == stretch && chunk.part == part && chunk.body.len() < MOST_RAW_BYTES);
+        if !goes_on {
+            self.close();
+        }
+        let chunk = self.raw.get_or_insert_with(|| {
+            let first = (record.seq, record.wall_ms, record.prev_wall_ms);
+            let chunk = empty((self.host, self.epoch), stretch, part, first);
+            Chunk { body: raw::begin(), ..chunk }
+        });
+        raw::push(&mut chunk.body, record);
+        (chunk.to, chunk.to_wall_ms) = (record.seq, record.wall_ms);
+        chunk.records = chunk.records.saturating_add(1);
+        (self.last, self.passed) = (None, Some(record.seq));
+    }
+
+    /// Adds a chunk of such records as it is.
+    pub fn keep_raw(&mut self, stretch: u32, part: Day, packed: &Packed) {
+        raw::records(&packed.body).iter().for_each(|record| self.take_raw(stretch, part, record));
+    }
+
     /// Whether that position was passed: its record is in, or was told to be before.
     pub fn has(&self, seq: Seq) -> bool {
         self.passed.is_some_and(|passed| seq <= passed)
@@ -111,21 +142,8 @@ impl Packer {
         record: &Record,
         repeats: bool,
     ) -> Result<(), PackError> {
-        let chunk = Chunk {
-            host: self.host,
-            epoch: self.epoch,
-            stretch,
-            from_wall_ms: record.wall_ms,
-            from: record.seq,
-            part,
-            to: record.seq,
-            to_wall_ms: record.wall_ms,
-            prev_wall_ms: record.prev_wall_ms,
-            records: 0,
-            baseline: false,
-            objects: Vec::new(),
-            body: Vec::new(),
-        };
+        let first = (record.seq, record.wall_ms, record.prev_wall_ms);
+        let chunk = empty((self.host, self.epoch), stretch, part, first);
         let mut open = Open { chunk, day, writer: ChunkWriter::new(), objects: Filter::builder(), repeats };
         open.push(record)?;
         self.open = Some(open);
@@ -133,6 +151,7 @@ impl Packer {
     }
 
     fn close(&mut self) {
+        self.chunks.extend(self.raw.take());
         if let Some(Open { mut chunk, writer, objects, .. }) = self.open.take() {
             chunk.objects = objects.finish();
             chunk.records = u32::try_from(writer.records()).unwrap_or(u32::MAX);
@@ -151,6 +170,30 @@ impl Open {
         self.chunk.to = record.seq;
         self.chunk.to_wall_ms = record.wall_ms;
         Ok(())
+    }
+}
+
+/// A chunk that begins with the record of that position, wall time and sample before it.
+fn empty(
+    (host, epoch): (HostId, EpochNo),
+    stretch: u32,
+    part: Day,
+    (from, from_wall_ms, prev_wall_ms): (Seq, i64, Option<i64>),
+) -> Chunk {
+    Chunk {
+        host,
+        epoch,
+        stretch,
+        from_wall_ms,
+        from,
+        part,
+        to: from,
+        to_wall_ms: from_wall_ms,
+        prev_wall_ms,
+        records: 0,
+        baseline: false,
+        objects: Vec::new(),
+        body: Vec::new(),
     }
 }
 

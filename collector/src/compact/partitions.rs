@@ -30,7 +30,7 @@ pub fn due(now_ms: i64) -> Vec<(Table, Day)> {
 
 /// Whether a day of `frame` or `chunk_fresh` is over, so that it may go once all of it lies elsewhere.
 pub fn is_over(table: Table, first: Day, now_ms: i64) -> bool {
-    let end_ms = i64::from(table.next(first).0).saturating_mul(86_400_000);
+    let end_ms = table.next(first).start_ms();
     end_ms.saturating_add(OVER_AFTER_MS) <= now_ms
 }
 
@@ -46,7 +46,7 @@ pub async fn make(connection: &mut Dedicated, now_ms: i64) -> Result<(), StoreEr
 }
 
 /// Makes those of these partitions that are not there.
-pub async fn ensure_known(connection: &mut Dedicated, parts: BTreeSet<(Table, Day)>) -> Result<(), StoreError> {
+pub async fn ensure_all(connection: &mut Dedicated, parts: BTreeSet<(Table, Day)>) -> Result<(), StoreError> {
     for (table, day) in parts {
         partition::ensure(connection, table, day).await?;
     }

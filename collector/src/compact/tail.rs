@@ -1,14 +1,14 @@
 //! One epoch's tail becomes fresh chunks, and with them what is derived from its states. Idempotent: what another collector
 //! has moved meanwhile stays as that left it.
 
-use std::collections::BTreeSet;
-
 use highwater_ipc::record::EpochNo;
+use tracing::warn;
 
 use super::derive::{Before, Derived, Deriver, Sample};
-use super::pack::Packer;
+use super::pack::{PackError, Packer};
 use super::{CompactError, Held, derived, partitions};
 use crate::host::HostId;
+use crate::query::AskError;
 use crate::query::find::Filter;
 use crate::query::fold::{Said, read};
 use crate::query::past::{Record, state_until};
@@ -54,11 +54,9 @@ pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held, now_ms: i64)
     let covered_ms = marks.covered_wall_ms.filter(|_| to == marks.framed);
     let Packed { chunks, derived, now } = pack(of, before, tail, covered_ms)?;
     let place = move |slot_ms: i64| Day::believed(slot_ms, now_ms).unwrap_or(Day::FALLBACK);
-    let mut parts: BTreeSet<(Table, Day)> = chunks.iter().map(|c| (Table::ChunkFresh, c.part)).collect();
-    parts.extend(derived.usage.iter().map(|row| (Table::Usage, place(row.slot_ms).month())));
-    parts.extend(derived.usage_hour.iter().map(|row| (Table::UsageHour, place(row.slot_ms).year())));
-    parts.extend(derived.owners.iter().map(|row| (Table::OwnerUsage, place(row.slot_ms).month())));
-    link.run(move |connection| Box::pin(partitions::ensure_known(connection, parts))).await?;
+    let mut parts = derived::partitions([&derived], &place);
+    parts.extend(chunks.iter().map(|c| (Table::ChunkFresh, c.part)));
+    link.run(move |connection| Box::pin(partitions::ensure_all(connection, parts))).await?;
     let held = held.clone();
     let step = (marks.compacted, to);
     let stored = link.run(move |connection| {
@@ -108,8 +106,12 @@ async fn before(
     let Some(first) = first else { return Ok(None) };
     let number = i32::try_from(first.stretch).unwrap_or(i32::MAX);
     let Some(stretch) = reading.stretch(host, (epoch, number)).await? else { return Ok(None) };
-    let found = state_until(reading, host, &stretch, Until::Before(first.record.seq)).await?;
-    Ok(found.map(|found| (first.stretch, found.into_record())))
+    match state_until(reading, host, &stretch, Until::Before(first.record.seq)).await {
+        Ok(found) => Ok(found.map(|found| (first.stretch, found.into_record()))),
+        // What is before it makes no state; then the next keyframe does.
+        Err(AskError::Fold(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What a tail becomes.
@@ -130,13 +132,27 @@ fn pack(
     let mut deriver = Deriver::new(host, epoch, in_force);
     let mut latest = before.clone();
     let mut packer = Packer::new(host, epoch, before);
-    for TailRecord { stretch, day, record } in tail {
+    for TailRecord { stretch, day, record: stored } in tail {
         let state = latest.as_ref().and_then(|(_, record)| record.state());
-        let said = read(state, &record)?;
-        let (seq, kind) = (record.seq, record.kind);
-        let (wall_ms, prev_wall_ms, received_ms) = (record.wall_ms, record.prev_wall_ms, record.received_ms);
-        let record = Record { seq, kind, wall_ms, prev_wall_ms, received_ms, said };
-        packer.take(stretch, (day, day), &record)?;
+        let (seq, kind) = (stored.seq, stored.kind);
+        let (wall_ms, prev_wall_ms, received_ms) = (stored.wall_ms, stored.prev_wall_ms, stored.received_ms);
+        let taken = read(state, &stored).map_err(CompactError::from).and_then(|said| {
+            let record = Record { seq, kind, wall_ms, prev_wall_ms, received_ms, said };
+            packer.take(stretch, (day, day), &record)?;
+            Ok(record)
+        });
+        let record = match taken {
+            Ok(record) => record,
+            // The open chunk is given up, and with it what was in it: nothing moves.
+            Err(why @ CompactError::Pack(PackError::Chunk { .. })) => return Err(why),
+            Err(why) => {
+                // Only a host that does not say what it read comes here; its records stay for whoever wants to see them.
+                warn!(%host, epoch = epoch.0, seq = seq.0, %why, "a stored record makes no state: kept as it came");
+                packer.take_raw(stretch, day, &stored);
+                latest = None;
+                continue;
+            }
+        };
         if let Said::Sample { snapshot, activity, .. } = &record.said {
             let begins_stretch = latest.as_ref().is_none_or(|(of, _)| *of != stretch);
             let (state, boot_us) = (&snapshot.state, snapshot.at.boot_us);

@@ -8,7 +8,9 @@ use highwater_ipc::time::At;
 use super::hole::{Mark, Piece};
 use super::pack::Taken;
 use super::plan::{Run, runs};
+use crate::compact::derive::{self, Derived, Deriver};
 use crate::host::HostId;
+use crate::query::find::{Filter, FilterBuilder};
 use crate::store::chunk::Chunk;
 use crate::store::day::Day;
 use crate::store::gap::Gap;
@@ -45,6 +47,8 @@ pub(super) struct Built {
     pub(super) filled: Vec<(EpochNo, Seq)>,
     /// What remains of the gaps.
     pub(super) gaps: Vec<Gap>,
+    /// What follows from the states, run by run.
+    pub(super) derived: Vec<Derived>,
 }
 
 /// The number of an epoch that begins at this wall time: in the order of time, which is the order of history between two
@@ -52,20 +56,6 @@ pub(super) struct Built {
 fn epoch_no(from_ms: i64) -> EpochNo {
     let ms = u64::try_from(from_ms).unwrap_or(0);
     EpochNo(EpochNo::IMPORTED.0.saturating_add(ms.saturating_mul(NUMBERS_PER_MS)).saturating_add(NUMBERS_PER_MS / 2))
-}
-
-/// Where the folded states of one run pass by: whatever is derived from states is derived from these, too.
-#[derive(Debug, Default)]
-struct Passing;
-
-impl Passing {
-    /// One state, from this wall time on.
-    fn sample(&mut self, _wall_ms: i64, _state: &State) {}
-
-    /// What `find` looks at first, of the samples that passed since it was asked last.
-    fn objects(&mut self) -> Vec<u8> {
-        Vec::new()
-    }
 }
 
 /// Makes what is stored of one piece.
@@ -105,7 +95,8 @@ struct Writing<'a> {
     interval_ms: u32,
     writer: ChunkWriter,
     chunks: Vec<Chunk>,
-    passing: Passing,
+    objects: FilterBuilder,
+    deriver: Deriver,
     next: Seq,
     /// First sample, and the last: its clock and until when it was confirmed.
     first: Option<At>,
@@ -126,7 +117,8 @@ impl<'a> Writing<'a> {
             interval_ms: 0,
             writer: ChunkWriter::new(),
             chunks: Vec::new(),
-            passing: Passing,
+            objects: Filter::builder(),
+            deriver: Deriver::new(context.host, no, None),
             next: Seq(0),
             first: None,
             last: None,
@@ -156,15 +148,29 @@ impl<'a> Writing<'a> {
         if self.context.is_flat {
             let state = State { interval_ms: median_ms, ..taken.state.clone() };
             self.writer.push(&head, taken.at, &told, Some(&state))?;
-            self.passing.sample(wall_ms, &state);
+            self.pass(&head, taken, &state);
         } else {
             self.writer.push(&head, taken.at, &told, Some(taken.state))?;
-            self.passing.sample(wall_ms, taken.state);
+            self.pass(&head, taken, taken.state);
         }
         self.interval_ms = median_ms;
         self.next = self.next.next();
         self.span = Some((self.span.map_or(head, |(first, _)| first), head));
         Ok(())
+    }
+
+    /// What is derived from states is derived from these, too.
+    fn pass(&mut self, head: &Head, taken: &Taken<'_>, state: &State) {
+        self.objects.add(state);
+        self.deriver.sample(&derive::Sample {
+            seq: head.seq,
+            wall_ms: head.wall_ms,
+            boot_us: taken.at.boot_us,
+            prev_wall_ms: head.prev_wall_ms,
+            begins_stretch: head.prev_wall_ms.is_none(),
+            state,
+            activity: &taken.activity,
+        });
     }
 
     /// Ends the open chunk.
@@ -183,7 +189,7 @@ impl<'a> Writing<'a> {
             prev_wall_ms: first.prev_wall_ms,
             records: u32::try_from(writer.records()).unwrap_or(u32::MAX),
             baseline: false,
-            objects: self.passing.objects(),
+            objects: std::mem::replace(&mut self.objects, Filter::builder()).finish(),
             body: writer.finish(),
         });
     }
@@ -204,6 +210,8 @@ impl<'a> Writing<'a> {
             end_reason: ends.unwrap_or(GapReason::Unexplained),
         });
         built.chunks.append(&mut self.chunks);
+        self.deriver.ended(end_ms);
+        built.derived.push(self.deriver.finish());
     }
 }
 

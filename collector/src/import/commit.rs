@@ -6,11 +6,13 @@ use highwater_ipc::record::{EpochNo, Seq};
 
 use super::build::Built;
 use super::{ImportError, Request, Target};
+use crate::compact::{derived, partitions};
 use crate::store::chunk::Chunk;
 use crate::store::day::Day;
 use crate::store::gap::Gap;
-use crate::store::partition::{Table, ensure};
+use crate::store::partition::Table;
 use crate::store::tx::{Dedicated, Write};
+use crate::store::usage::Order;
 use crate::store::{Db, chunk, gap, imported};
 
 /// Bytes of chunks in one statement, and rows of anything else.
@@ -23,7 +25,10 @@ const MOST_TRIES: usize = 100;
 /// Adds all of it, or nothing.
 pub(super) async fn commit(db: &Db, request: &Request, target: &Target, built: Built) -> Result<(), ImportError> {
     let mut connection = db.dedicated().await?;
-    ensure(&mut connection, Table::Chunk, Day::of(request.now_ms)).await?;
+    let now_ms = request.now_ms;
+    let mut parts = derived::partitions(&built.derived, &|slot_ms| place(slot_ms, now_ms));
+    parts.insert((Table::Chunk, Day::of(now_ms).week()));
+    partitions::ensure_all(&mut connection, parts).await?;
     let done = transaction(&mut connection, request, target, built).await;
     connection.close().await;
     done
@@ -58,6 +63,9 @@ async fn transaction(
     for chunks in statements(&built.chunks) {
         chunk::insert_merged(&mut tx, chunks).await?;
     }
+    for derived in &built.derived {
+        derived::store(&mut tx, derived, Order::Filling, &move |slot_ms| place(slot_ms, now_ms)).await?;
+    }
     imported::tell(&mut tx, host, &request.who, now_ms).await?;
     tx.commit().await?;
     Ok(())
@@ -76,11 +84,18 @@ async fn number(tx: &mut Write<'_>, target: &Target, built: &mut Built) -> Resul
         let renumber = |no: &mut EpochNo| *no = other.get(no).copied().unwrap_or(*no);
         built.epochs.iter_mut().for_each(|epoch| renumber(&mut epoch.epoch.no));
         built.chunks.iter_mut().for_each(|chunk| renumber(&mut chunk.epoch));
+        let parts = built.derived.iter_mut().flat_map(|derived| &mut derived.parts);
+        parts.for_each(|part| renumber(&mut part.epoch));
         // Of the gaps those that this import's own records close; no stored one is closed by a record of a free number.
         let own = |gap: &&mut Gap| gap.seq == Seq(0) && !built.filled.contains(&(gap.epoch, gap.seq));
         built.gaps.iter_mut().filter(own).for_each(|gap| renumber(&mut gap.epoch));
     }
     Err(ImportError::Moved)
+}
+
+/// The day of a slot that is derived.
+fn place(slot_ms: i64, now_ms: i64) -> Day {
+    Day::believed(slot_ms, now_ms).unwrap_or(Day::FALLBACK)
 }
 
 /// Rows by what one statement takes.

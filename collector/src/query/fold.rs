@@ -65,6 +65,12 @@ pub enum FoldError {
         /// Why.
         why: ChunkError,
     },
+    /// These records were found to make no state when they were compacted.
+    #[error("the stored records from {from} on make no state, up to the next keyframe", from = .from.0)]
+    Raw {
+        /// The first of them.
+        from: Seq,
+    },
     /// There are no records.
     #[error("the keyframe of a stored record is not stored")]
     Empty,

@@ -30,9 +30,11 @@ pub mod holder;
 pub mod host;
 pub mod owners;
 pub mod past;
+pub mod raw;
 pub mod remedy;
 #[cfg(test)]
 mod scenes;
+pub mod status;
 pub mod story;
 #[cfg(test)]
 mod story_tests;
@@ -41,6 +43,7 @@ pub mod walk;
 
 pub use crate::store::fleet::{HostName, TurnedAway};
 pub use crate::store::history::{ClosedGap, Reading};
+pub use crate::store::keep::Keep;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

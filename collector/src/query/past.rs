@@ -8,8 +8,8 @@ use highwater_ipc::chunk::{ChunkReader, Head, Step as Unpacked, Told};
 use highwater_ipc::record::{RecordKind, Seq};
 use highwater_ipc::snapshot::{Snapshot, State};
 
-use super::AskError;
 use super::fold::{FoldError, Said, fold_on};
+use super::{AskError, raw};
 use crate::host::HostId;
 use crate::store::history::{Packed, Reading, Stretch, Tier, Until};
 
@@ -108,6 +108,9 @@ async fn in_chunks(
 /// The last sample of a chunk up to `until`.
 fn last_of(packed: Packed, until: Until) -> Result<Option<Found>, FoldError> {
     let from = packed.from;
+    if raw::is_raw(&packed.body) {
+        return Err(FoldError::Raw { from });
+    }
     let damaged = |why| FoldError::Chunk { from, why };
     let mut reader = ChunkReader::new(packed.body).map_err(damaged)?;
     match until {
@@ -205,6 +208,9 @@ impl Unpacking {
     /// Begins with the record `from`, or the first one after it.
     pub fn new(packed: Packed, from: Seq) -> Result<Self, FoldError> {
         let (first, to) = (packed.from, packed.to);
+        if raw::is_raw(&packed.body) {
+            return Err(FoldError::Raw { from: first });
+        }
         let damaged = |why| FoldError::Chunk { from: first, why };
         let mut reader = ChunkReader::new(packed.body).map_err(damaged)?;
         reader.seek_seq(from).map_err(damaged)?;

@@ -54,6 +54,11 @@ impl Day {
         }
     }
 
+    /// When it begins, milliseconds since 1970.
+    pub fn start_ms(self) -> i64 {
+        i64::from(self.0).saturating_mul(DAY_MS)
+    }
+
     /// This many days later; saturates.
     pub fn plus(self, days: i32) -> Day {
         Day(self.0.saturating_add(days))

@@ -10,6 +10,7 @@
 
 use super::StoreError;
 use super::day::Day;
+use super::retention::CHUNK_WANTED_SQL;
 use super::tx::{Dedicated, Write};
 
 /// A table with partitions. Their names are the table's and the first day, `frame_20261124`.
@@ -138,10 +139,9 @@ BEGIN
 END
 $$";
 
-/// Records that wait for compaction. An epoch whose framed_to is 0 and whose next_seq is not was written before that
-/// column was kept.
+/// Records that wait for compaction.
 const FRAME_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM stream s
-    WHERE (s.framed_to > s.compacted_to OR s.framed_to = 0 AND s.next_seq > s.compacted_to)
+    WHERE s.framed_to > s.compacted_to
         AND EXISTS (SELECT 1 FROM frame f WHERE f.host_id = s.host_id AND f.epoch_no = s.epoch_no
             AND f.seq >= s.compacted_to
             AND f.day >= DATE '1970-01-01' + $1::int AND f.day < DATE '1970-01-01' + $2::int))";
@@ -151,19 +151,6 @@ const CHUNK_FRESH_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM stream s WHER
         AND EXISTS (SELECT 1 FROM chunk_fresh c WHERE c.host_id = s.host_id AND c.epoch_no = s.epoch_no
             AND c.to_seq >= s.merged_to
             AND c.day >= DATE '1970-01-01' + $1::int AND c.day < DATE '1970-01-01' + $2::int))";
-
-/// Stretches that go on, and whose last state before that is told here alone: a baseline is missing. An imported epoch
-/// (from 2^62 on) lies in the week of its import and goes whole.
-const CHUNK_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM stretch s
-    JOIN stream st ON st.host_id = s.host_id AND st.epoch_no = s.epoch_no
-    WHERE s.epoch_no < 4611686018427387904
-        AND EXISTS (SELECT 1 FROM chunk c
-            WHERE c.host_id = s.host_id AND c.epoch_no = s.epoch_no AND c.stretch = s.stretch
-            AND c.week >= DATE '1970-01-01' + $1::int AND c.week < DATE '1970-01-01' + $2::int)
-        AND COALESCE(s.to_wall_ms, st.covered_wall_ms, s.from_wall_ms) >= $2::bigint * 86400000
-        AND NOT EXISTS (SELECT 1 FROM chunk b
-            WHERE b.host_id = s.host_id AND b.epoch_no = s.epoch_no AND b.stretch = s.stretch AND b.baseline
-            AND b.week = DATE '1970-01-01' + $2::int))";
 
 /// Series that go on (the last row says something) and with which the next partition does not begin.
 macro_rules! use_wanted {

@@ -2,3 +2,4 @@
 
 mod leases;
 mod partitions;
+mod retention;

@@ -141,7 +141,6 @@ fn a_day_goes_when_all_of_it_is_compacted_and_a_late_record_makes_it_again_witho
         assert_eq!(drop_if(&mut connection, Table::Frame, ago(3)).await.unwrap(), Dropped::Gone);
         assert_eq!(drop_if(&mut connection, Table::Frame, ago(2)).await.unwrap(), Dropped::Wanted);
         collector.database.sql("UPDATE stream SET compacted_to = 2 WHERE host_id = 12");
-        // The writer does not say yet how far the other one reaches.
         assert_eq!(drop_if(&mut connection, Table::Frame, ago(2)).await.unwrap(), Dropped::Wanted);
         collector.database.sql("UPDATE stream SET compacted_to = 1, framed_to = 1 WHERE host_id = 13");
         assert_eq!(drop_if(&mut connection, Table::Frame, ago(2)).await.unwrap(), Dropped::Gone);
@@ -153,7 +152,6 @@ fn a_day_goes_when_all_of_it_is_compacted_and_a_late_record_makes_it_again_witho
             beside.send(record).await;
         }
         assert!(!acked(&beside.outbox, 1, other.next).await, "nothing was refused");
-        collector.database.sql("UPDATE stream SET framed_to = 3 WHERE host_id = 13");
         assert_eq!(drop_if(&mut connection, Table::Frame, ago(2)).await.unwrap(), Dropped::Wanted);
     });
     assert_eq!((collector.count("frame"), collector.count("frame_fallback")), (2, 0));
