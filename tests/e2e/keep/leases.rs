@@ -29,6 +29,7 @@ fn row(seq: u64) -> Chunk {
         part: Day::FALLBACK,
         to,
         to_wall_ms: 5_000,
+        prev_wall_ms: None,
         records: 1,
         baseline: false,
         objects: Vec::new(),

@@ -186,7 +186,8 @@ impl<'e> Lives<'e> {
             self.close(gone_ms, ToIs::Reboot, |_| true);
             self.known.clear();
         }
-        let is_new_epoch = before.as_ref().is_some_and(|(_, stretch)| stretch.place.epoch() != step.stretch.place.epoch());
+        let is_new_epoch =
+            before.as_ref().is_some_and(|(_, stretch)| stretch.place.epoch() != step.stretch.place.epoch());
         let unseen = if is_new_epoch && !sees_every_namespace(state) { ToIs::LastSample } else { ToIs::Removed };
         let there: BTreeSet<NamespaceId> = state.namespaces.iter().map(|n| n.id).collect();
         self.close(gone_ms, unseen, |(namespace, ..)| !there.contains(namespace));
