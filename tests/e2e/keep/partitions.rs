@@ -193,7 +193,7 @@ fn small_chunks_go_when_their_day_is_merged() {
         }
         compact(&collector);
         collector.database.sql(
-            "INSERT INTO chunk_fresh SELECT host_id, epoch_no, stretch, wall_ms, seq, day, seq, wall_ms, 1, '', ''
+            "INSERT INTO chunk_fresh SELECT host_id, epoch_no, stretch, wall_ms, seq, day, seq, wall_ms, NULL, 1, '', ''
             FROM frame; UPDATE stream SET merged_to = 1",
         );
         assert_eq!(drop_moved(&mut connection, now_ms()).await.unwrap(), 3, "two days of records and one of chunks");
