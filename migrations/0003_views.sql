@@ -40,9 +40,9 @@ CREATE TABLE flag (
     PRIMARY KEY (host_id, flag_id)
 );
 
-IF EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
-    AND EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'host_status'::regclass) THEN
-    PERFORM create_distributed_table('flag', 'host_id', colocate_with => 'host_status');
+IF EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN
+    PERFORM create_distributed_table('flag', 'host_id', colocate_with => 'host_status')
+    WHERE EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'host_status'::regclass);
 END IF;
 
 CREATE VIEW v_host_now AS

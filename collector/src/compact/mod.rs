@@ -5,3 +5,5 @@
 
 pub mod derive;
 pub mod derived;
+#[cfg(test)]
+mod derived_tests;

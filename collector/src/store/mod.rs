@@ -22,6 +22,7 @@ mod number;
 pub mod operator_token;
 pub mod owner_usage;
 pub mod partition;
+pub mod reader;
 pub mod stream;
 pub mod stretch;
 pub mod tx;
