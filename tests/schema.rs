@@ -28,6 +28,7 @@ const DISTRIBUTED: &[&str] = &[
     "usage_hour",
     "owner_usage",
     "object_now",
+    "flag",
 ];
 
 /// Tables, not their partitions.
