@@ -117,7 +117,8 @@ CREATE TABLE usage_hour_fallback PARTITION OF usage_hour FOR VALUES FROM ('1970-
 
 -- owner_usage (distributed, partitioned by month). A row = who held what on one host at the end of an hour of its wall
 -- clock, all owners side by side (one array a column: a third of the bytes of a row each); an hour in which nothing of it
--- changed has no row. Written by compaction (upsert), read by `blame --fleet` and v_owner_now. Dies with its partition,
+-- changed has no row. In the arrays null is 0 where objects is known, and for objects_max the same as objects. Written by
+-- compaction (upsert), read by `blame --fleet` and v_owner_now. Dies with its partition,
 -- which begins with a baseline for each host that holds something.
 CREATE TABLE owner_usage (
     host_id       bigint   NOT NULL,

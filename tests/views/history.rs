@@ -35,9 +35,9 @@ pub(crate) async fn derive_all(db: &Db, host: HostId, most: usize) {
     let place = |_| Day::FALLBACK;
     let mut from = 0;
     while from < steps.len() {
-        let epoch: EpochNo = steps[from].0.epoch;
-        let rest = steps[from..].iter().take(most).take_while(|s| s.0.epoch == epoch).count();
-        let stretch = |i: usize| (steps[i].0.epoch, steps[i].0.stretch);
+        let epoch: EpochNo = steps[from].0.place.epoch();
+        let rest = steps[from..].iter().take(most).take_while(|s| s.0.place.epoch() == epoch).count();
+        let stretch = |i: usize| steps[i].0.place;
         let goes_on = |i: usize| i > 0 && stretch(i) == stretch(i - 1);
         let before = from.checked_sub(1).filter(|_| goes_on(from)).map(|i| &steps[i].2);
         let before = before.map(|s| Before { state: &s.state, wall_ms: s.at.wall_ms });

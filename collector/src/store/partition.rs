@@ -104,8 +104,7 @@ const SET_PARTITION_SQL: &str = "SELECT set_config('highwater.parent', $1, true)
 
 /// One transaction: a crash leaves either the partition or nothing. `CREATE .. PARTITION OF` would take a lock that
 /// waits behind every running query. A table of that name that is no partition (somebody detached it) is an error: it
-/// would take no row. The arrays of owner_usage are compressed in their row, which halves it; by default PostgreSQL does
-/// that from 2,000 bytes on.
+/// would take no row.
 const CREATE_SQL: &str = "DO $$
 DECLARE
     parent text := current_setting('highwater.parent');
@@ -113,8 +112,7 @@ DECLARE
     name   text := parent || '_' || to_char(first, 'YYYYMMDD');
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass(name) AND inhparent = parent::regclass) THEN
-        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', name, parent) ||
-            CASE parent WHEN 'owner_usage' THEN ' WITH (toast_tuple_target = 640)' ELSE '' END;
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', name, parent);
         EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, first,
             current_setting('highwater.next')::date);
     END IF;
