@@ -206,7 +206,7 @@ fn small_chunks_go_when_their_day_is_merged() {
 fn many_that_make_the_same_partitions_at_once_make_each_of_them_once() {
     let collector = Collector::shared();
     let now_ms = now_ms();
-    let days = || (0..=2).flat_map(move |day| Table::ALL.map(|table| (table, Day::of(now_ms).plus(day))));
+    let days = move || (0..=2).flat_map(move |day| Table::ALL.map(|table| (table, Day::of(now_ms).plus(day))));
     collector.runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..4 {
