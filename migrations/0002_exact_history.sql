@@ -18,6 +18,11 @@ ALTER TABLE stream ADD COLUMN merged_to bigint NOT NULL DEFAULT 0;
 ALTER TABLE stream ADD COLUMN after_epoch_no bigint;
 ALTER TABLE stream ADD COLUMN after_stretch int;
 
+-- What is looked for in frame is the tail, which is short, and a host has few gaps: the primary keys find both, and an
+-- index costs 8 KiB in every empty partition.
+DROP INDEX frame_asof;
+DROP INDEX gap_to;
+
 -- lease (reference). A row = who does a job of which there must be one. Written by collectors, which renew it while they
 -- work; fence grows with each holder, and what a job commits checks it. Never deleted.
 CREATE TABLE lease (
@@ -112,7 +117,8 @@ CREATE TABLE usage_hour_fallback PARTITION OF usage_hour FOR VALUES FROM ('1970-
 
 -- owner_usage (distributed, partitioned by month). A row = who held what on one host at the end of an hour of its wall
 -- clock, all owners side by side (one array a column: a third of the bytes of a row each); an hour in which nothing of it
--- changed has no row. Written by compaction (upsert), read by `blame --fleet` and v_owner_now. Dies with its partition,
+-- changed has no row. In the arrays null is 0 where objects is known, and for objects_max the same as objects. Written by
+-- compaction (upsert), read by `blame --fleet` and v_owner_now. Dies with its partition,
 -- which begins with a baseline for each host that holds something.
 CREATE TABLE owner_usage (
     host_id       bigint   NOT NULL,

@@ -10,6 +10,7 @@
     reason = "a measuring program: it may panic anywhere"
 )]
 #![allow(clippy::disallowed_methods, reason = "measuring is reading a clock")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "numbers of a few digits")]
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with few digits")]
 
 mod day;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use highwater_ipc::time::format_rfc3339_ms;
 use highwater_tests::answers::instant;
 use highwater_tests::cli::{Answer, Cli};
 use highwater_tests::collector::Up;
@@ -175,7 +176,9 @@ fn an_export_says_of_each_sample_what_as_of_says_and_another_collector_gives_it_
     for line in exported.iter().filter(|line| line.get("gap").is_none()) {
         for at in [&line["at"], &line["covered"]["to"]] {
             let mut held = cli.json(&["ipcs", host.id(), "--at", at.as_str().unwrap()]);
-            ["asked_at", "also"].map(|field| held.as_object_mut().unwrap().remove(field));
+            for field in ["asked_at", "also"] {
+                held.as_object_mut().unwrap().remove(field);
+            }
             let mut line = line.clone();
             line.as_object_mut().unwrap().remove("activity");
             assert_eq!(held, line);
@@ -254,7 +257,7 @@ fn only_gaps_are_filled_and_the_agent_of_the_host_goes_on() {
     let (from, to) = (ms(&gap["gap"]["from"]).unwrap(), ms(&gap["gap"]["to"]).unwrap());
     let sample = |wall_ms: i64| {
         let mut line = portable(&live[0]);
-        line["at"] = json!(instant(wall_ms));
+        line["at"] = json!(format_rfc3339_ms(wall_ms));
         line.as_object_mut().unwrap().remove("covered");
         line.to_string()
     };

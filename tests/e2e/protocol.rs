@@ -8,6 +8,7 @@ mod away;
 mod clocks;
 mod collectors_clock;
 mod commits;
+mod compacted;
 pub(crate) mod fake_host;
 pub(crate) mod gate;
 pub(crate) mod log;

@@ -35,6 +35,7 @@ CREATE TABLE public.chunk (
     week date NOT NULL,
     to_seq bigint NOT NULL,
     to_wall_ms bigint NOT NULL,
+    prev_wall_ms bigint,
     records integer NOT NULL,
     baseline boolean NOT NULL,
     objects bytea NOT NULL,
@@ -51,6 +52,7 @@ CREATE TABLE public.chunk_fallback (
     week date NOT NULL,
     to_seq bigint NOT NULL,
     to_wall_ms bigint NOT NULL,
+    prev_wall_ms bigint,
     records integer NOT NULL,
     baseline boolean NOT NULL,
     objects bytea NOT NULL,
@@ -66,6 +68,7 @@ CREATE TABLE public.chunk_fresh (
     day date NOT NULL,
     to_seq bigint NOT NULL,
     to_wall_ms bigint NOT NULL,
+    prev_wall_ms bigint,
     records integer NOT NULL,
     objects bytea NOT NULL,
     body bytea NOT NULL
@@ -81,6 +84,7 @@ CREATE TABLE public.chunk_fresh_fallback (
     day date NOT NULL,
     to_seq bigint NOT NULL,
     to_wall_ms bigint NOT NULL,
+    prev_wall_ms bigint,
     records integer NOT NULL,
     objects bytea NOT NULL,
     body bytea NOT NULL
@@ -96,6 +100,34 @@ CREATE TABLE public.enrolment_token (
     labels jsonb DEFAULT '{}'::jsonb NOT NULL,
     revoked_ms bigint,
     CONSTRAINT enrolment_token_uses_left_check CHECK ((uses_left >= 0))
+);
+
+CREATE TABLE public.flag (
+    host_id bigint NOT NULL,
+    flag_id bigint NOT NULL,
+    namespace bigint NOT NULL,
+    resource text NOT NULL,
+    kind text NOT NULL,
+    severity text NOT NULL,
+    state text NOT NULL,
+    raised_ms bigint NOT NULL,
+    cleared_ms bigint,
+    used numeric(20,0),
+    limit_ numeric(20,0),
+    growth_per_hour double precision,
+    eta_ms bigint,
+    eta_low_ms bigint,
+    eta_high_ms bigint,
+    owner_uid bigint,
+    owner_user text,
+    owner_comm text,
+    owner_arrays bigint,
+    owner_orphans bigint,
+    why text NOT NULL,
+    remedy jsonb NOT NULL,
+    CONSTRAINT flag_kind_check CHECK ((kind = ANY (ARRAY['trend'::text, 'tight'::text, 'refusing'::text]))),
+    CONSTRAINT flag_severity_check CHECK ((severity = ANY (ARRAY['warning'::text, 'critical'::text]))),
+    CONSTRAINT flag_state_check CHECK ((state = ANY (ARRAY['open'::text, 'acknowledged'::text, 'silenced'::text, 'cleared'::text])))
 );
 
 CREATE TABLE public.frame (
@@ -247,7 +279,10 @@ CREATE TABLE public.owner_usage (
     semaphores bigint[] NOT NULL,
     bytes numeric[] NOT NULL,
     orphans bigint[] NOT NULL,
-    certain bigint[] NOT NULL
+    certain bigint[] NOT NULL,
+    own bigint,
+    own_instance bigint,
+    instances bigint[] DEFAULT '{}'::bigint[] NOT NULL
 )
 PARTITION BY RANGE (month);
 
@@ -267,7 +302,10 @@ CREATE TABLE public.owner_usage_fallback (
     semaphores bigint[] NOT NULL,
     bytes numeric[] NOT NULL,
     orphans bigint[] NOT NULL,
-    certain bigint[] NOT NULL
+    certain bigint[] NOT NULL,
+    own bigint,
+    own_instance bigint,
+    instances bigint[] DEFAULT '{}'::bigint[] NOT NULL
 );
 
 CREATE TABLE public.stream (
@@ -404,6 +442,349 @@ CREATE TABLE public.usage_hour_fallback (
     msgmni numeric(20,0)
 );
 
+CREATE VIEW public.v_flag AS
+ SELECT lpad(to_hex(f.flag_id), 16, '0'::text) AS id,
+    lpad(to_hex(f.host_id), 16, '0'::text) AS host_id,
+    h.name AS host,
+    f.namespace,
+    f.resource,
+    f.kind,
+    f.severity,
+    f.state,
+    to_timestamp((((LEAST(GREATEST(f.raised_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS raised_at,
+        CASE
+            WHEN (f.cleared_ms IS NOT NULL) THEN to_timestamp((((LEAST(GREATEST(f.cleared_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision)
+            ELSE NULL::timestamp with time zone
+        END AS cleared_at,
+    f.used,
+    f.limit_,
+    f.growth_per_hour,
+        CASE
+            WHEN (f.eta_ms IS NOT NULL) THEN to_timestamp((((LEAST(GREATEST(f.eta_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision)
+            ELSE NULL::timestamp with time zone
+        END AS eta,
+        CASE
+            WHEN (f.eta_low_ms IS NOT NULL) THEN to_timestamp((((LEAST(GREATEST(f.eta_low_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision)
+            ELSE NULL::timestamp with time zone
+        END AS eta_low,
+        CASE
+            WHEN (f.eta_high_ms IS NOT NULL) THEN to_timestamp((((LEAST(GREATEST(f.eta_high_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision)
+            ELSE NULL::timestamp with time zone
+        END AS eta_high,
+    f.owner_uid,
+    f.owner_user,
+    f.owner_comm,
+    f.owner_arrays,
+    f.owner_orphans,
+    f.why,
+    f.remedy
+   FROM (public.flag f
+     JOIN public.host h ON ((h.host_id = f.host_id)));
+
+COMMENT ON VIEW public.v_flag IS 'One row per flag, open or cleared.';
+
+CREATE VIEW public.v_gap AS
+ SELECT lpad(to_hex(g.host_id), 16, '0'::text) AS host_id,
+    h.name AS host,
+    NULL::bigint AS namespace,
+    NULL::text AS kind,
+        CASE
+            WHEN (g.from_wall_ms IS NOT NULL) THEN to_timestamp((((LEAST(GREATEST(g.from_wall_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision)
+            ELSE NULL::timestamp with time zone
+        END AS began,
+    to_timestamp((((LEAST(GREATEST(g.to_wall_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS ended,
+        CASE g.reason
+            WHEN 1 THEN 'agent_stopped'::text
+            WHEN 2 THEN 'agent_killed'::text
+            WHEN 3 THEN 'host_down'::text
+            WHEN 4 THEN 'suspended'::text
+            WHEN 5 THEN 'stalled'::text
+            WHEN 6 THEN 'spool_overflow'::text
+            WHEN 7 THEN 'spool_damaged'::text
+            WHEN 8 THEN 'unreachable'::text
+            WHEN 9 THEN 'forked'::text
+            WHEN 10 THEN 'state_lost'::text
+            WHEN 11 THEN 'history_restored'::text
+            WHEN 12 THEN 'refused_record'::text
+            WHEN 13 THEN 'unreadable'::text
+            WHEN 14 THEN 'quarantined'::text
+            WHEN 15 THEN 'retention'::text
+            WHEN 16 THEN 'before_first'::text
+            ELSE 'unexplained'::text
+        END AS reason,
+    g.detail
+   FROM (public.gap g
+     JOIN public.host h ON ((h.host_id = g.host_id)))
+UNION ALL
+ SELECT lpad(to_hex(p.host_id), 16, '0'::text) AS host_id,
+    h.name AS host,
+    p.namespace,
+        CASE p.kind
+            WHEN 0 THEN 'sem'::text
+            WHEN 1 THEN 'shm'::text
+            WHEN 2 THEN 'msg'::text
+            ELSE NULL::text
+        END AS kind,
+    to_timestamp((((LEAST(GREATEST(p.from_wall_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS began,
+        CASE
+            WHEN (COALESCE(p.to_wall_ms, t.covered_wall_ms) IS NOT NULL) THEN to_timestamp((((LEAST(GREATEST(COALESCE(p.to_wall_ms, t.covered_wall_ms), '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision)
+            ELSE NULL::timestamp with time zone
+        END AS ended,
+    'unreadable'::text AS reason,
+    p.detail
+   FROM ((public.gap_part p
+     JOIN public.host h ON ((h.host_id = p.host_id)))
+     LEFT JOIN public.stream t ON (((t.host_id = p.host_id) AND (t.epoch_no = p.epoch_no) AND (EXISTS ( SELECT
+           FROM public.stream n
+          WHERE ((n.host_id = t.host_id) AND (n.epoch_no > t.epoch_no) AND (n.after_epoch_no IS NULL)))))));
+
+COMMENT ON VIEW public.v_gap IS 'One row per span without data, of a host or of one kind of objects in one of its namespaces.';
+
+CREATE VIEW public.v_host_now AS
+ SELECT lpad(to_hex(r.host_id), 16, '0'::text) AS id,
+    r.name,
+    r.labels,
+    to_timestamp((((LEAST(GREATEST(r.last_seen_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS last_seen,
+    to_timestamp((((LEAST(GREATEST(r.sampled_wall_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS sampled_at,
+        CASE
+            WHEN (abs((r.now_ms - r.last_seen_ms)) <= GREATEST((3 * (r.interval_ms)::bigint), (3000)::bigint)) THEN 'live'::text
+            WHEN (r.quarantined_ms >= (r.now_ms - 120000)) THEN 'quarantined'::text
+            WHEN ((r.now_ms - r.last_seen_ms) >
+            CASE
+                WHEN ((r.labels ->> 'ephemeral'::text) = '1'::text) THEN 3600000
+                ELSE 604800000
+            END) THEN 'gone'::text
+            ELSE 'silent'::text
+        END AS lifecycle,
+    COALESCE(r.state, 'unknown'::text) AS state,
+    r.kernel,
+    r.arch,
+    r.distro,
+    r.agent_version,
+    r.namespace,
+    r.sem_arrays,
+    r.semmni,
+    r.semaphores,
+    r.semmns,
+    r.shm_segments,
+    r.shmmni,
+    r.shm_pages,
+    r.shmall,
+    r.msg_queues,
+    r.msgmni,
+        CASE GREATEST(r.semmni_ratio, r.semmns_ratio, r.shmmni_ratio, r.shmall_ratio, r.msgmni_ratio)
+            WHEN r.semmni_ratio THEN 'SEMMNI'::text
+            WHEN r.semmns_ratio THEN 'SEMMNS'::text
+            WHEN r.shmmni_ratio THEN 'SHMMNI'::text
+            WHEN r.shmall_ratio THEN 'SHMALL'::text
+            WHEN r.msgmni_ratio THEN 'MSGMNI'::text
+            ELSE NULL::text
+        END AS worst_resource,
+    (GREATEST(r.semmni_ratio, r.semmns_ratio, r.shmmni_ratio, r.shmall_ratio, r.msgmni_ratio))::double precision AS worst_ratio
+   FROM ( SELECT h.host_id,
+            h.name,
+            h.labels,
+            s.last_seen_ms,
+            s.sampled_wall_ms,
+            s.interval_ms,
+            s.quarantined_ms,
+            s.namespace,
+            s.sem_arrays,
+            s.semmni,
+            s.semaphores,
+            s.semmns,
+            s.shm_segments,
+            s.shmmni,
+            s.shm_pages,
+            s.shmall,
+            s.msg_queues,
+            s.msgmni,
+            f.state,
+            f.kernel,
+            f.arch,
+            f.distro,
+            f.agent_version,
+            ((EXTRACT(epoch FROM statement_timestamp()) * (1000)::numeric))::bigint AS now_ms,
+                CASE
+                    WHEN (s.sem_arrays IS NOT NULL) THEN COALESCE((s.sem_arrays / NULLIF(s.semmni, (0)::numeric)), (
+                    CASE s.semmni
+                        WHEN 0 THEN 1
+                        ELSE NULL::integer
+                    END)::numeric)
+                    ELSE NULL::numeric
+                END AS semmni_ratio,
+                CASE
+                    WHEN (s.semaphores IS NOT NULL) THEN COALESCE((s.semaphores / NULLIF(s.semmns, (0)::numeric)), (
+                    CASE s.semmns
+                        WHEN 0 THEN 1
+                        ELSE NULL::integer
+                    END)::numeric)
+                    ELSE NULL::numeric
+                END AS semmns_ratio,
+                CASE
+                    WHEN (s.shm_segments IS NOT NULL) THEN COALESCE((s.shm_segments / NULLIF(s.shmmni, (0)::numeric)), (
+                    CASE s.shmmni
+                        WHEN 0 THEN 1
+                        ELSE NULL::integer
+                    END)::numeric)
+                    ELSE NULL::numeric
+                END AS shmmni_ratio,
+                CASE
+                    WHEN (s.shm_pages IS NOT NULL) THEN COALESCE((s.shm_pages / NULLIF(s.shmall, (0)::numeric)), (
+                    CASE s.shmall
+                        WHEN 0 THEN 1
+                        ELSE NULL::integer
+                    END)::numeric)
+                    ELSE NULL::numeric
+                END AS shmall_ratio,
+                CASE
+                    WHEN (s.msg_queues IS NOT NULL) THEN COALESCE((s.msg_queues / NULLIF(s.msgmni, (0)::numeric)), (
+                    CASE s.msgmni
+                        WHEN 0 THEN 1
+                        ELSE NULL::integer
+                    END)::numeric)
+                    ELSE NULL::numeric
+                END AS msgmni_ratio
+           FROM ((public.host_status s
+             JOIN public.host h ON ((h.host_id = s.host_id)))
+             LEFT JOIN LATERAL ( SELECT hf.host_id,
+                    hf.epoch_no,
+                    hf.seq,
+                    hf.wall_ms,
+                    hf.state,
+                    hf.evidence,
+                    hf.remedy,
+                    hf.risks,
+                    hf.name,
+                    hf.kernel,
+                    hf.arch,
+                    hf.distro,
+                    hf.agent_version,
+                    hf.machine_id,
+                    hf.boot_id
+                   FROM public.host_facts hf
+                  WHERE (hf.host_id = s.host_id)
+                  ORDER BY hf.epoch_no DESC, hf.seq DESC
+                 LIMIT 1) f ON (true))) r;
+
+COMMENT ON VIEW public.v_host_now IS 'One row per host that has reported: its present.';
+
+CREATE VIEW public.v_owner_now AS
+ SELECT lpad(to_hex(o.host_id), 16, '0'::text) AS host_id,
+    h.name AS host,
+    to_timestamp((((LEAST(GREATEST(o.slot_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS slot,
+    to_timestamp((((LEAST(GREATEST(o.wall_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS as_of,
+        CASE
+            WHEN (e.kind IS NOT NULL) THEN COALESCE(e.namespace, o.own)
+            ELSE NULL::bigint
+        END AS namespace,
+        CASE
+            WHEN (e.kind IS NOT NULL) THEN (e.namespace IS NULL)
+            ELSE NULL::boolean
+        END AS own,
+        CASE e.kind
+            WHEN 0 THEN 'sem'::text
+            WHEN 1 THEN 'shm'::text
+            WHEN 2 THEN 'msg'::text
+            ELSE NULL::text
+        END AS kind,
+    e.uid,
+    e.user_name,
+    e.comm,
+    e.objects,
+    COALESCE(e.objects_max, e.objects) AS objects_max,
+        CASE
+            WHEN (e.objects IS NOT NULL) THEN COALESCE(e.semaphores, (0)::bigint)
+            ELSE NULL::bigint
+        END AS semaphores,
+        CASE
+            WHEN (e.objects IS NOT NULL) THEN COALESCE(e.bytes, (0)::numeric)
+            ELSE NULL::numeric
+        END AS bytes,
+        CASE
+            WHEN (e.objects IS NOT NULL) THEN COALESCE(e.orphans, (0)::bigint)
+            ELSE NULL::bigint
+        END AS orphans,
+        CASE
+            WHEN (e.objects IS NOT NULL) THEN COALESCE(e.certain, (0)::bigint)
+            ELSE NULL::bigint
+        END AS certain
+   FROM (((public.host_status s
+     JOIN public.host h ON ((h.host_id = s.host_id)))
+     CROSS JOIN LATERAL ( SELECT u.host_id,
+            u.slot_ms,
+            u.month,
+            u.wall_ms,
+            u.boot_id,
+            u.namespaces,
+            u.kinds,
+            u.uids,
+            u.users,
+            u.comms,
+            u.objects,
+            u.objects_max,
+            u.semaphores,
+            u.bytes,
+            u.orphans,
+            u.certain,
+            u.own,
+            u.own_instance,
+            u.instances
+           FROM public.owner_usage u
+          WHERE ((u.host_id = s.host_id) AND (u.slot_ms <= s.sampled_wall_ms))
+          ORDER BY u.slot_ms DESC
+         LIMIT 1) o)
+     CROSS JOIN LATERAL UNNEST(o.namespaces, o.instances, o.kinds, o.uids, o.users, o.comms, o.objects, o.objects_max, o.semaphores, o.bytes, o.orphans, o.certain) e(namespace, instance, kind, uid, user_name, comm, objects, objects_max, semaphores, bytes, orphans, certain))
+  WHERE (e.objects IS DISTINCT FROM 0);
+
+COMMENT ON VIEW public.v_owner_now IS 'One row per host, namespace, kind and owner that holds something.';
+
+CREATE VIEW public.v_usage AS
+ SELECT lpad(to_hex(u.host_id), 16, '0'::text) AS host_id,
+    h.name AS host,
+    u.namespace,
+    u.own,
+    r.resource,
+    to_timestamp((((LEAST(GREATEST(u.slot_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS slot,
+    r.used,
+    r.peak,
+    r.limit_,
+    (COALESCE((r.used / NULLIF(r.limit_, (0)::numeric)), (
+        CASE
+            WHEN ((r.limit_ = (0)::numeric) AND (r.used IS NOT NULL)) THEN 1
+            ELSE NULL::integer
+        END)::numeric))::double precision AS ratio,
+    u.slot_ms,
+    u.month
+   FROM ((public.usage u
+     JOIN public.host h ON ((h.host_id = u.host_id)))
+     CROSS JOIN LATERAL UNNEST(ARRAY['SEMMNI'::text, 'SEMMNS'::text, 'SHMMNI'::text, 'SHMALL'::text, 'MSGMNI'::text], ARRAY[u.sem_arrays, u.semaphores, u.shm_segments, u.shm_pages, u.msg_queues], ARRAY[u.sem_arrays_max, u.semaphores_max, u.shm_segments_max, u.shm_pages_max, u.msg_queues_max], ARRAY[u.semmni, u.semmns, u.shmmni, u.shmall, u.msgmni]) r(resource, used, peak, limit_));
+
+COMMENT ON VIEW public.v_usage IS 'One row per host, namespace, resource and ten minutes in which something of it changed.';
+
+CREATE VIEW public.v_usage_hour AS
+ SELECT lpad(to_hex(u.host_id), 16, '0'::text) AS host_id,
+    h.name AS host,
+    u.namespace,
+    u.own,
+    r.resource,
+    to_timestamp((((LEAST(GREATEST(u.slot_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS slot,
+    r.used,
+    r.peak,
+    r.limit_,
+    (COALESCE((r.used / NULLIF(r.limit_, (0)::numeric)), (
+        CASE
+            WHEN ((r.limit_ = (0)::numeric) AND (r.used IS NOT NULL)) THEN 1
+            ELSE NULL::integer
+        END)::numeric))::double precision AS ratio,
+    u.slot_ms,
+    u.year
+   FROM ((public.usage_hour u
+     JOIN public.host h ON ((h.host_id = u.host_id)))
+     CROSS JOIN LATERAL UNNEST(ARRAY['SEMMNI'::text, 'SEMMNS'::text, 'SHMMNI'::text, 'SHMALL'::text, 'MSGMNI'::text], ARRAY[u.sem_arrays, u.semaphores, u.shm_segments, u.shm_pages, u.msg_queues], ARRAY[u.sem_arrays_max, u.semaphores_max, u.shm_segments_max, u.shm_pages_max, u.msg_queues_max], ARRAY[u.semmni, u.semmns, u.shmmni, u.shmall, u.msgmni]) r(resource, used, peak, limit_));
+
+COMMENT ON VIEW public.v_usage_hour IS 'The same by the hour, kept longer.';
+
 ALTER TABLE ONLY public.chunk ATTACH PARTITION public.chunk_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
 
 ALTER TABLE ONLY public.chunk_fresh ATTACH PARTITION public.chunk_fresh_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
@@ -426,19 +807,22 @@ ALTER TABLE ONLY public.certificate
     ADD CONSTRAINT certificate_token_id_spki_sha256_key UNIQUE (token_id, spki_sha256);
 
 ALTER TABLE ONLY public.chunk
-    ADD CONSTRAINT chunk_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, week);
+    ADD CONSTRAINT chunk_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, week);
 
 ALTER TABLE ONLY public.chunk_fallback
-    ADD CONSTRAINT chunk_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, week);
+    ADD CONSTRAINT chunk_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, week);
 
 ALTER TABLE ONLY public.chunk_fresh
-    ADD CONSTRAINT chunk_fresh_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, day);
+    ADD CONSTRAINT chunk_fresh_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, day);
 
 ALTER TABLE ONLY public.chunk_fresh_fallback
-    ADD CONSTRAINT chunk_fresh_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, day);
+    ADD CONSTRAINT chunk_fresh_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, day);
 
 ALTER TABLE ONLY public.enrolment_token
     ADD CONSTRAINT enrolment_token_pkey PRIMARY KEY (token_id);
+
+ALTER TABLE ONLY public.flag
+    ADD CONSTRAINT flag_pkey PRIMARY KEY (host_id, flag_id);
 
 ALTER TABLE ONLY public.frame
     ADD CONSTRAINT frame_pkey PRIMARY KEY (host_id, epoch_no, seq, day);
@@ -496,12 +880,6 @@ ALTER TABLE ONLY public.usage_hour_fallback
 
 CREATE INDEX certificate_host ON public.certificate USING btree (host_id);
 
-CREATE INDEX frame_asof ON ONLY public.frame USING btree (host_id, epoch_no, stretch, wall_ms);
-
-CREATE INDEX frame_fallback_host_id_epoch_no_stretch_wall_ms_idx ON public.frame_fallback USING btree (host_id, epoch_no, stretch, wall_ms);
-
-CREATE INDEX gap_to ON public.gap USING btree (host_id, to_wall_ms);
-
 CREATE INDEX host_facts_name ON public.host_facts USING btree (name);
 
 CREATE INDEX host_name ON public.host USING btree (name);
@@ -511,8 +889,6 @@ CREATE INDEX stretch_from ON public.stretch USING btree (host_id, from_wall_ms);
 ALTER INDEX public.chunk_pkey ATTACH PARTITION public.chunk_fallback_pkey;
 
 ALTER INDEX public.chunk_fresh_pkey ATTACH PARTITION public.chunk_fresh_fallback_pkey;
-
-ALTER INDEX public.frame_asof ATTACH PARTITION public.frame_fallback_host_id_epoch_no_stretch_wall_ms_idx;
 
 ALTER INDEX public.frame_pkey ATTACH PARTITION public.frame_fallback_pkey;
 

@@ -68,6 +68,7 @@ const RULES: &[Rule] = &[
             "tests/",
             "agent/tests/",
             "agent/benches/",
+            "proto/benches/",
         ],
         why: "files and processes are a device, kept at the edge",
     },

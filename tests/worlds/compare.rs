@@ -12,9 +12,9 @@ use highwater::query::{AskError, Reading};
 use highwater::store::Db;
 use highwater_tests::chance::Chance;
 
-use crate::compare_two;
-use crate::truth::{Entry, Expected, Place, Told, Truth};
+use crate::truth::{Entry, Expected, Of, Place, Told, Truth};
 use crate::world::{Kept, broken};
+use crate::{compare_find, compare_two};
 
 /// One host under comparison.
 pub(crate) struct Compared<'w> {
@@ -54,6 +54,7 @@ pub(crate) async fn compare(
         let span = span(truth, &mut chance);
         compare_two::diff(&mut this, span).await?;
         compare_two::blame(&mut this, span).await?;
+        compare_find::find(&mut this, span, &mut chance).await?;
         this.timeline(span).await?;
     }
     Ok(())
@@ -97,7 +98,7 @@ pub(crate) fn place(position: Position) -> Place {
 }
 
 impl Compared<'_> {
-    fn wrong<T>(&self, what: impl std::fmt::Display) -> Kept<T> {
+    pub(crate) fn wrong<T>(&self, what: impl std::fmt::Display) -> Kept<T> {
         broken(format!("{}: {what}", self.host))
     }
 
@@ -106,7 +107,7 @@ impl Compared<'_> {
         let entry = &self.truth.entries[index];
         let is = step.opening == opening
             && (place(step.position), step.position.seq) == entry.position()
-            && step.prev_wall_ms == entry.prev_wall_ms
+            && (step.prev_wall_ms, step.received_ms) == (entry.prev_wall_ms, entry.received_ms)
             && says(&step.said, entry, opening);
         if is { Ok(()) } else { self.wrong(format!("the walk came to {step:?} and not to {index}: {entry:?}")) }
     }
@@ -138,21 +139,7 @@ impl Compared<'_> {
     async fn walk_some(&mut self, chance: &mut Chance) -> Kept {
         let (from_ms, until_ms) = span(self.truth, chance);
         let truth = self.truth;
-        let mut expected = Vec::new();
-        let shared = truth.stretches.iter().enumerate().filter(|(_, s)| s.from_ms <= until_ms && s.to_ms >= from_ms);
-        for (nth, (number, stretch)) in shared.enumerate() {
-            let mut of_it: Vec<usize> = truth.entries_of(stretch.place).map(|(index, _)| index).collect();
-            if stretch.from_ms <= from_ms {
-                let Some((opening, _)) = truth.held(stretch, from_ms) else { continue };
-                expected.push((opening, true));
-                of_it.retain(|index| *index > opening);
-            } else if nth == 0 {
-                let before = number.checked_sub(1).and_then(|n| truth.held(&truth.stretches[n], i64::MAX));
-                expected.extend(before.map(|(index, _)| (index, true)));
-            }
-            of_it.retain(|index| truth.entries[*index].wall_ms <= until_ms);
-            expected.extend(of_it.into_iter().map(|index| (index, false)));
-        }
+        let expected: Vec<_> = truth.walk((from_ms, until_ms)).into_iter().map(|(i, of)| (i, of != Of::Span)).collect();
         self.walks((Begin::At(from_ms), until_ms), &expected).await
     }
 

@@ -11,7 +11,7 @@ use highwater_ipc::who::{Doubt, Grade, Known, Orphan, Who};
 use highwater_tests::chance::Chance;
 
 /// Inode of every host's own namespace.
-const OWN: u64 = 4_026_531_839;
+pub(crate) const OWN: u64 = 4_026_531_839;
 /// So few ids that they come back.
 const IDS: u64 = 6;
 const UIDS: [u32; 4] = [0, 33, 1001, u32::MAX];
@@ -89,12 +89,18 @@ fn place<'s>(state: &'s mut State, chance: &mut Chance) -> &'s mut Namespace {
     &mut state.namespaces[index]
 }
 
-fn id(chance: &mut Chance) -> i32 {
+/// Of an object.
+pub(crate) fn id(chance: &mut Chance) -> i32 {
     i32::try_from(chance.below(IDS)).unwrap() * 32_768
 }
 
+/// Of a user that owns objects.
+pub(crate) fn uid(chance: &mut Chance) -> u32 {
+    chance.pick(&UIDS)
+}
+
 fn owner(chance: &mut Chance) -> Owner {
-    let uid = chance.pick(&UIDS);
+    let uid = uid(chance);
     let cuid = if chance.one_in(4) { 0 } else { uid };
     Owner { uid, gid: uid, cuid, cgid: cuid }
 }

@@ -38,7 +38,7 @@ fn rows(namespace: &Namespace, kind: Kind) -> Option<Vec<AnyObject>> {
 }
 
 /// The rows of a list of a namespace that may not be there.
-fn listed(namespace: Option<&Namespace>, kind: Kind) -> Vec<AnyObject> {
+pub(crate) fn listed(namespace: Option<&Namespace>, kind: Kind) -> Vec<AnyObject> {
     namespace.and_then(|n| rows(n, kind)).unwrap_or_default()
 }
 
@@ -163,7 +163,8 @@ fn add(sums: &mut Sums, object: &AnyObject) {
     *sums = (sums.0 + 1, sums.1 + semaphores, sums.2.saturating_add(bytes));
 }
 
-fn uid(object: &AnyObject) -> u32 {
+/// Whose an object is.
+pub(crate) fn uid(object: &AnyObject) -> u32 {
     match object {
         AnyObject::Sem(o) => o.owner.uid,
         AnyObject::Shm(o) => o.owner.uid,

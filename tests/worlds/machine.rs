@@ -303,7 +303,7 @@ impl Machine {
         let facts = HostFacts {
             agent_version: HostText::from("0.1.0"),
             boot_id: self.boot_id,
-            hostname: HostText::from(&*format!("h{}", self.host.0)),
+            hostname: HostText::from(&*format!("h{}.", self.host.0)),
             ..HostFacts::default()
         };
         let first = |epoch: &SpooledEpoch| {

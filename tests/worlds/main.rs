@@ -18,7 +18,7 @@
 //! from a record on; as-of at samples, beside them, in gaps, before the first and after the last, with position,
 //! covered span, time of receipt and the other stretches that hold the instant; the timeline's gaps, and its pages;
 //! [`compare_two`] `diff` (objects, limits, sums of owners, gaps) and `blame` (owners with comm, net and orphans; lists of
-//! which nothing is known).
+//! which nothing is known); [`compare_find`] `find` now, at an instant and between two, by one or two conditions.
 //!
 //! # Running it
 //! A failing world prints its steps (seconds since 2026-12-24 on each host, then what happened) and its seed. Others than
@@ -32,6 +32,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "what fails here fails a test")]
 
 mod compare;
+mod compare_find;
 mod compare_two;
 mod content;
 mod counting;

@@ -71,7 +71,7 @@ impl Stage {
         let db = Db::connect(url.options(), 4).await.unwrap();
         db.migrate().await.unwrap();
         database.sql(&format!(
-            "INSERT INTO host (host_id, name, enrolled_ms) SELECT n, 'h' || n, 0 FROM generate_series(1, {HOSTS}) n"
+            "INSERT INTO host (host_id, name, enrolled_ms) SELECT n, 'h' || n || '.', 0 FROM generate_series(1, {HOSTS}) n"
         ));
         let clock = Arc::new(Hand(AtomicI64::new(now_ms)));
         let config = writer::Config { workers: 1, linger_ms: 0, ..writer::Config::default() };

@@ -95,6 +95,17 @@ pub(crate) enum Expected {
     Future,
 }
 
+/// What a record is to a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// It lies in a stretch that was over before.
+    Before,
+    /// It is what was held as the span began.
+    Begin,
+    /// It lies in it.
+    Span,
+}
+
 impl Truth {
     /// A record is durable.
     pub(crate) fn store(&mut self, made: &Made, received_ms: i64) {
@@ -234,6 +245,27 @@ impl Truth {
             return Expected::Future;
         }
         Expected::Open { from_ms: Some(newest.to_ms) }
+    }
+
+    /// The records of a span, in order, after what its stretches begin with: what each held as the span began, or the
+    /// first of them what the one before it held last.
+    pub(crate) fn walk(&self, (from_ms, until_ms): (i64, i64)) -> Vec<(usize, Of)> {
+        let mut entries = Vec::new();
+        let shared = self.stretches.iter().enumerate().filter(|(_, s)| s.from_ms <= until_ms && s.to_ms >= from_ms);
+        for (nth, (number, stretch)) in shared.enumerate() {
+            let mut of_it: Vec<usize> = self.entries_of(stretch.place).map(|(index, _)| index).collect();
+            if stretch.from_ms <= from_ms {
+                let Some((begin, _)) = self.held(stretch, from_ms) else { continue };
+                entries.push((begin, Of::Begin));
+                of_it.retain(|index| *index > begin);
+            } else if nth == 0 {
+                let before = number.checked_sub(1).and_then(|number| self.held(&self.stretches[number], i64::MAX));
+                entries.extend(before.map(|(index, _)| (index, Of::Before)));
+            }
+            of_it.retain(|index| self.entries[*index].wall_ms <= until_ms);
+            entries.extend(of_it.into_iter().map(|index| (index, Of::Span)));
+        }
+        entries
     }
 
     /// The closed gaps between two instants; what was before the first sample is none.

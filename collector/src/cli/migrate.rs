@@ -12,17 +12,25 @@ use super::args::Global;
 use super::exit::Exit;
 use super::print;
 use crate::store::Db;
+use crate::store::reader::{self, Made};
 
 /// Arguments of `migrate`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  HIGHWATER_DATABASE_URL=postgres://highwater@db/highwater highwater migrate")]
+#[command(after_help = EXAMPLES)]
 pub struct MigrateArgs {
     /// The database, as postgres://USER@HOST:PORT/NAME, instead of HIGHWATER_DATABASE_URL. Not with a password:
     /// arguments are seen by every user of this machine; it belongs into that variable or ~/.pgpass
     // The raw text: clap's own errors would quote it.
     #[arg(long, value_name = "URL")]
     database_url: Option<OsString>,
+    /// Also make this role, which may read the views (README.md, "SQL") and nothing else, for Grafana and the like
+    #[arg(long, value_name = "NAME")]
+    reader: Option<String>,
 }
+
+const EXAMPLES: &str = "Examples:
+  HIGHWATER_DATABASE_URL=postgres://highwater@db/highwater highwater migrate
+  highwater migrate --reader highwater_reader     the same database, and who may read its views";
 
 /// Applies what is missing and says what that was.
 pub fn run(args: &MigrateArgs, global: &Global) -> anyhow::Result<Exit> {
@@ -31,18 +39,29 @@ pub fn run(args: &MigrateArgs, global: &Global) -> anyhow::Result<Exit> {
          --database-url (without a password)",
     )?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    let applied = runtime.block_on(migrate(&url))?;
-    let text =
-        if global.wants_json() { format!("{}\n", serde_json::json!({ "applied": applied })) } else { said(&applied) };
+    let (applied, made) = runtime.block_on(migrate(&url, args.reader.as_deref()))?;
+    let text = match (global.wants_json(), &made) {
+        (false, None) => said(&applied),
+        (false, Some(made)) => said(&applied) + &said_of_reader(made),
+        (true, None) => format!("{}\n", serde_json::json!({ "applied": applied })),
+        (true, Some(made)) => {
+            let reader = serde_json::json!({ "done": made.done, "left": made.left });
+            format!("{}\n", serde_json::json!({ "applied": applied, "reader": reader }))
+        }
+    };
     print::answer(text.as_bytes()).context("writing the answer")?;
     Ok(Exit::Answered)
 }
 
-async fn migrate(url: &DatabaseUrl) -> anyhow::Result<Vec<String>> {
+async fn migrate(url: &DatabaseUrl, name: Option<&str>) -> anyhow::Result<(Vec<String>, Option<Made>)> {
     let db = Db::connect(url.options(), 2).await.context("connecting")?;
     let applied = db.migrate().await;
+    let made = match (&applied, name) {
+        (Ok(_), Some(name)) => Some(reader::make(&db, name).await),
+        _ => None,
+    };
     db.close().await;
-    Ok(applied?)
+    Ok((applied?, made.transpose()?))
 }
 
 /// How to connect to a database.
@@ -158,9 +177,27 @@ fn said(applied: &[String]) -> String {
     applied.iter().map(|name| format!("applied {name}\n")).collect()
 }
 
+fn said_of_reader(made: &Made) -> String {
+    let mut out: String = made.done.iter().map(|statement| format!("ran {statement}\n")).collect();
+    if !made.left.is_empty() {
+        out.push_str("this role may not do the rest; somebody who may make roles has to run:\n");
+        out.extend(made.left.iter().map(|statement| format!("  {statement};\n")));
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_role_may_not_do_is_printed_for_somebody_who_may() {
+        let made = Made { done: vec!["GRANT x".into()], left: vec!["CREATE ROLE y".into(), "ALTER ROLE y".into()] };
+        assert_eq!(
+            said_of_reader(&made),
+            "ran GRANT x\nthis role may not do the rest; somebody who may make roles has to run:\n  CREATE ROLE y;\n  ALTER ROLE y;\n"
+        );
+    }
 
     #[test]
     fn says_what_it_did() {

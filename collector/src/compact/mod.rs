@@ -16,6 +16,8 @@
 pub mod baseline;
 pub mod derive;
 pub mod derived;
+#[cfg(test)]
+mod derived_tests;
 pub mod job;
 pub mod lease;
 pub mod merge;

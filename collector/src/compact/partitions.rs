@@ -1,4 +1,5 @@
-//! Makes the coming partitions and drops those that hold nothing any more, off the path of ingest.
+//! Makes partitions where something is to be stored and drops those that hold nothing any more. Only days of `frame` are made
+//! ahead, by the writer: nobody waits for the others, and an empty one costs 8 to 24 KiB.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,39 +11,16 @@ use crate::store::day::Day;
 use crate::store::partition::{self, Dropped, Table};
 use crate::store::tx::Dedicated;
 
-/// How far ahead of the collector's clock partitions are made. An empty one costs 24 to 32 KiB, so no more than what a
-/// night of failures could need.
-const AHEAD_DAYS: i32 = 2;
 /// A day is over so long after its end: until then records of it still come.
 const OVER_AFTER_MS: i64 = 2 * 3_600_000;
 /// Pauses between the tries to drop one partition; then it waits for the next round. Each try holds ingest up for
 /// [`tx::BRIEF_MS`](crate::store::tx::BRIEF_MS) at most, so the pauses are long against that.
 const PAUSES_MS: [u64; 5] = [250, 500, 1_000, 2_000, 4_000];
 
-/// The partitions that there must be: those of now, and those that begin within [`AHEAD_DAYS`].
-pub fn due(now_ms: i64) -> Vec<(Table, Day)> {
-    let today = Day::of(now_ms);
-    let days = (0..=AHEAD_DAYS).map(|ahead| today.plus(ahead));
-    let mut due: Vec<_> = Table::ALL.iter().flat_map(|t| days.clone().map(|day| (*t, t.first(day)))).collect();
-    due.dedup();
-    due
-}
-
 /// Whether a day of `frame` or `chunk_fresh` is over, so that it may go once all of it lies elsewhere.
 pub fn is_over(table: Table, first: Day, now_ms: i64) -> bool {
     let end_ms = table.next(first).start_ms();
     end_ms.saturating_add(OVER_AFTER_MS) <= now_ms
-}
-
-/// Makes the partitions that are due.
-pub async fn make(connection: &mut Dedicated, now_ms: i64) -> Result<(), StoreError> {
-    for table in Table::ALL {
-        let there = partition::list(connection, table).await?;
-        for (_, first) in due(now_ms).into_iter().filter(|(t, first)| *t == table && !there.contains(first)) {
-            partition::ensure(connection, table, first).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Makes those of these partitions that are not there.
@@ -97,16 +75,6 @@ mod tests {
 
     /// 2026-12-30T12:00:00Z, a Wednesday.
     const NOW: i64 = 1_798_632_000_000;
-
-    #[test]
-    fn few_partitions_are_made_ahead_and_none_is_missed_at_a_border() {
-        let of = |table| due(NOW).into_iter().filter(|(t, _)| *t == table).map(|(_, d)| d.0).collect::<Vec<_>>();
-        assert_eq!(of(Table::Frame), [20_817, 20_818, 20_819]);
-        assert_eq!(of(Table::Chunk), [20_815]);
-        // The first of January 2027 is two days ahead.
-        assert_eq!(of(Table::Usage), [20_788, 20_819]);
-        assert_eq!(of(Table::UsageHour), [20_454, 20_819]);
-    }
 
     #[test]
     fn a_day_is_over_two_hours_after_its_end() {

@@ -1,4 +1,4 @@
-//! The task that looks after partitions: makes the coming ones, forgets what is older than is kept.
+//! The task that forgets what is older than is kept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::lease::{Keeper, Now};
-use super::partitions::make;
 use super::retention::{Retention, RetentionError};
 use crate::clock::WallClock;
 use crate::health::{Health, Part};
@@ -70,13 +69,10 @@ impl Upkeep {
         keeper.release(&self.db).await;
     }
 
-    /// Every collector makes partitions; they go by one.
     async fn round(&self, keeper: &mut Keeper, now: Now) -> Result<(), RetentionError> {
+        let Some(fence) = keeper.hold(&self.db, now).await? else { return Ok(()) };
         let mut connection = self.db.dedicated().await?;
-        make(&mut connection, now.wall_ms).await?;
-        if let Some(fence) = keeper.hold(&self.db, now).await? {
-            self.retention(fence).run(&mut connection, now.wall_ms).await?;
-        }
+        self.retention(fence).run(&mut connection, now.wall_ms).await?;
         connection.close().await;
         Ok(())
     }

@@ -231,7 +231,7 @@ where
         if self.host.is_none() {
             self.host.clone_from(&sample.host);
         }
-        let breaks = breaks.or_else(|| gap.filter(|_| number == 1 || self.samples == 1));
+        let breaks = breaks.or_else(|| gap.filter(|_| self.samples == 1));
         Ok(Span { number, sample: Arc::new(sample), from_ms, end_ms, is_first: true, breaks })
     }
 }

@@ -21,7 +21,8 @@ const HOSTS_SQL: &str = "SELECT h.host_id, h.name, s.skew_ms FROM host_status s 
 
 /// The skew of each host is added to the span, which is the collector's; the last chunk that begins before the span says
 /// what was held at its beginning. A stretch speaks for three intervals after its end (query/gap.rs). Chunks of a week are
-/// in that week's partition or, of an import, in a later one.
+/// in that week's partition or, of an import, in a later one. What is merged is still in
+/// chunk_fresh until its partition goes.
 const CHUNKS_SQL: &str = "SELECT s.host_id, s.epoch_no, s.stretch, c.from_seq, c.to_seq, c.objects
     FROM stretch s
     JOIN stream st ON st.host_id = s.host_id AND st.epoch_no = s.epoch_no
@@ -29,24 +30,23 @@ const CHUNKS_SQL: &str = "SELECT s.host_id, s.epoch_no, s.stretch, c.from_seq, c
     CROSS JOIN LATERAL (
         (SELECT m.from_seq, m.to_seq, m.objects FROM chunk m
          WHERE m.host_id = s.host_id AND m.epoch_no = s.epoch_no AND m.stretch = s.stretch
-            AND m.from_wall_ms <= $2 + hs.skew_ms AND m.from_seq < st.merged_to
-         ORDER BY m.from_wall_ms DESC, m.from_seq DESC LIMIT 1)
+            AND m.from_wall_ms <= $2 + hs.skew_ms
+         ORDER BY m.from_wall_ms DESC, m.to_seq DESC LIMIT 1)
         UNION ALL
         (SELECT f.from_seq, f.to_seq, f.objects FROM chunk_fresh f
          WHERE f.host_id = s.host_id AND f.epoch_no = s.epoch_no AND f.stretch = s.stretch
-            AND f.from_wall_ms <= $2 + hs.skew_ms AND f.from_seq >= st.merged_to AND f.from_seq < st.compacted_to
-         ORDER BY f.from_wall_ms DESC, f.from_seq DESC LIMIT 1)
+            AND f.from_wall_ms <= $2 + hs.skew_ms AND f.to_seq >= st.merged_to
+         ORDER BY f.from_wall_ms DESC, f.to_seq DESC LIMIT 1)
         UNION ALL
         SELECT m.from_seq, m.to_seq, m.objects FROM chunk m
         WHERE m.host_id = s.host_id AND m.epoch_no = s.epoch_no AND m.stretch = s.stretch
-            AND m.from_wall_ms > $2 + hs.skew_ms AND m.from_wall_ms <= $3 + hs.skew_ms
-            AND m.from_seq < st.merged_to AND NOT m.baseline
+            AND m.from_wall_ms > $2 + hs.skew_ms AND m.from_wall_ms <= $3 + hs.skew_ms AND NOT m.baseline
             AND (m.week >= DATE '1970-01-01' + $4::int OR m.week = DATE '1970-01-01')
         UNION ALL
         SELECT f.from_seq, f.to_seq, f.objects FROM chunk_fresh f
         WHERE f.host_id = s.host_id AND f.epoch_no = s.epoch_no AND f.stretch = s.stretch
             AND f.from_wall_ms > $2 + hs.skew_ms AND f.from_wall_ms <= $3 + hs.skew_ms
-            AND f.from_seq >= st.merged_to AND f.from_seq < st.compacted_to
+            AND f.to_seq >= st.merged_to
             AND (f.day >= DATE '1970-01-01' + $4::int OR f.day = DATE '1970-01-01')
     ) c
     WHERE s.host_id = ANY ($1) AND s.from_wall_ms <= $3 + hs.skew_ms

@@ -29,6 +29,7 @@ pub mod object_now;
 pub mod operator_token;
 pub mod owner_usage;
 pub mod partition;
+pub mod reader;
 pub mod report;
 pub mod retention;
 pub mod settling;

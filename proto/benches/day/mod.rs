@@ -18,14 +18,14 @@ const PAGE: u64 = 4096;
 
 /// One sample that read something new.
 #[derive(Clone)]
-pub struct Sample {
-    pub seq: u64,
-    pub at: At,
-    pub state: State,
+pub(crate) struct Sample {
+    pub(crate) seq: u64,
+    pub(crate) at: At,
+    pub(crate) state: State,
 }
 
 /// The bytes of the records that an agent would send of these samples: one keyframe, then deltas.
-pub fn bodies(samples: &[Sample]) -> usize {
+pub(crate) fn bodies(samples: &[Sample]) -> usize {
     let Sample { at, state, .. } = samples[0].clone();
     let keyframe = Keyframe { gap: None, took_us: 0, activity: Activity::default(), state };
     let first = encode_body(&Body { at, content: Content::Keyframe(keyframe) }).len();
@@ -83,7 +83,7 @@ fn sample(
 }
 
 /// The day of a file of JSON lines.
-pub fn from_json(lines: &str) -> Vec<Sample> {
+pub(crate) fn from_json(lines: &str) -> Vec<Sample> {
     let mut out = Vec::new();
     for (number, line) in lines.lines().enumerate() {
         let day: Value = serde_json::from_str(line).unwrap();
@@ -198,7 +198,7 @@ const LIMITS: Limits = Limits {
 const START_S: i64 = 1_767_225_600;
 
 /// A host with that many arrays, of which one is used between two samples.
-pub fn crowd(objects: usize, samples: usize) -> Vec<Sample> {
+pub(crate) fn crowd(objects: usize, samples: usize) -> Vec<Sample> {
     let mut dice = Dice(7);
     let owner = Owner { uid: 33, gid: 33, cuid: 0, cgid: 0 };
     let array = |semid| SemArray {
@@ -237,7 +237,7 @@ impl Dice {
 
 /// A busy day: by day half of the arrays and queues and a third of the segments are used each minute, by night a
 /// fifth, a fifth and a tenth; two objects a minute give way to new ones, by night one in two minutes.
-pub fn made() -> Vec<Sample> {
+pub(crate) fn made() -> Vec<Sample> {
     let mut host =
         Host { dice: Dice(1), now: START_S - 3600, pid: 2000, key: 0x5100_1000, ids: [0; 3], ..Host::default() };
     for kind in [0; 40].into_iter().chain([1; 15]).chain([2; 10]) {

@@ -103,7 +103,8 @@ fn packed(samples: &[(Seq, At, Option<i64>, State)], hours: i64, records: usize)
         if let Some((_, chunk, writer)) = open.take_if(|(of, ..)| *of != part) {
             chunks.push(closed(chunk, writer));
         }
-        let (_, chunk, writer) = open.get_or_insert_with(|| (part, begun(seq, wall_ms, prev_wall_ms), ChunkWriter::new()));
+        let (_, chunk, writer) =
+            open.get_or_insert_with(|| (part, begun(seq, wall_ms, prev_wall_ms), ChunkWriter::new()));
         if writer.records() > 0 && writer.records() % records == 0 {
             writer.cut();
         }

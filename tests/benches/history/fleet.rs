@@ -6,6 +6,7 @@ use highwater::host::HostId;
 use highwater::query::Reading;
 use highwater::query::as_of::{Answer, Instant, as_of};
 use highwater::query::diff::{DiffAnswer, MOST_RECORDS, diff};
+use highwater::query::fleet_blame;
 use highwater::query::timeline::{Question, timeline};
 
 use crate::day;
@@ -29,6 +30,7 @@ pub fn measure(hosts: i64, days: i64) {
     fleet.as_of();
     fleet.diff();
     fleet.timeline();
+    fleet.blame();
 }
 
 struct Fleet {
@@ -147,6 +149,25 @@ impl Fleet {
                 assert_eq!(told.events.len(), most);
             }
             times.say(what, goal);
+        }
+    }
+
+    fn blame(&mut self) {
+        for (what, span_days) in [("blame --fleet over a day", 1), ("blame --fleet over the whole time", self.days - 1)]
+        {
+            let mut times = Times::default();
+            for _ in 0..FEW / 6 {
+                let span_ms = (self.now_ms - span_days * DAY_MS, self.now_ms);
+                let question = fleet_blame::Question { span_ms, kinds: vec![], most: 100, after: None };
+                let begun = Clock::now();
+                let blamed = self.stack.runtime.block_on(async {
+                    let mut reading = Reading::begin(&self.stack.db).await.unwrap();
+                    fleet_blame::fleet_blame(&mut reading, &question).await.unwrap()
+                });
+                times.add(begun);
+                assert_eq!(i64::try_from(blamed.hosts).unwrap(), self.busy + self.quiet);
+            }
+            times.say(what, "<= 1,000 ms");
         }
     }
 }

@@ -2,7 +2,8 @@
 //! PostgreSQL with the settings of `highwater up`.
 //!
 //! ```text
-//! cargo bench -p highwater-tests --bench history -- fleet [HOSTS [DAYS]]    as-of, diff, timeline; 1000 hosts of 30 days
+//! cargo bench -p highwater-tests --bench history -- fleet [HOSTS [DAYS]]    questions to 1,000 hosts of 30 days
+//! cargo bench -p highwater-tests --bench history -- present [HOSTS]         find in the present of 100,000 hosts
 //! cargo bench -p highwater-tests --bench history -- bytes [FILE..]          a busy host-day, as PostgreSQL counts it
 //! cargo bench -p highwater-tests --bench history -- idle                    a day and a year in which little happens
 //! cargo bench -p highwater-tests --bench history -- curve [FILE]            bytes against latency by chunk and segment
@@ -27,6 +28,7 @@ mod curve;
 mod day;
 mod fleet;
 mod host;
+mod present;
 mod stack;
 mod stopwatch;
 
@@ -36,11 +38,12 @@ fn main() {
     let number = |at: usize, default: i64| arguments.get(at).map_or(default, |n| n.parse().expect("a number"));
     match arguments.first().map(String::as_str) {
         Some("fleet") => fleet::measure(number(1, 1_000), number(2, 30)),
+        Some("present") => present::measure(number(1, 100_000)),
         Some("bytes") => bytes::busy(&arguments[1..]),
         Some("idle") => bytes::idle(),
         Some("curve") => curve::measure(arguments.get(1).map(String::as_str)),
         // A run of all benches does not fill a disk.
-        None => println!("history: say fleet, bytes, idle or curve"),
-        Some(other) => panic!("{other}: say fleet, bytes, idle or curve"),
+        None => println!("history: say fleet, present, bytes, idle or curve"),
+        Some(other) => panic!("{other}: say fleet, present, bytes, idle or curve"),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use highwater::compact::partitions::{drop_moved, drop_patiently, make};
+use highwater::compact::partitions::{drop_moved, drop_patiently, ensure_all};
 use highwater::store::Db;
 use highwater::store::day::Day;
 use highwater::store::partition::{Dropped, Table, drop_if, ensure, is_wanted, list};
@@ -206,23 +206,22 @@ fn small_chunks_go_when_their_day_is_merged() {
 fn many_that_make_the_same_partitions_at_once_make_each_of_them_once() {
     let collector = Collector::shared();
     let now_ms = now_ms();
+    let days = move || (0..=2).flat_map(move |day| Table::ALL.map(|table| (table, Day::of(now_ms).plus(day))));
     collector.runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..4 {
             let db = collector.db.clone();
             tasks.spawn(async move {
                 let mut connection: Dedicated = db.dedicated().await.unwrap();
-                make(&mut connection, now_ms).await.unwrap();
-                make(&mut connection, now_ms).await.unwrap();
+                ensure_all(&mut connection, days().collect()).await.unwrap();
+                ensure_all(&mut connection, days().collect()).await.unwrap();
             });
         }
         tasks.join_all().await;
         let mut connection = collector.db.dedicated().await.unwrap();
-        for table in Table::ALL {
-            for day in 0..=2 {
-                let first = table.first(Day::of(now_ms).plus(day));
-                assert!(list(&mut connection, table).await.unwrap().contains(&first), "{table:?} {day}");
-            }
+        for (table, day) in days() {
+            let there = list(&mut connection, table).await.unwrap();
+            assert!(there.contains(&table.first(day)), "{table:?} {day:?}");
         }
     });
     let empty = collector.database.sql(

@@ -181,7 +181,7 @@ async fn walk(db: &Db, host: HostId) -> Vec<Reference> {
 fn host(id: HostId, dice: &mut Dice) -> Scribe {
     let mut host = Scribe::new(id);
     let mut at = At { wall_ms: START_MS + dice.ms(0, HOUR_MS), boot_us: 60_000_000 };
-    let mut pass = |at: &mut At, ms: i64| {
+    let pass = |at: &mut At, ms: i64| {
         at.wall_ms += ms;
         at.boot_us += ms.unsigned_abs() * 1000;
     };

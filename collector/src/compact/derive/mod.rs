@@ -14,7 +14,7 @@ mod baseline;
 mod owners;
 mod parts;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod usage;
 
 use std::collections::BTreeSet;

@@ -25,7 +25,7 @@ const BEGIN: i64 = 1_769_817_000_000;
 
 /// One sample, with the time between it and the one before.
 #[derive(Clone, Debug)]
-struct Told {
+pub(in crate::compact) struct Told {
     step_ms: i64,
     /// How long the sample before was confirmed by heartbeats, at most `step_ms`.
     heartbeats_ms: i64,
@@ -71,7 +71,7 @@ fn told() -> impl Strategy<Value = Told> {
 }
 
 /// Samples of which many read what the one before read.
-fn world() -> impl Strategy<Value = Vec<Told>> {
+pub(in crate::compact) fn world() -> impl Strategy<Value = Vec<Told>> {
     proptest::collection::vec((told(), prop::bool::weighted(0.5)), 1..24).prop_map(|told| {
         let mut samples: Vec<Told> = Vec::new();
         for (mut next, same) in told {
@@ -139,7 +139,7 @@ fn array(semid: i32, uid: u32) -> SemArray {
 }
 
 /// A sample with everything that the deriver is told of it.
-struct Taken {
+pub(in crate::compact) struct Taken {
     wall_ms: i64,
     prev_ms: Option<i64>,
     begins: bool,
@@ -147,7 +147,7 @@ struct Taken {
     activity: Activity,
 }
 
-fn taken(world: &[Told]) -> Vec<Taken> {
+pub(in crate::compact) fn taken(world: &[Told]) -> Vec<Taken> {
     let mut wall_ms = BEGIN;
     let mut samples: Vec<Taken> = Vec::new();
     for told in world {
@@ -171,10 +171,15 @@ fn taken(world: &[Told]) -> Vec<Taken> {
     samples
 }
 
-fn derive(samples: &[Taken], from: usize, to: usize, covered_ms: Option<i64>) -> Derived {
+pub(in crate::compact) fn derive(
+    host: HostId,
+    samples: &[Taken],
+    (from, to): (usize, usize),
+    covered_ms: Option<i64>,
+) -> Derived {
     let before = from.checked_sub(1).filter(|_| !samples[from].begins).map(|i| &samples[i]);
     let before = before.map(|b| Before { state: &b.state, wall_ms: b.wall_ms });
-    let mut deriver = Deriver::new(HOST, EPOCH, before);
+    let mut deriver = Deriver::new(host, EPOCH, before);
     for (index, taken) in samples.iter().enumerate().take(to).skip(from) {
         deriver.sample(&Sample {
             seq: Seq(u64::try_from(index).unwrap()),
@@ -194,15 +199,15 @@ fn derive(samples: &[Taken], from: usize, to: usize, covered_ms: Option<i64>) ->
 
 /// The tables after an upsert of each step.
 #[derive(Debug, Default, PartialEq)]
-struct Stored {
-    usage: BTreeMap<(i64, NamespaceId), UsageRow>,
-    hours: BTreeMap<(i64, NamespaceId), UsageRow>,
-    owners: BTreeMap<i64, OwnerRow>,
-    parts: Vec<GapPart>,
+pub(in crate::compact) struct Stored {
+    pub(in crate::compact) usage: BTreeMap<(i64, NamespaceId), UsageRow>,
+    pub(in crate::compact) hours: BTreeMap<(i64, NamespaceId), UsageRow>,
+    pub(in crate::compact) owners: BTreeMap<i64, OwnerRow>,
+    pub(in crate::compact) parts: Vec<GapPart>,
 }
 
 impl Stored {
-    fn take(&mut self, derived: Derived) {
+    pub(in crate::compact) fn take(&mut self, derived: Derived) {
         for (table, rows) in [(&mut self.usage, derived.usage), (&mut self.hours, derived.usage_hour)] {
             for mut row in rows {
                 let key = (row.slot_ms, row.namespace);
@@ -424,7 +429,7 @@ proptest! {
         let samples = taken(&world);
         let covered_ms = samples.last().unwrap().wall_ms + more_ms;
         let mut stored = Stored::default();
-        stored.take(derive(&samples, 0, samples.len(), Some(covered_ms)));
+        stored.take(derive(HOST, &samples, (0, samples.len()), Some(covered_ms)));
         prop_assert_eq!(&stored.usage, &naive_usage(&samples, covered_ms, Step::TenMinutes));
         prop_assert_eq!(&stored.hours, &naive_usage(&samples, covered_ms, Step::Hour));
         prop_assert_eq!(&stored.owners, &naive_owners(&samples, covered_ms));
@@ -440,7 +445,7 @@ proptest! {
     ) {
         let samples = taken(&world);
         let mut whole = Stored::default();
-        whole.take(derive(&samples, 0, samples.len(), None));
+        whole.take(derive(HOST, &samples, (0, samples.len()), None));
         let mut cuts: BTreeMap<usize, i64> = cuts.iter().map(|(i, share)| (i.index(samples.len()), *share)).collect();
         cuts.insert(samples.len(), 0);
         let mut stored = Stored::default();
@@ -450,7 +455,7 @@ proptest! {
             let next_ms = samples.get(to).filter(|next| !next.begins).map_or(last_ms, |next| next.wall_ms);
             // Heartbeats end before the next sample.
             let covered_ms = last_ms + (next_ms - last_ms - 1).max(0) * share / 100;
-            stored.take(derive(&samples, from, to, Some(covered_ms)));
+            stored.take(derive(HOST, &samples, (from, to), Some(covered_ms)));
             from = to;
         }
         prop_assert_eq!(stored, whole);

@@ -114,11 +114,6 @@ impl Field {
         matches!(self, Field::Id | Field::Cuid | Field::Cgid | Field::Namespace | Field::Nsems | Field::Size)
     }
 
-    /// The word for it.
-    pub(super) fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(f, ..)| *f == self).map_or("", |(_, name, _)| name)
-    }
-
     /// Its value; `None` = objects of that kind do not have it.
     pub(super) fn of(self, namespace: &Namespace, object: &AnyObject) -> Option<i128> {
         let owner = object.owner();

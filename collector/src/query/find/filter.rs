@@ -95,7 +95,7 @@ impl Judge<'_> {
         for kind in Kind::ALL.into_iter().filter(|kind| present.has(*kind)) {
             self.of_kind(reader, kind)?;
         }
-        Some(())
+        reader.is_at_end().then_some(())
     }
 
     /// Ranges whose marks say of which kinds they are.

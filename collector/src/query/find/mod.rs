@@ -8,6 +8,8 @@
 //! is read. A page reads a bounded amount and says where to go on, so it may hold less than was asked for, or nothing,
 //! and not be the last.
 
+#[cfg(test)]
+mod db_tests;
 mod expr;
 mod field;
 mod filter;

@@ -170,7 +170,7 @@ impl Search<'_> {
                 if !step.opening
                     && let Some(run) = runs.iter().find(|run| run.holds(step.position))
                 {
-                    begin = Some(Begin::With(run.after(step.position)));
+                    begin = Some(Begin::With(Position { seq: run.last.next(), ..step.position }));
                     break;
                 }
             }
@@ -196,23 +196,39 @@ impl Run {
         let Position { place, seq } = position;
         (place.epoch(), place.number()) == self.of && self.first <= seq && seq < self.last
     }
-
-    /// The place behind it, from one in it.
-    fn after(&self, position: Position) -> Position {
-        Position { seq: self.last.next(), ..position }
-    }
 }
 
 /// The runs that are worth passing over.
 fn runs(chunks: &Chunks) -> Vec<Run> {
-    let is_empty = |chunk: &&ChunkObjects<May>| !chunk.told.lives;
     let alike = |a: &ChunkObjects<May>, b: &ChunkObjects<May>| {
         (a.epoch, a.stretch, a.told.lives) == (b.epoch, b.stretch, b.told.lives)
     };
     let run = |chunks: &[ChunkObjects<May>]| {
-        let (first, last) = (chunks.first().filter(is_empty)?, chunks.last()?);
+        let (first, last) = (chunks.first().filter(|chunk| !chunk.told.lives)?, chunks.last()?);
         let of = (first.epoch, first.stretch);
         (chunks.len() >= SHORTEST_RUN).then_some(Run { of, first: first.from, last: last.to })
     };
     chunks.chunk_by(alike).filter_map(run).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::walk::Place;
+
+    #[test]
+    fn three_chunks_and_more_of_one_stretch_that_hold_nothing_are_a_run() {
+        let chunk = |stretch, from: u64, lives| {
+            let (epoch, told) = (EpochNo(1), May { matches: lives, lives });
+            ChunkObjects { epoch, stretch, from: Seq(from), to: Seq(from + 9), told }
+        };
+        let chunks = [(0, 0, true), (0, 10, false), (0, 20, false), (0, 30, false), (0, 40, true), (1, 50, false)];
+        let chunks: Chunks = chunks.into_iter().map(|(stretch, from, lives)| chunk(stretch, from, lives)).collect();
+        let run = Run { of: (EpochNo(1), 0), first: Seq(10), last: Seq(39) };
+        assert_eq!(runs(&chunks), [run]);
+        let at = |number, seq| Position { place: Place::own(EpochNo(1), number), seq: Seq(seq) };
+        assert!(run.holds(at(0, 10)) && run.holds(at(0, 38)));
+        assert!(!run.holds(at(0, 9)) && !run.holds(at(0, 39)) && !run.holds(at(1, 20)));
+        assert_eq!(runs(&chunks[..3].to_vec()), []);
+    }
 }

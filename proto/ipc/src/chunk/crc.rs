@@ -20,14 +20,14 @@ static TABLES: [[u32; 256]; 8] = {
     let mut out = [[0; 256]; 8];
     let mut table = 0;
     while table < 8 {
-        let mut byte = 0;
+        let mut byte = 0_u32;
         while byte < 256 {
-            let (mut crc, mut bits) = if table == 0 { (byte as u32, 8) } else { (out[table - 1][byte], 8) };
+            let (mut crc, mut bits) = if table == 0 { (byte, 8) } else { (out[table - 1][byte as usize], 8) };
             while bits > 0 {
                 crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
                 bits -= 1;
             }
-            out[table][byte] = crc;
+            out[table][byte as usize] = crc;
             byte += 1;
         }
         table += 1;

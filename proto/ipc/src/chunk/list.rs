@@ -94,7 +94,7 @@ impl Lists {
         let mut gone = Vec::new();
         for (nth, place) in found.iter().enumerate() {
             let became = plan.became.get(nth).copied().flatten();
-            self.code_touched(c, with, (rows, side), *place as usize, became, &mut gone)?;
+            self.code_touched(c, with, (rows, side), (*place as usize, became), &mut gone)?;
             c.checked()?;
         }
         self.found = found;
@@ -111,8 +111,7 @@ impl Lists {
         c: &mut C,
         with: &mut With<'_>,
         (rows, side): (&mut [T], &mut Side),
-        place: usize,
-        became: Option<&T>,
+        (place, became): (usize, Option<&T>),
         gone: &mut Vec<u32>,
     ) -> Result<(), ChunkError> {
         let (Some(row), Some(memory)) = (rows.get_mut(place), side.memory.get_mut(place)) else {
@@ -161,14 +160,8 @@ impl Lists {
                 break;
             }
             *with.room = with.room.checked_sub(1).ok_or_else(|| c.broken("how many rows there are"))?;
-            let id = self.code_id(
-                c,
-                with.new,
-                rows,
-                side,
-                added.last().map(|(_, row)| row.id()),
-                want.map_or(0, |w| w.1.id()),
-            );
+            let latest = added.last().map(|(_, row)| row.id());
+            let id = self.code_id(c, with.new, (rows, side), latest, want.map_or(0, |(_, row)| row.id()));
             let expected = rows[cursor..].partition_point(|row| index(row.id()) < index(id));
             let place = want.map_or(0, |(place, _)| *place - cursor);
             cursor += if c.bit(&mut self.place[0], place == expected) {
@@ -202,8 +195,7 @@ impl Lists {
         &mut self,
         c: &mut impl Coder,
         new: New,
-        rows: &[T],
-        side: &mut Side,
+        (rows, side): (&[T], &mut Side),
         latest: Option<i32>,
         want: i32,
     ) -> i32 {

@@ -42,7 +42,7 @@ impl Bit {
     fn learn(&mut self, bit: bool) {
         let (p, count) = (i64::from(self.0 >> COUNTS), self.0 & ((1 << COUNTS) - 1));
         let wanted = i64::from(u32::from(bit).wrapping_neg() >> (32 - PRECISION));
-        let moved = p + ((wanted - p) * i64::from(RATES[count as usize]) >> 16);
+        let moved = p + (((wanted - p) * i64::from(RATES[count as usize])) >> 16);
         self.0 = (moved.cast_unsigned() as u32) << COUNTS | (count + 1).min(LIMIT);
     }
 }

@@ -116,6 +116,9 @@ fn read(bytes: &[u8]) -> Result<usize, ChunkError> {
 }
 
 proptest! {
+    // Each case is several whole states.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn any_records_are_read_again(records in records(), cuts in proptest::collection::vec(any::<Index>(), 0..2)) {
         let bytes = written(&records, &cuts);
@@ -231,7 +234,7 @@ fn a_state_larger_than_a_record_holds_is_refused() {
 fn a_sample_costs_what_changed_and_not_what_there_is() {
     let used = |n: u64| {
         let now = 1_241_364_840 + n.cast_signed() * 60;
-        let array = |id: i32| array(id, if id.unsigned_abs() % 997 == 0 && n > 0 { now - 7 } else { 0 });
+        let array = |id: i32| array(id, if id.unsigned_abs().is_multiple_of(997) && n > 0 { now - 7 } else { 0 });
         host((0..3000).map(array).collect())
     };
     let records = minutes((0..40).map(used).collect());
