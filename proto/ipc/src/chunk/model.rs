@@ -53,13 +53,11 @@ impl Model {
         }
     }
 
-    /// Codes one record.
+    /// Codes one record but for its head.
     ///
     /// # Errors
     /// What the bytes say and cannot be; of a writer, a state beyond the bounds.
-    pub(super) fn code<C: Coder>(&mut self, c: &mut C, want: &Wanted<'_>) -> Result<(Headed, Told), ChunkError> {
-        let interval_ms = self.state.as_ref().map_or(0, |state| state.interval_ms);
-        let headed = self.heads.code(c, &want.headed, interval_ms)?;
+    pub(super) fn code<C: Coder>(&mut self, c: &mut C, headed: &Headed, want: &Wanted<'_>) -> Result<Told, ChunkError> {
         let told = match headed.beside {
             Beside::Event(event) => Told::Event(event),
             Beside::GapReason(reason) => Told::GapReason(reason),
@@ -72,7 +70,16 @@ impl Model {
             return Err(c.broken("a segment without a sample"));
         }
         c.checked()?;
-        Ok((headed, told))
+        Ok(told)
+    }
+
+    /// Codes the head of a record; the state is as it was.
+    ///
+    /// # Errors
+    /// What the bytes say and cannot be.
+    pub(super) fn code_head<C: Coder>(&mut self, c: &mut C, want: &Headed) -> Result<Headed, ChunkError> {
+        let interval_ms = self.state.as_ref().map_or(0, |state| state.interval_ms);
+        self.heads.code(c, want, interval_ms)
     }
 
     fn code_sample<C: Coder>(&mut self, c: &mut C, at: &At, want: &Wanted<'_>) -> Result<Arc<Activity>, ChunkError> {

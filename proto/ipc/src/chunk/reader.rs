@@ -30,6 +30,8 @@ struct Open<'b> {
     more: Bit,
     begun: bool,
     ended: bool,
+    /// The head of the next record, where it was read to see whether it is due.
+    head: Option<Headed>,
 }
 
 impl<'b> ChunkReader<'b> {
@@ -74,7 +76,7 @@ impl<'b> ChunkReader<'b> {
         let decoder = Decoder::new(segment.bytes(self.bytes)?, segment.offset);
         let model = Box::new(Model::new(segment.first_seq, segment.first_wall_ms));
         self.next += 1;
-        self.open = Some(Open { decoder, model, more: Bit::NEW, begun: false, ended: false });
+        self.open = Some(Open { decoder, model, more: Bit::NEW, begun: false, ended: false, head: None });
         Ok(())
     }
 
@@ -84,28 +86,42 @@ impl<'b> ChunkReader<'b> {
     /// [`ChunkError`] for bytes that are no chunk; then every further call gives the same.
     #[allow(clippy::should_implement_trait, reason = "an iterator of results would go on after an error")]
     pub fn next(&mut self) -> Result<Option<Step>, ChunkError> {
+        self.next_until(i64::MAX)
+    }
+
+    /// The next record if its `wall_ms` is that or less; else `None`, and the state stays as it is: so a reader finds the
+    /// state at an instant without a copy of each.
+    ///
+    /// # Errors
+    /// As [`ChunkReader::next`].
+    pub fn next_until(&mut self, wall_ms: i64) -> Result<Option<Step>, ChunkError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        self.step().inspect_err(|error| self.failed = Some(error.clone()))
+        self.step(wall_ms).inspect_err(|error| self.failed = Some(error.clone()))
     }
 
-    fn step(&mut self) -> Result<Option<Step>, ChunkError> {
+    fn step(&mut self, wall_ms: i64) -> Result<Option<Step>, ChunkError> {
         loop {
             let Some(open) = self.open.as_mut().filter(|open| !open.ended) else {
-                if self.next >= self.directory.segments.len() {
-                    return Ok(None);
+                match self.directory.segments.get(self.next) {
+                    Some(segment) if segment.first_wall_ms <= wall_ms => self.open_next()?,
+                    _ => return Ok(None),
                 }
-                self.open_next()?;
                 continue;
             };
-            if open.begun && !open.decoder.bit(&mut open.more, false) {
-                open.decoder.ended()?;
-                open.ended = true;
-                continue;
+            if open.head.is_none() {
+                if open.begun && !open.decoder.bit(&mut open.more, false) {
+                    open.decoder.ended()?;
+                    open.ended = true;
+                    continue;
+                }
+                open.begun = true;
+                open.head = Some(open.model.code_head(&mut open.decoder, &nothing().headed)?);
             }
-            open.begun = true;
-            let (Headed { head, at, .. }, told) = open.model.code(&mut open.decoder, &nothing())?;
+            let Some(headed) = open.head.take_if(|headed| headed.head.wall_ms <= wall_ms) else { return Ok(None) };
+            let told = open.model.code(&mut open.decoder, &headed, &nothing())?;
+            let Headed { head, at, .. } = headed;
             if let Told::Sample { took_us, .. } = &told {
                 self.sampled = Some((at, *took_us));
             }
