@@ -147,7 +147,13 @@ proptest! {
             check(&mut reader, &records[usize::try_from(first.0).unwrap()..]);
         }
         reader.seek_wall(i64::MIN).unwrap();
+        prop_assert_eq!(reader.next_until(0), Ok(None));
         check(&mut reader, &records);
+        // As of an instant between two samples.
+        reader.seek_wall(head.wall_ms + 1).unwrap();
+        while reader.next_until(head.wall_ms + 1).unwrap().is_some() {}
+        let (_, state) = &records[place.index(records.len())];
+        prop_assert_eq!(reader.state(), state.as_ref());
     }
 
     #[test]
