@@ -221,7 +221,7 @@ fn records_that_are_no_stretch_are_refused_and_nothing_is_lost() {
     let bytes = writer.finish();
     check(&mut ChunkReader::new(&bytes).unwrap(), &records[1..]);
     assert_eq!(ChunkWriter::new().finish(), Vec::<u8>::new());
-    assert!(ChunkReader::new(&[]).is_err());
+    assert!(ChunkReader::new([]).is_err());
 }
 
 #[test]
