@@ -82,17 +82,20 @@ fn an_agent_whose_disk_is_full_keeps_records_in_memory_says_so_and_loses_none() 
     let host = host_name(&namespace);
     let held = |count: usize| held_now(&cli, &host).is_some_and(|held| held.len() == count);
     agent.disk().fill();
-    // More than fits into what is left of its file's last block.
-    for round in 1..=5 {
+    // Until it is more than what is left of its file's last block.
+    let says_so = || agent.output().contains("the spool's disk refuses");
+    let mut rounds = 0;
+    while !says_so() {
+        rounds += 1;
+        assert!(rounds <= 60, "its log does not say so: {}", agent.output());
         namespace.tool("fill sem 300");
-        until("what it holds is seen", PATIENCE, || held(300 * round));
+        until("what it holds is seen", PATIENCE, || held(300 * rounds));
     }
-    until("its log says so", PATIENCE, || agent.output().contains("the spool's disk refuses"));
     agent.must_run();
     agent.disk().free();
     until("its log says that it is over", PATIENCE, || agent.output().contains("takes records again"));
     namespace.create("create-sem private 1");
-    until("what it holds is seen", PATIENCE, || held(1_501));
+    until("what it holds is seen", PATIENCE, || held(300 * rounds + 1));
     assert!(agent.stop().success());
     let lost = [GapReason::SpoolOverflow, GapReason::SpoolDamaged].map(|reason| reason.code());
     let gaps = format!("SELECT count(*) FROM gap WHERE reason IN ({}, {})", lost[0], lost[1]);

@@ -65,7 +65,7 @@ pub(crate) fn unanswered<T, E: std::fmt::Display>(error: E) -> Kept<T> {
 }
 
 /// Instants to ask for: at samples, a millisecond beside them, in between, before the first, after the last.
-fn asked(truth: &Truth, most: usize, chance: &mut Chance) -> Vec<i64> {
+pub(crate) fn asked(truth: &Truth, most: usize, chance: &mut Chance) -> Vec<i64> {
     let known = &truth.instants;
     let Some(last) = known.last() else { return vec![chance.below(1 << 41) as i64] };
     let mut asked = vec![known.iter().min().unwrap_or(last) - 1, *last, last + 1];
@@ -275,7 +275,7 @@ impl Compared<'_> {
 }
 
 /// Whether a record says what is true. What a walk opens with is the state alone, with what happened before it.
-fn says(said: &Said, entry: &Entry, opening: bool) -> bool {
+pub(crate) fn says(said: &Said, entry: &Entry, opening: bool) -> bool {
     match (said, &entry.told) {
         (Said::Sample { snapshot, gap, activity }, Told::Sample { snapshot: read, gap: why, activity: acts }) => {
             snapshot == read && **activity == *acts && (opening || gap == why)
