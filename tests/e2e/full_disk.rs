@@ -75,8 +75,7 @@ fn an_agent_whose_disk_is_full_keeps_records_in_memory_says_so_and_loses_none() 
     let database = Postgres::shared().database();
     let up = Up::collector(&database);
     let cli = up.cli();
-    let namespace = IpcNamespace::named("full-spool");
-    let mut agent = Agent::enrol_on_small_disk(&up, &namespace, 8);
+    let (mut agent, namespace) = Agent::enrol_on_small_disk(&up, "full-spool", 8);
     agent.start(&namespace);
     agent.await_first_sample(&up, &namespace);
     let host = host_name(&namespace);

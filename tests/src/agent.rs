@@ -32,16 +32,22 @@ impl Agent {
     /// Enrols in `namespace` with a fresh token of `up`; does not run yet.
     #[track_caller]
     pub fn enrol(up: &Up, namespace: &IpcNamespace) -> Self {
-        Self::enrol_on(up, namespace, None)
+        let mut this = Self::with_state(None);
+        this.enrol_at(up, up.grpc(), namespace, &[]);
+        this
     }
 
-    /// The same with a state directory on a file system of its own of so many MiB.
+    /// The same in a new namespace of that name, with a state directory on a file system of its own of so many MiB. What is
+    /// mounted after a namespace was made is not seen in it.
     #[track_caller]
-    pub fn enrol_on_small_disk(up: &Up, namespace: &IpcNamespace, mib: u32) -> Self {
-        Self::enrol_on(up, namespace, Some(mib))
+    pub fn enrol_on_small_disk(up: &Up, name: &str, mib: u32) -> (Self, IpcNamespace) {
+        let mut this = Self::with_state(Some(mib));
+        let namespace = IpcNamespace::named(name);
+        this.enrol_at(up, up.grpc(), &namespace, &[]);
+        (this, namespace)
     }
 
-    fn enrol_on(up: &Up, namespace: &IpcNamespace, small: Option<u32>) -> Self {
+    fn with_state(small: Option<u32>) -> Self {
         let state = tempfile::Builder::new().prefix("highwater-agent-").tempdir().expect("a temporary directory");
         std::fs::set_permissions(state.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
         let disk = small.map(|mib| {
@@ -49,9 +55,7 @@ impl Agent {
             std::fs::create_dir(&directory).expect("mkdir");
             SmallDisk::mount(&directory, mib)
         });
-        let mut this = Self { state, disk, process: None, wrapper: Vec::new(), variables: Vec::new() };
-        this.enrol_at(up, up.grpc(), namespace, &[]);
-        this
+        Self { state, disk, process: None, wrapper: Vec::new(), variables: Vec::new() }
     }
 
     /// Enrols with a fresh token, made by `token create WITH ..`, at the collector of that address: `up`, or a way to it.
