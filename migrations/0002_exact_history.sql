@@ -18,6 +18,11 @@ ALTER TABLE stream ADD COLUMN merged_to bigint NOT NULL DEFAULT 0;
 ALTER TABLE stream ADD COLUMN after_epoch_no bigint;
 ALTER TABLE stream ADD COLUMN after_stretch int;
 
+-- What is looked for in frame is the tail, which is short, and a host has few gaps: the primary keys find both, and an
+-- index costs 8 KiB in every empty partition.
+DROP INDEX frame_asof;
+DROP INDEX gap_to;
+
 -- lease (reference). A row = who does a job of which there must be one. Written by collectors, which renew it while they
 -- work; fence grows with each holder, and what a job commits checks it. Never deleted.
 CREATE TABLE lease (
@@ -35,16 +40,18 @@ CREATE TABLE chunk (
     epoch_no      bigint   NOT NULL,
     stretch       int      NOT NULL,
     from_wall_ms  bigint   NOT NULL,           -- wall time of its first record, which is a sample
-    from_seq      bigint   NOT NULL,           -- and its position
+    from_seq      bigint   NOT NULL,           -- and its position; where something that is no sample follows what was
+                                               -- compacted before, that sample once more
     week          date     NOT NULL,           -- Monday of the week of from_wall_ms; of an import that of the import; of a
                                                -- baseline the week it keeps answerable; 1970-01-01 as in frame
     to_seq        bigint   NOT NULL,           -- position of its last record
     to_wall_ms    bigint   NOT NULL,           -- and its wall time
+    prev_wall_ms  bigint,                      -- wall time of the epoch's sample before the first; null = there is none
     records       int      NOT NULL,
     baseline      boolean  NOT NULL,           -- a copy of the last record before this week, made before that was dropped
     objects       bytea    NOT NULL,           -- what `find` looks at first: collector/src/query/find
     body          bytea    NOT NULL,
-    PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, week)
+    PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, week)
 ) PARTITION BY RANGE (week);
 -- Times that cannot be believed.
 CREATE TABLE chunk_fallback PARTITION OF chunk FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
@@ -60,10 +67,11 @@ CREATE TABLE chunk_fresh (
     day           date     NOT NULL,           -- UTC day of from_wall_ms; 1970-01-01 as in frame
     to_seq        bigint   NOT NULL,
     to_wall_ms    bigint   NOT NULL,
+    prev_wall_ms  bigint,
     records       int      NOT NULL,
     objects       bytea    NOT NULL,
     body          bytea    NOT NULL,
-    PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, day)
+    PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, day)
 ) PARTITION BY RANGE (day);
 -- Times that cannot be believed.
 CREATE TABLE chunk_fresh_fallback PARTITION OF chunk_fresh FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
@@ -109,7 +117,8 @@ CREATE TABLE usage_hour_fallback PARTITION OF usage_hour FOR VALUES FROM ('1970-
 
 -- owner_usage (distributed, partitioned by month). A row = who held what on one host at the end of an hour of its wall
 -- clock, all owners side by side (one array a column: a third of the bytes of a row each); an hour in which nothing of it
--- changed has no row. Written by compaction (upsert), read by `blame --fleet` and v_owner_now. Dies with its partition,
+-- changed has no row. In the arrays null is 0 where objects is known, and for objects_max the same as objects. Written by
+-- compaction (upsert), read by `blame --fleet` and v_owner_now. Dies with its partition,
 -- which begins with a baseline for each host that holds something.
 CREATE TABLE owner_usage (
     host_id       bigint   NOT NULL,

@@ -10,7 +10,8 @@ BEGIN
 -- Across a boot only the host's own namespace is the same place, so a row says which one that is.
 ALTER TABLE owner_usage ADD COLUMN own bigint;              -- inode; null = none was read
 ALTER TABLE owner_usage ADD COLUMN own_instance bigint;     -- tells two of one inode apart, two's complement
-ALTER TABLE owner_usage ADD COLUMN instances bigint[] NOT NULL DEFAULT '{}'; -- goes with namespaces, likewise
+ALTER TABLE owner_usage ADD COLUMN instances bigint[] NOT NULL DEFAULT '{}'; -- goes with namespaces, likewise; both are
+                                                            -- null for the host's own
 
 -- flag (distributed). A row = one thing that is going wrong on a host, or went. Written by the evaluator, read by
 -- `flags` and v_flag. Never deleted while it is open.
@@ -116,9 +117,14 @@ CREATE VIEW v_owner_now AS
 SELECT lpad(to_hex(o.host_id), 16, '0') AS host_id, h.name AS host,
     to_timestamp(LEAST(GREATEST(o.slot_ms, -62135596800000), 253402300799999) / 1000.0) AS slot,
     to_timestamp(LEAST(GREATEST(o.wall_ms, -62135596800000), 253402300799999) / 1000.0) AS as_of,
-    e.namespace, e.namespace = o.own AND e.instance = o.own_instance AS own,
+    CASE WHEN e.kind IS NOT NULL THEN COALESCE(e.namespace, o.own) END AS namespace,
+    CASE WHEN e.kind IS NOT NULL THEN e.namespace IS NULL END AS own,
     CASE e.kind WHEN 0 THEN 'sem' WHEN 1 THEN 'shm' WHEN 2 THEN 'msg' END AS kind,
-    e.uid, e.user_name, e.comm, e.objects, e.objects_max, e.semaphores, e.bytes, e.orphans, e.certain
+    e.uid, e.user_name, e.comm, e.objects, COALESCE(e.objects_max, e.objects) AS objects_max,
+    CASE WHEN e.objects IS NOT NULL THEN COALESCE(e.semaphores, 0) END AS semaphores,
+    CASE WHEN e.objects IS NOT NULL THEN COALESCE(e.bytes, 0) END AS bytes,
+    CASE WHEN e.objects IS NOT NULL THEN COALESCE(e.orphans, 0) END AS orphans,
+    CASE WHEN e.objects IS NOT NULL THEN COALESCE(e.certain, 0) END AS certain
 FROM host_status s
 JOIN host h ON h.host_id = s.host_id
 CROSS JOIN LATERAL (SELECT * FROM owner_usage u WHERE u.host_id = s.host_id AND u.slot_ms <= s.sampled_wall_ms

@@ -82,7 +82,7 @@ fn a_table_that_breaks_its_kind_s_rules_is_found() {
         ("ALTER TABLE gap ADD COLUMN n int; CREATE UNIQUE INDEX planted ON gap (n)", "gap: planted begins with n"),
         ("CREATE UNIQUE INDEX planted ON gap ((seq + 1))", "gap: planted begins with an expression"),
         ("ALTER TABLE host_status DROP CONSTRAINT host_status_pkey", "host_status: no primary key"),
-        ("ALTER TABLE gap ALTER host_id TYPE int", "gap: no host_id bigint NOT NULL"),
+        ("ALTER TABLE stretch ALTER host_id TYPE int", "stretch: no host_id bigint NOT NULL"),
         ("ALTER TABLE gap ADD COLUMN n bigserial", "gap: sequence nextval('gap_n_seq'::regclass)"),
         ("ALTER TABLE gap ADD COLUMN n int GENERATED ALWAYS AS IDENTITY", "gap: identity n"),
         ("ALTER TABLE gap ADD EXCLUDE USING btree (detail WITH =)", "gap: exclusion gap_detail_excl"),

@@ -18,6 +18,8 @@ pub const SHORT_TEXT: usize = 64;
 pub const SECRET: usize = 128;
 /// Highest epoch number, sequence number and boot time (microseconds): they are `bigint` in the database.
 pub const NUMBER: u64 = i64::MAX as u64;
+/// Numbers of epochs are below this: from here on they are those of imported history.
+pub const EPOCH_NO: u64 = highwater_ipc::record::EpochNo::IMPORTED.0;
 /// Shortest sampling interval, milliseconds.
 pub const INTERVAL_MIN_MS: u32 = 100;
 /// Longest sampling interval, milliseconds.

@@ -93,7 +93,7 @@ pub fn hello_from_wire(hello: v1::Hello) -> Result<Hello, WireError> {
     within("Hello.epochs", hello.epochs.len(), bounds::EPOCHS)?;
     let mut epochs: Vec<SpooledEpoch> = Vec::with_capacity(hello.epochs.len());
     for e in &hello.epochs {
-        let epoch = Epoch { no: EpochNo(number("SpooledEpoch.epoch_no", e.epoch_no)?), id: EpochId(e.epoch_id) };
+        let epoch = Epoch { no: EpochNo(epoch_no(e.epoch_no)?), id: EpochId(e.epoch_id) };
         if epochs.last().is_some_and(|before| before.epoch.no >= epoch.no) {
             return Err(WireError::Contradiction { what: "Hello.epochs does not ascend" });
         }
@@ -353,6 +353,14 @@ fn within(field: &'static str, value: usize, bound: usize) -> Result<(), WireErr
 fn number(field: &'static str, value: u64) -> Result<u64, WireError> {
     if value >= bounds::NUMBER {
         return Err(WireError::TooLarge { field, value, bound: bounds::NUMBER - 1 });
+    }
+    Ok(value)
+}
+
+/// An agent that has lost count could otherwise write into what was imported.
+fn epoch_no(value: u64) -> Result<u64, WireError> {
+    if value >= bounds::EPOCH_NO {
+        return Err(WireError::TooLarge { field: "SpooledEpoch.epoch_no", value, bound: bounds::EPOCH_NO - 1 });
     }
     Ok(value)
 }

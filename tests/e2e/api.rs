@@ -13,7 +13,14 @@ fn everything_but_livez_and_its_own_description_needs_a_token() {
     let up = Up::collector(&database);
     assert_eq!(get(&up, "/livez", &[]).status, 200);
     assert_eq!(get(&up, "/openapi.json", &[]).body["openapi"], "3.1.0");
-    let paths = ["/api/v1/version", "/api/v1/hosts", "/api/v1/hosts/x", "/api/v1/hosts/x/snapshot", "/api/v1/tokens"];
+    let paths = [
+        "/api/v1/version",
+        "/api/v1/hosts",
+        "/api/v1/hosts/x",
+        "/api/v1/hosts/x/snapshot",
+        "/api/v1/tokens",
+        "/api/v1/status",
+    ];
     for path in paths {
         for headers in [&[][..], &["Authorization: Bearer hwo1.a.b"], &["Authorization: Basic eDp4"]] {
             let reply = get(&up, path, headers);
@@ -46,6 +53,9 @@ fn a_question_that_cannot_be_understood_says_which_part() {
         ("/api/v1/hosts/nobody/snapshot", 404, "no_such_host", "nobody"),
         ("/api/v1/hosts/nobody/snapshot?at=yesterday", 400, "bad_request", "yesterday"),
         ("/api/v1/hosts/nobody/diff", 400, "bad_request", "from"),
+        ("/api/v1/find", 400, "bad_request", "nothing is looked for"),
+        ("/api/v1/find?expr=pid=4", 400, "bad_request", "pid"),
+        ("/api/v1/find?expr=uid=4&cursor=x", 400, "bad_request", "cursor"),
         ("/api/v1/nothing", 404, "no_such_path", "/api/v1/nothing"),
     ];
     for (path, status, code, word) in table {
@@ -86,6 +96,9 @@ fn every_field_of_an_answer_is_described() {
     let document = get(&up, "/openapi.json", &[]).body;
     let token = bearer(&up);
     let table = [
+        ("/api/v1/status", "Status"),
+        ("/api/v1/storage", "Storage"),
+        ("/api/v1/retention", "Retention"),
         ("/api/v1/hosts", "Hosts"),
         ("/api/v1/hosts/described", "OneHost"),
         ("/api/v1/hosts/described/snapshot", "Snapshot"),
@@ -93,6 +106,8 @@ fn every_field_of_an_answer_is_described() {
         ("/api/v1/hosts/described/lsipc", "Lsipc"),
         ("/api/v1/hosts/described/diff?from=now&to=now", "Diff"),
         ("/api/v1/hosts/described/timeline", "Timeline"),
+        ("/api/v1/find?expr=key!=private", "Find"),
+        ("/api/v1/find?expr=key!=private&since=2020-01-01T00:00:00Z", "Find"),
     ];
     for (path, schema) in table {
         let reply = get(&up, path, &[&token]);

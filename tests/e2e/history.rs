@@ -1,5 +1,6 @@
 //! What a host held, read back: now, then, and where nobody knows.
 
+use highwater_ipc::time::{format_rfc3339_ms, parse_rfc3339_ms};
 use highwater_tests::agent::Agent;
 use highwater_tests::cli::Cli;
 use highwater_tests::collector::Up;
@@ -238,4 +239,40 @@ fn limits_are_read_back_with_what_is_used_of_them() {
         let hosts = world.cli.json(&["hosts"]);
         hosts["hosts"][0]["worst"]["resource"] == "SEMMNI" && hosts["hosts"][0]["worst"]["limit_u64"] == "16"
     });
+}
+
+#[test]
+fn an_object_is_found_across_the_fleet_now_then_and_over_a_span() {
+    let world = World::new("haystack");
+    let before = world.until_now("haystack", "a sample", |_| true);
+    let semid = world.namespace.create("create-sem 0x0d4d1234 4 0640");
+    world.namespace.create("create-shm 2 4096");
+    let is_there = |s: &Value| arrays(s).len() == 1 && text(&s["covered"], "to") > text(s, "at");
+    let during = world.until_now("haystack", "the array, twice", is_there);
+    let find = |more: &[&str]| world.cli.json(&[&["find", "sem.key=0x0d4d*,uid=root"], more].concat());
+    let now = find(&[]);
+    let found = &now["matches"][0];
+    assert_eq!((found["host"].as_str(), found["kind"].as_str()), (Some("haystack"), Some("sem")), "{now}");
+    assert_eq!((&found["id"], &found["key"], &found["to"]), (&semid.into(), &"0x0d4d1234".into(), &Value::Null));
+    assert_eq!((now["matches"].as_array().map(Vec::len), &now["next_cursor"]), (Some(1), &Value::Null));
+    let table = world.cli.run(&["find", "key=0x0d4d1234"]).must_succeed();
+    assert!(table.text().contains("haystack  sem   0x0d4d1234") && table.text().contains("still there"), "{table:?}");
+
+    world.namespace.tool(&format!("remove sem {semid}"));
+    world.until_now("haystack", "its end", |s| arrays(s).is_empty());
+    let none = world.cli.run(&["find", "sem.key=0x0d4d*"]).must_succeed();
+    assert!(none.out.is_empty() && none.err.contains("no object matches"), "{none:?}");
+    assert_eq!(find(&["--at", text(&before, "at")])["matches"], Value::Array(vec![]));
+    // Clocks differ by some milliseconds at most: there is nothing to see within those of this instant.
+    let sure = parse_rfc3339_ms(text(&during["covered"], "to")).unwrap() - 20;
+    assert_eq!(find(&["--at", &format_rfc3339_ms(sure)])["matches"][0]["id"], semid);
+    let life = find(&["--since", text(&before, "at")]);
+    let found = &life["matches"][0];
+    let on_host = parse_rfc3339_ms(text(found, "from")).unwrap() + found["skew_ms"].as_i64().unwrap();
+    assert_eq!(format_rfc3339_ms(on_host), text(&during, "at"), "{life}");
+    assert_eq!((&found["from_is"], &found["to_is"]), (&"created".into(), &"removed".into()), "{life}");
+    assert!(text(found, "to") >= text(found, "from"), "{life}");
+    let wrong = world.cli.run(&["find", "sem.key~4"]).must_exit(1);
+    assert!(wrong.err.contains("compares nothing"), "{wrong:?}");
+    world.cli.run(&["find"]).must_exit(2);
 }

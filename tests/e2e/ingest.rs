@@ -8,6 +8,7 @@ mod names;
 pub(crate) mod proxy;
 mod questions;
 pub(crate) mod read_back;
+mod settling;
 mod stuck;
 
 use std::sync::Arc;

@@ -35,6 +35,7 @@ CREATE TABLE public.chunk (
     week date NOT NULL,
     to_seq bigint NOT NULL,
     to_wall_ms bigint NOT NULL,
+    prev_wall_ms bigint,
     records integer NOT NULL,
     baseline boolean NOT NULL,
     objects bytea NOT NULL,
@@ -51,6 +52,7 @@ CREATE TABLE public.chunk_fallback (
     week date NOT NULL,
     to_seq bigint NOT NULL,
     to_wall_ms bigint NOT NULL,
+    prev_wall_ms bigint,
     records integer NOT NULL,
     baseline boolean NOT NULL,
     objects bytea NOT NULL,
@@ -66,6 +68,7 @@ CREATE TABLE public.chunk_fresh (
     day date NOT NULL,
     to_seq bigint NOT NULL,
     to_wall_ms bigint NOT NULL,
+    prev_wall_ms bigint,
     records integer NOT NULL,
     objects bytea NOT NULL,
     body bytea NOT NULL
@@ -81,6 +84,7 @@ CREATE TABLE public.chunk_fresh_fallback (
     day date NOT NULL,
     to_seq bigint NOT NULL,
     to_wall_ms bigint NOT NULL,
+    prev_wall_ms bigint,
     records integer NOT NULL,
     objects bytea NOT NULL,
     body bytea NOT NULL
@@ -670,8 +674,14 @@ CREATE VIEW public.v_owner_now AS
     h.name AS host,
     to_timestamp((((LEAST(GREATEST(o.slot_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS slot,
     to_timestamp((((LEAST(GREATEST(o.wall_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS as_of,
-    e.namespace,
-    ((e.namespace = o.own) AND (e.instance = o.own_instance)) AS own,
+        CASE
+            WHEN (e.kind IS NOT NULL) THEN COALESCE(e.namespace, o.own)
+            ELSE NULL::bigint
+        END AS namespace,
+        CASE
+            WHEN (e.kind IS NOT NULL) THEN (e.namespace IS NULL)
+            ELSE NULL::boolean
+        END AS own,
         CASE e.kind
             WHEN 0 THEN 'sem'::text
             WHEN 1 THEN 'shm'::text
@@ -682,11 +692,23 @@ CREATE VIEW public.v_owner_now AS
     e.user_name,
     e.comm,
     e.objects,
-    e.objects_max,
-    e.semaphores,
-    e.bytes,
-    e.orphans,
-    e.certain
+    COALESCE(e.objects_max, e.objects) AS objects_max,
+        CASE
+            WHEN (e.objects IS NOT NULL) THEN COALESCE(e.semaphores, (0)::bigint)
+            ELSE NULL::bigint
+        END AS semaphores,
+        CASE
+            WHEN (e.objects IS NOT NULL) THEN COALESCE(e.bytes, (0)::numeric)
+            ELSE NULL::numeric
+        END AS bytes,
+        CASE
+            WHEN (e.objects IS NOT NULL) THEN COALESCE(e.orphans, (0)::bigint)
+            ELSE NULL::bigint
+        END AS orphans,
+        CASE
+            WHEN (e.objects IS NOT NULL) THEN COALESCE(e.certain, (0)::bigint)
+            ELSE NULL::bigint
+        END AS certain
    FROM (((public.host_status s
      JOIN public.host h ON ((h.host_id = s.host_id)))
      CROSS JOIN LATERAL ( SELECT u.host_id,
@@ -785,16 +807,16 @@ ALTER TABLE ONLY public.certificate
     ADD CONSTRAINT certificate_token_id_spki_sha256_key UNIQUE (token_id, spki_sha256);
 
 ALTER TABLE ONLY public.chunk
-    ADD CONSTRAINT chunk_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, week);
+    ADD CONSTRAINT chunk_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, week);
 
 ALTER TABLE ONLY public.chunk_fallback
-    ADD CONSTRAINT chunk_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, week);
+    ADD CONSTRAINT chunk_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, week);
 
 ALTER TABLE ONLY public.chunk_fresh
-    ADD CONSTRAINT chunk_fresh_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, day);
+    ADD CONSTRAINT chunk_fresh_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, day);
 
 ALTER TABLE ONLY public.chunk_fresh_fallback
-    ADD CONSTRAINT chunk_fresh_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, from_seq, day);
+    ADD CONSTRAINT chunk_fresh_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, day);
 
 ALTER TABLE ONLY public.enrolment_token
     ADD CONSTRAINT enrolment_token_pkey PRIMARY KEY (token_id);
@@ -858,12 +880,6 @@ ALTER TABLE ONLY public.usage_hour_fallback
 
 CREATE INDEX certificate_host ON public.certificate USING btree (host_id);
 
-CREATE INDEX frame_asof ON ONLY public.frame USING btree (host_id, epoch_no, stretch, wall_ms);
-
-CREATE INDEX frame_fallback_host_id_epoch_no_stretch_wall_ms_idx ON public.frame_fallback USING btree (host_id, epoch_no, stretch, wall_ms);
-
-CREATE INDEX gap_to ON public.gap USING btree (host_id, to_wall_ms);
-
 CREATE INDEX host_facts_name ON public.host_facts USING btree (name);
 
 CREATE INDEX host_name ON public.host USING btree (name);
@@ -873,8 +889,6 @@ CREATE INDEX stretch_from ON public.stretch USING btree (host_id, from_wall_ms);
 ALTER INDEX public.chunk_pkey ATTACH PARTITION public.chunk_fallback_pkey;
 
 ALTER INDEX public.chunk_fresh_pkey ATTACH PARTITION public.chunk_fresh_fallback_pkey;
-
-ALTER INDEX public.frame_asof ATTACH PARTITION public.frame_fallback_host_id_epoch_no_stretch_wall_ms_idx;
 
 ALTER INDEX public.frame_pkey ATTACH PARTITION public.frame_fallback_pkey;
 

@@ -15,10 +15,13 @@
 //! HIGHWATER_KILL_SECONDS=600   how long objects change; 60 unless given, and at least that; kills grow with it
 //! for seed in 2 3 4 5; do HIGHWATER_KILL_SEED=$seed cargo test -p highwater-tests --test kill; done
 //! ```
+//!
+//! What is done to history behind the writer's back is killed by a campaign of its own: [`compaction`].
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
 
 mod changes;
+mod compaction;
 mod kills;
 mod plan;
 mod proxy;

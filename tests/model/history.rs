@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater::host::HostId;
-use highwater::query::fold::{Said, fold, read};
+use highwater::query::fold::{Said, fold_on, read};
 use highwater::store::frame::Frame;
 use highwater::store::gap::Gap;
 use highwater::store::history::StoredRecord;
@@ -160,7 +160,9 @@ impl<'w> History<'w> {
             return broken(format!("{}: nothing is stored of {wall_ms}, which a stretch holds", self.host));
         };
         let since_base = frames.iter().filter(|f| (last.base.seq..=last.seq).contains(&f.seq));
-        let snapshot = match fold(&since_base.map(|frame| stored(frame)).collect::<Vec<_>>()) {
+        let snapshot = match fold_on(None, &since_base.map(|frame| stored(frame)).collect::<Vec<_>>())
+            .map(|(snapshot, _)| snapshot)
+        {
             Ok(snapshot) => snapshot,
             Err(why) => return broken(format!("{}: at {wall_ms}: {why}", self.host)),
         };

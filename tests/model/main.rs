@@ -38,7 +38,6 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "what fails here fails a test")]
 
-mod chance;
 mod collector;
 mod database;
 mod disk;
@@ -55,6 +54,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use highwater_tests::chance;
 use mutation::Mutation;
 use world::Ran;
 

@@ -17,6 +17,11 @@ pub fn ipc_tool() -> PathBuf {
     built("ipc-tool")
 }
 
+/// What compacts a database until nothing is due.
+pub fn compactor() -> PathBuf {
+    built("compactor")
+}
+
 /// A program beside the running test: `target/debug/deps/e2e-…` finds `target/debug/NAME`.
 ///
 /// # Panics

@@ -12,6 +12,7 @@
 pub mod agent;
 pub mod answers;
 pub mod binaries;
+pub mod chance;
 pub mod cli;
 pub mod collector;
 pub mod fleet;
@@ -19,5 +20,7 @@ pub mod http;
 pub mod ipc_namespace;
 pub mod postgres;
 pub mod process;
+pub mod scribe;
+pub mod small_disk;
 pub mod stand_in;
 pub mod wait;

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::process::{Watchdog, run, signal, stdout_of};
+use crate::small_disk::SmallDisk;
 use crate::wait::{PATIENCE, until};
 
 /// A server of its own: a cluster in a temporary directory, one socket, no port. Stopped and removed on drop, or when
@@ -19,8 +20,10 @@ pub struct Postgres {
     bin: PathBuf,
     root: PathBuf,
     account: Option<Account>,
+    disk: Option<SmallDisk>,
     databases: AtomicU32,
     running: Option<(Child, Watchdog)>,
+    settings: Vec<&'static str>,
 }
 
 /// The unprivileged account the server runs as when the tests run as root.
@@ -54,18 +57,49 @@ impl Postgres {
     ///
     /// If PostgreSQL is not installed or does not start.
     pub fn start() -> Self {
+        Self::start_on(None, &[])
+    }
+
+    /// The same on a file system of its own of so many MiB, which [`Postgres::disk`] fills.
+    ///
+    /// # Panics
+    ///
+    /// If this process may not mount one, too.
+    pub fn on_small_disk(mib: u32) -> Self {
+        Self::start_on(Some(mib), &[])
+    }
+
+    /// The same with settings of its own, each as `name=value`.
+    ///
+    /// # Panics
+    ///
+    /// Likewise.
+    pub fn start_with(settings: &[&'static str]) -> Self {
+        Self::start_on(None, settings)
+    }
+
+    fn start_on(small: Option<u32>, settings: &[&'static str]) -> Self {
         let bin = find_bin();
         let root = tempfile::Builder::new().prefix("highwater-pg-").tempdir().expect("a temporary directory").keep();
         let account = account();
         // The server's user has to pass through; what is inside is its own.
         fs::set_permissions(&root, fs::Permissions::from_mode(0o711)).expect("chmod");
+        let mut disk = None;
         for inner in ["data", "socket"] {
             fs::create_dir(root.join(inner)).expect("mkdir");
+            if let (Some(mib), "data") = (small, inner) {
+                disk = Some(SmallDisk::mount(&root.join(inner), mib));
+                fs::create_dir(root.join("data/cluster")).expect("mkdir");
+                if let Some(a) = account {
+                    chown(root.join("data/cluster"), Some(a.uid), Some(a.gid)).expect("chown");
+                }
+            }
             if let Some(a) = account {
                 chown(root.join(inner), Some(a.uid), Some(a.gid)).expect("chown");
             }
         }
-        let mut server = Self { bin, root, account, databases: AtomicU32::new(0), running: None };
+        let (databases, settings) = (AtomicU32::new(0), settings.to_vec());
+        let mut server = Self { bin, root, account, disk, databases, running: None, settings };
         let mut initdb = server.command("initdb");
         initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
         initdb.arg("-D").arg(server.data());
@@ -95,6 +129,27 @@ impl Postgres {
         watchdog.disarm();
         postmaster.kill().expect("SIGKILL to a child");
         postmaster.wait().expect("waiting for a child");
+    }
+
+    /// Writes to its log until it dies of a full disk, and waits until it is gone.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub fn fill_its_log(&mut self, database: &Database) {
+        let mut write = psql(
+            &self.bin,
+            &self.socket(),
+            &database.name,
+            "SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000)) FROM generate_series(1, 200)",
+        );
+        let _ = write.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        until("the server is gone", PATIENCE, || {
+            self.running.as_mut().is_none_or(|(postmaster, _)| postmaster.try_wait().expect("waiting").is_some())
+        });
+        if let Some((_, mut watchdog)) = self.running.take() {
+            watchdog.disarm();
+        }
     }
 
     /// Starts the server again after [`Postgres::kill_postmaster`]; waits until it accepts connections.
@@ -127,8 +182,18 @@ impl Postgres {
         self.root.join("socket")
     }
 
+    /// The file system that it is alone on.
+    ///
+    /// # Panics
+    ///
+    /// If it shares one.
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("a server on a small disk")
+    }
+
     fn data(&self) -> PathBuf {
-        self.root.join("data")
+        // A mounted file system's root belongs to its mounter.
+        self.root.join(if self.disk.is_some() { "data/cluster" } else { "data" })
     }
 
     /// The postmaster is a child of the test, so that its process id is free as soon as it is dead: where process 1
@@ -136,7 +201,11 @@ impl Postgres {
     fn launch(&mut self) {
         until("PostgreSQL accepts connections", PATIENCE, || {
             if self.running.as_mut().is_none_or(|(postmaster, _)| postmaster.try_wait().expect("waiting").is_some()) {
-                // Not yet started; or refused, as a killed postmaster's children still hold its memory.
+                // Not yet started; or refused, as a killed postmaster's children still hold its memory. Whoever watched
+                // the one that was refused would remove the directory once it is let go.
+                if let Some((_, mut watchdog)) = self.running.take() {
+                    watchdog.disarm();
+                }
                 self.running = Some(self.spawn());
             }
             let mut ready = self.command("pg_isready");
@@ -150,6 +219,14 @@ impl Postgres {
         let mut start = self.command("postgres");
         start.arg("-D").arg(self.data()).arg("-k").arg(self.socket());
         start.args(["-c", "listen_addresses=", "-c", "shared_buffers=32MB"]);
+        // For commits that a test leaves in doubt.
+        start.args(["-c", "max_prepared_transactions=4"]);
+        if self.disk.is_some() {
+            start.args(["-c", "min_wal_size=32MB", "-c", "max_wal_size=48MB"]);
+        }
+        for setting in &self.settings {
+            start.args(["-c", setting]);
+        }
         start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let postmaster = start.spawn().expect("postgres");
         let watchdog = Watchdog::of(postmaster.id(), "INT", Some(&self.root));
@@ -179,6 +256,7 @@ impl Drop for Postgres {
         if std::thread::panicking() {
             eprintln!("--- PostgreSQL's log ---\n{}", fs::read_to_string(self.root.join("log")).unwrap_or_default());
         }
+        drop(self.disk.take());
         let _ = fs::remove_dir_all(&self.root);
     }
 }

@@ -68,6 +68,7 @@ const RULES: &[Rule] = &[
             "tests/",
             "agent/tests/",
             "agent/benches/",
+            "proto/benches/",
         ],
         why: "files and processes are a device, kept at the edge",
     },
@@ -87,7 +88,14 @@ const RULES: &[Rule] = &[
             "getrandom::u64",
             "rand",
         ],
-        only_in: &["agent/src/clock.rs", "collector/src/clock.rs", "tests/src/wait.rs", "agent/benches/"],
+        only_in: &[
+            "agent/src/clock.rs",
+            "collector/src/clock.rs",
+            "tests/src/wait.rs",
+            "agent/benches/",
+            "proto/benches/",
+            "tests/benches/",
+        ],
         why: "time and randomness are handed in",
     },
 ];

@@ -72,6 +72,11 @@ impl Outbox {
         }
     }
 
+    /// Whether records are on their way that are not acknowledged.
+    pub fn is_unheard(&self) -> bool {
+        !self.unacked.is_empty()
+    }
+
     /// Whether another message with records may go before an ack comes.
     pub fn has_room(&self) -> bool {
         self.unacked.len() < UNACKED

@@ -17,7 +17,7 @@ use crate::sampler::SamplerHandle;
 use crate::sys::memory;
 use crate::transport::address::Address;
 use crate::transport::enrolment::Enrolment;
-use crate::transport::pace::{self, Backoff, NowTimer};
+use crate::transport::pace::{self, Backoff, NowTimer, Silence, Unheard};
 use crate::transport::session::{FromCollector, Session, SessionError, Start, ToCollector};
 use crate::transport::stream::{self, DialError, Receiver, Sender};
 use crate::transport::tls::{Clocks, TlsClient};
@@ -233,11 +233,14 @@ impl<'a> Uplink<'a> {
     /// Sends until the connection fails, or the agent stops and all is acknowledged.
     async fn send(&self, exchange: &Exchange, sender: Sender) -> Ended {
         let mut outbox = Outbox::new(&exchange.session.borrow());
-        let mut now_timer = NowTimer::default();
+        let (mut now_timer, mut silence) = (NowTimer::default(), Silence::default());
+        let mut before = exchange.session.borrow().acked();
         loop {
             let boot_us = self.clock.now().boot_us;
             let (epoch, next) = exchange.session.borrow().acked();
             outbox.acked(epoch, next);
+            let acked = std::mem::replace(&mut before, (epoch, next)) != (epoch, next);
+            say_silence(silence.look(boot_us, outbox.is_unheard(), acked));
             let message = match exchange.pong.take() {
                 Some(nonce) => Some(ToCollector::Pong(nonce)),
                 None if now_timer.due(boot_us) => self.present().filter(|_| outbox.tells_present()),
@@ -359,5 +362,18 @@ impl<'a> Uplink<'a> {
 
     fn journal(&self) -> MutexGuard<'_, Journal> {
         self.shared.journal()
+    }
+}
+
+/// The protocol does not say why no ack comes; whoever runs the collector can ask it.
+fn say_silence(unheard: Option<Unheard>) {
+    match unheard {
+        Some(Unheard::Since(seconds)) => warn!(
+            seconds,
+            "the collector acknowledges nothing: its database may be away or its disk full (`highwater doctor` says so \
+             there); records are kept and sent again"
+        ),
+        Some(Unheard::Over) => info!("the collector acknowledges records again"),
+        None => {}
     }
 }

@@ -9,6 +9,7 @@
 compile_error!("highwater-agent reads 64-bit Linux kernels");
 
 pub mod accounts;
+pub mod disk;
 pub mod errno;
 pub mod host;
 pub mod memory;

@@ -14,6 +14,10 @@ const GROWS: u32 = 16;
 const HOLD_MOST: Duration = Duration::from_secs(2);
 /// The present is told this often while history is behind, microseconds.
 const NOW_EVERY_US: u64 = 10_000_000;
+/// Records that are on their way are acknowledged within this, as a rule within a tenth of a second.
+const UNHEARD_US: u64 = 10_000_000;
+/// That they are not is said this often.
+const UNHEARD_EVERY_US: u64 = 60_000_000;
 
 /// How long to wait before the next attempt: random between half a second and a bound that grows by half up to ten
 /// seconds. So a fleet whose collector restarts does not come back as one, and after an outage of some seconds each is
@@ -106,6 +110,41 @@ pub fn is_behind(oldest_ms: i64, now_ms: i64, interval_ms: u32) -> bool {
     now_ms.saturating_sub(oldest_ms) > (i64::from(interval_ms) * 3).max(10_000)
 }
 
+/// Says now and then that records that were sent are not acknowledged: the collector stores nothing, though it is there.
+/// Times are boot time, microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silence {
+    since_us: Option<u64>,
+    said_us: Option<u64>,
+}
+
+/// What to say of a [`Silence`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unheard {
+    /// Nothing was acknowledged for so many seconds.
+    Since(u64),
+    /// It was said, and now there are acks again.
+    Over,
+}
+
+impl Silence {
+    /// Looks at this time: whether records are on their way, and whether an ack came since the last look.
+    pub fn look(&mut self, boot_us: u64, on_their_way: bool, acked: bool) -> Option<Unheard> {
+        if acked || !on_their_way {
+            self.since_us = on_their_way.then_some(boot_us);
+            return self.said_us.take().map(|_| Unheard::Over);
+        }
+        let since_us = *self.since_us.get_or_insert(boot_us);
+        let waited_us = boot_us.saturating_sub(since_us);
+        let said_ago_us = self.said_us.map(|said_us| boot_us.saturating_sub(said_us));
+        if waited_us < UNHEARD_US || said_ago_us.is_some_and(|ago_us| ago_us < UNHEARD_EVERY_US) {
+            return None;
+        }
+        self.said_us = Some(boot_us);
+        Some(Unheard::Since(waited_us / 1_000_000))
+    }
+}
+
 /// When the present is told.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NowTimer {
@@ -133,6 +172,23 @@ impl NowTimer {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn that_nothing_is_acknowledged_is_said_after_ten_seconds_and_then_once_a_minute_until_it_is_over() {
+        let mut silence = Silence::default();
+        let second = |n: u64| n * 1_000_000;
+        assert_eq!(silence.look(second(0), true, false), None);
+        assert_eq!(silence.look(second(9), true, false), None);
+        assert_eq!(silence.look(second(10), true, false), Some(Unheard::Since(10)));
+        assert_eq!(silence.look(second(69), true, false), None);
+        assert_eq!(silence.look(second(70), true, false), Some(Unheard::Since(70)));
+        assert_eq!(silence.look(second(71), true, true), Some(Unheard::Over));
+        assert_eq!(silence.look(second(72), false, false), None);
+        assert_eq!(silence.look(second(500), true, false), None);
+        assert_eq!(silence.look(second(505), true, true), None);
+        assert_eq!(silence.look(second(514), true, false), None);
+        assert_eq!(silence.look(second(515), true, false), Some(Unheard::Since(10)));
+    }
 
     #[test]
     fn waits_grow_to_ten_seconds_and_start_over_after_progress() {

@@ -15,7 +15,7 @@ use crate::query::event::EventKind;
 use crate::query::fleet::AtRisk;
 use crate::query::host::{Meaning, Resolved, resolve};
 use crate::query::timeline::Bookmark;
-use crate::query::walk::Position;
+use crate::query::walk::{Place, Position};
 
 /// Answers a page holds, unless told otherwise, and at most.
 const LIMIT: (usize, usize) = (1_000, 10_000);
@@ -138,8 +138,9 @@ pub(super) fn read_host_cursor(text: Option<&str>) -> Result<Option<HostName>, P
 
 /// The end of a page of events.
 pub(super) fn event_cursor(mark: &Bookmark) -> String {
-    let Bookmark { position: Position { epoch, stretch, seq }, told } = mark;
-    format!("e{}.{stretch}.{}.{told}", epoch.0, seq.0)
+    let Bookmark { position: Position { place, seq }, told } = mark;
+    let after = place.after().map_or_else(String::new, |(epoch, number)| format!(".{}.{number}", epoch.0));
+    format!("e{}.{}.{}.{told}{after}", place.epoch().0, place.number(), seq.0)
 }
 
 /// Reads [`event_cursor`].
@@ -147,11 +148,14 @@ pub(super) fn read_event_cursor(text: Option<&str>) -> Result<Option<Bookmark>, 
     let Some(text) = text else { return Ok(None) };
     let read = || {
         let mut parts = text.strip_prefix('e')?.split('.');
-        let epoch = EpochNo(parts.next()?.parse().ok()?);
-        let stretch = parts.next()?.parse().ok()?;
+        let (epoch, number) = (EpochNo(parts.next()?.parse().ok()?), parts.next()?.parse().ok()?);
         let seq = Seq(parts.next()?.parse().ok()?);
         let told = parts.next()?.parse().ok()?;
-        parts.next().is_none().then_some(Bookmark { position: Position { epoch, stretch, seq }, told })
+        let place = match parts.next() {
+            Some(after) => Place::imported((EpochNo(after.parse().ok()?), parts.next()?.parse().ok()?), epoch, number),
+            None => Place::own(epoch, number),
+        };
+        parts.next().is_none().then_some(Bookmark { position: Position { place, seq }, told })
     };
     read().map(Some).ok_or_else(|| foreign_cursor(text))
 }
@@ -179,6 +183,7 @@ impl From<AskError> for Problem {
     }
 }
 
+/// A cursor that was made up, or belongs to another resource.
 pub(super) fn foreign_cursor(text: &str) -> Problem {
     Problem::bad_request(&format!("cursor={text} is not one that this resource gave as next_cursor"))
 }
@@ -200,9 +205,11 @@ mod tests {
     fn a_cursor_reads_back_and_a_made_up_one_is_refused() {
         let host = HostName { name: "wéb.1,\\x0a".into(), id: HostId(77) };
         assert_eq!(read_host_cursor(Some(&host_cursor(&host))).unwrap(), Some(host));
-        let position = Position { epoch: EpochNo(u64::MAX), stretch: 3, seq: Seq(9) };
-        let mark = Bookmark { position, told: usize::MAX };
-        assert_eq!(read_event_cursor(Some(&event_cursor(&mark))).unwrap(), Some(mark));
+        let own = Place::own(EpochNo(u64::MAX), 3);
+        for place in [own, Place::imported((EpochNo(0), -1), EpochNo(1 << 62), 7)] {
+            let mark = Bookmark { position: Position { place, seq: Seq(9) }, told: usize::MAX };
+            assert_eq!(read_event_cursor(Some(&event_cursor(&mark))).unwrap(), Some(mark));
+        }
         for other in ["", "h", "e1.2.3", "e1.2.3.4.5", "hzz.00", "h000000000000004d.0", "é"] {
             assert!(read_host_cursor(Some(other)).is_err(), "{other}");
             assert!(read_event_cursor(Some(other)).is_err(), "{other}");

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use highwater_proto::json::{MsgJson, SemJson, ShmJson};
+use highwater_proto::json::{MsgJson, SemJson, ShmJson, SpanJson};
 use serde::{Deserialize, Serialize};
 
 mod event;
+mod find;
 mod fleet;
+mod status;
 
 /// What threatens a host, as in its snapshots.
 pub use highwater_proto::json::RiskJson;
@@ -16,7 +18,12 @@ pub use highwater_proto::json::RiskJson;
 pub use self::event::{
     ByJson, DetailJson, ErrnoJson, EventJson, HolderJson, LostJson, PeakJson, SubjectJson, TimelineJson,
 };
+pub use self::find::{FindJson, MatchJson};
 pub use self::fleet::{FleetBlameJson, FleetOwnerJson, FleetUnknownJson};
+pub use self::status::{
+    CheckJson, DatabaseJson, DiskJson, DroppingJson, IngestJson, LeaseJson, RetainedJson, RetentionJson, StatusJson,
+    StorageJson, TableJson,
+};
 /// The kinds of events: what `kind` of an event can say.
 pub use crate::query::event::EventKind;
 /// The kinds of risks: what `kind` of one in `at_risk` can say.
@@ -142,6 +149,57 @@ pub struct GapJson {
     /// Pending: the oldest sample on its way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backlog_from: Option<String>,
+    /// Pending: a commit of the host's records was acknowledged and is not visible yet; asked again, the answer changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settling: bool,
+}
+
+/// A line of an export that is no snapshot: no samples.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GapLineJson {
+    /// The host's name.
+    pub host: String,
+    /// The gap.
+    pub gap: GapJson,
+}
+
+/// The last line of an export that did not come to its end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorLineJson {
+    /// Why.
+    pub error: ErrorJson,
+}
+
+/// What went wrong once an answer had begun.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorJson {
+    /// The `code` that a problem document would have.
+    pub code: String,
+    /// What, where, and what to do about it.
+    pub detail: String,
+}
+
+/// What an import has done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImportJson {
+    /// The host's name.
+    pub host: String,
+    /// Its id.
+    pub host_id: String,
+    /// Whether the import has made that host.
+    pub new_host: bool,
+    /// Lines with a snapshot.
+    pub lines: u64,
+    /// Lines of which something was stored.
+    pub stored: u64,
+    /// Lines of which everything was stored already.
+    pub already_there: u64,
+    /// First and last instant of each run of samples that was added; the first 1,000.
+    pub gaps_filled: Vec<SpanJson>,
+    /// How many there are.
+    pub gaps_filled_count: u64,
+    /// What a person should know.
+    pub notes: Vec<String>,
 }
 
 /// Limits and use.

@@ -8,14 +8,18 @@
 
 mod ask;
 mod auth;
+mod export;
+mod find;
 mod fleet_blame;
 mod history;
 mod hosts;
+mod import;
 pub mod json;
 mod openapi;
 mod problem;
 mod router;
 mod server;
+mod status;
 mod tokens;
 mod write;
 mod write_event;

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::json::{ErrorJson, ErrorLineJson};
 use crate::store::StoreError;
 
 /// One error, ready to be sent.
@@ -75,6 +76,21 @@ impl Problem {
         Self { candidates, ..Self::new(StatusCode::CONFLICT, "ambiguous_host", "That names several hosts", detail) }
     }
 
+    /// A file says what cannot be taken in.
+    pub(super) fn bad_file(detail: &str) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_file", "This file cannot be imported", detail)
+    }
+
+    /// A file says something else than what is stored.
+    pub(super) fn contradiction(detail: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "contradiction", "This file contradicts stored history", detail)
+    }
+
+    /// Later it may go well.
+    pub(super) fn busy(detail: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Not now", detail)
+    }
+
     /// The collector cannot answer; its log says more.
     pub(super) fn internal(detail: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The collector could not answer", detail)
@@ -82,6 +98,11 @@ impl Problem {
 
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: &str) -> Self {
         Self { code, title, status, detail: detail.to_owned(), candidates: Vec::new() }
+    }
+
+    /// As the last line of an answer that has begun already.
+    pub(super) fn line(&self) -> ErrorLineJson {
+        ErrorLineJson { error: ErrorJson { code: self.code.to_owned(), detail: self.detail.clone() } }
     }
 }
 

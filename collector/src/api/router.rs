@@ -8,13 +8,16 @@ use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use tokio::sync::Semaphore;
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, fleet_blame, history, hosts, openapi, tokens};
+use super::{auth, export, find, fleet_blame, history, hosts, import, openapi, status, tokens};
 use crate::clock::WallClock;
+use crate::health::{AskDisk, Health};
 use crate::identity::operators::Operators;
 use crate::identity::tokens::Tokens;
+use crate::query::Keep;
 use crate::store::Db;
 
 /// What the API is built from, cheap to clone.
@@ -28,6 +31,12 @@ pub struct ApiState {
     pub operators: Operators,
     /// Makes enrolment tokens.
     pub tokens: Tokens,
+    /// What the collector's parts fail at.
+    pub health: Arc<Health>,
+    /// Asks for the room on the database's disk; `None` = it is no disk of this machine's own.
+    pub disk: Option<AskDisk>,
+    /// How long what is kept.
+    pub keep: Keep,
 }
 
 /// [`ApiState`] and what only the running server knows.
@@ -37,6 +46,11 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) operators: Operators,
     pub(super) tokens: Tokens,
+    /// Imports under way: each holds what it packs in memory.
+    pub(super) importing: Arc<Semaphore>,
+    pub(super) health: Arc<Health>,
+    pub(super) disk: Option<AskDisk>,
+    pub(super) keep: Keep,
     /// The address the listener is bound to, for messages.
     pub(super) bound: SocketAddr,
 }
@@ -46,9 +60,14 @@ const MAX_BODY: usize = 4096;
 
 /// All paths.
 pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
-    let state = Shared { db: state.db, clock: state.clock, operators: state.operators, tokens: state.tokens, bound };
+    let ApiState { db, clock, operators, tokens, health, disk, keep } = state;
+    let importing = Arc::new(Semaphore::new(import::MOST_AT_ONCE));
+    let state = Shared { db, clock, operators, tokens, importing, health, disk, keep, bound };
     let closed = Router::new()
         .route("/version", get(version))
+        .route("/status", get(status::status))
+        .route("/storage", get(status::storage))
+        .route("/retention", get(status::retention))
         .route("/blame", get(fleet_blame::fleet_blame))
         .route("/hosts", get(hosts::hosts))
         .route("/hosts/{host}", get(hosts::one_host))
@@ -57,6 +76,9 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/hosts/{host}/diff", get(history::diff))
         .route("/hosts/{host}/blame", get(history::blame))
         .route("/hosts/{host}/timeline", get(history::timeline))
+        .route("/find", get(find::find))
+        .route("/hosts/{host}/export", get(export::export))
+        .route("/import", post(import::import))
         .route("/tokens", post(tokens::create).get(tokens::list).layer(DefaultBodyLimit::max(tokens::MAX_BODY)))
         .route("/tokens/{token}", delete(tokens::revoke))
         .route_layer(from_fn_with_state(state.clone(), auth::require_operator));

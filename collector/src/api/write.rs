@@ -5,20 +5,25 @@ use highwater_ipc::snapshot::State;
 use highwater_ipc::text::HostText;
 use highwater_ipc::time::format_rfc3339_ms as rfc3339;
 use highwater_ipc::who::Grade;
-use highwater_proto::json::{Envelope, MsgJson, Names, SemJson, ShmJson, SnapshotJson, Span};
+use highwater_proto::json::{Envelope, MsgJson, Names, SemJson, ShmJson, SnapshotJson, Span, SpanJson};
 
 use super::json::*;
+use crate::import::Imported;
 use crate::query::ClosedGap;
 use crate::query::TurnedAway;
 use crate::query::as_of::{AsOf, Held};
 use crate::query::blame::Blame;
 use crate::query::change::AnyObject;
 use crate::query::diff::{Diff, ObjectChange, OwnerChange};
+use crate::query::export::Sample;
 use crate::query::fleet;
 use crate::query::gap::{Gap, GapState};
 use crate::query::host::Resolved;
 use crate::query::owners::Owner;
 use crate::query::remedy::{self, Step};
+
+/// The most runs that the answer of an import lists.
+const MOST_SPANS: usize = 1_000;
 
 /// A page of hosts.
 pub(super) fn hosts(fleet: &fleet::Fleet, next_cursor: Option<String>, now_ms: i64) -> HostsJson {
@@ -51,7 +56,7 @@ pub(super) fn host(host: &fleet::Host) -> HostJson {
         state: facts.map_or("unknown", |f| f.state.name()).to_owned(),
         evidence: match facts {
             Some(facts) => facts.evidence.clone(),
-            None => vec!["this host has enrolled and has not sent a sample yet".to_owned()],
+            None => vec!["no agent of this host has sent a sample yet".to_owned()],
         },
         remedy: facts.and_then(|f| text(&f.remedy)),
         kernel: facts.and_then(|f| text(&f.kernel)),
@@ -93,6 +98,37 @@ pub(super) fn snapshot(resolved: &Resolved, as_of: &AsOf, held: &Held) -> Snapsh
     SnapshotJson { notes: resolved.notes.clone(), ..SnapshotJson::new(&held.snapshot, &envelope) }
 }
 
+/// A sample as a line of an export.
+pub(super) fn sample(resolved: &Resolved, skew_ms: i64, sample: &Sample) -> SnapshotJson {
+    let (from_ms, to_ms) = sample.covered_ms;
+    let envelope = Envelope {
+        host: HostText::from_escaped(&resolved.host.name),
+        host_id: Some(resolved.host.id.to_string()),
+        covered: Some(Span { from_ms, to_ms }),
+        received_at_ms: Some(sample.received_ms),
+        skew_ms: Some(skew_ms),
+        activity: Some(&*sample.activity).filter(|activity| !activity.is_empty()).cloned(),
+        ..Envelope::default()
+    };
+    SnapshotJson::new(&sample.snapshot, &envelope)
+}
+
+/// What an import has done.
+pub(super) fn imported(done: &Imported) -> ImportJson {
+    let span = |(from_ms, to_ms): &(i64, i64)| SpanJson::from(Span { from_ms: *from_ms, to_ms: *to_ms });
+    ImportJson {
+        host: done.host.name.clone(),
+        host_id: done.host.id.to_string(),
+        new_host: done.is_new,
+        lines: done.lines,
+        stored: done.stored,
+        already_there: done.lines.saturating_sub(done.stored),
+        gaps_filled: done.filled_ms.iter().take(MOST_SPANS).map(span).collect(),
+        gaps_filled_count: u64::try_from(done.filled_ms.len()).unwrap_or(u64::MAX),
+        notes: done.notes.clone(),
+    }
+}
+
 /// That nobody knows.
 pub(super) fn gap_answer(resolved: &Resolved, as_of: &AsOf, found: &Gap) -> GapAnswer {
     GapAnswer {
@@ -117,6 +153,7 @@ pub(super) fn gap(gap: &Gap) -> GapJson {
         next_sample_at: to,
         detail: Some(gap.detail.clone()).filter(|d| !d.is_empty()),
         backlog_from: gap.backlog_from_ms.map(rfc3339),
+        settling: gap.state == GapState::Settling,
     }
 }
 

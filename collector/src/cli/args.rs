@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
-use super::{blame, diff, hosts, ipcs, lsipc, migrate, timeline, token, up, version};
+use super::{blame, diff, export, find, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up, version};
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
 #[derive(Debug, Parser)]
@@ -41,9 +41,19 @@ pub enum Command {
     Timeline(timeline::TimelineArgs),
     /// Whose objects grew between two instants, what of them is orphaned, and what to do
     Blame(blame::BlameArgs),
+    /// An object across fleet and time, by key, owner, size, program or what nobody holds
+    Find(find::FindArgs),
+    /// Every stored sample of a span, whole, as JSON lines
+    Export(export::ExportArgs),
+    /// Fill the gaps of a host's history from a file
+    Import(import::ImportArgs),
     /// Make, list and revoke the tokens with which hosts enrol
     #[command(visible_alias = "tokens")]
     Token(token::TokenArgs),
+    /// How the collector itself is: database, ingest, work that waits; what it stores and forgets
+    Status(status::StatusArgs),
+    /// What is wrong with the collector, and how to mend it
+    Doctor(status::DoctorArgs),
     /// Bring the database's schema up to date and say what was done
     Migrate(migrate::MigrateArgs),
     /// Print the version

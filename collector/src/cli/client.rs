@@ -5,17 +5,18 @@
 //! never sent to an address that the file does not name.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::Agent;
 use ureq::http::Uri;
+use ureq::{Agent, SendBody};
 
 use super::data_dir::{CLIENT_FILE, default_data_dir};
+use super::export::NEXT_BYTES;
 use crate::secret_file::{self, SecretFileError};
 
 /// The most bytes an answer may have: 100,000 objects of 400 bytes fit several times over.
@@ -174,6 +175,37 @@ impl Client {
         let url = format!("{}/api/v1{path}", self.base);
         let request = self.agent.post(&url).header("authorization", self.bearer());
         self.answer(&url, request.header("content-type", "application/json").send(document))
+    }
+
+    /// Asks; the answer is read as it comes. A body that breaks off is an error of the reader's.
+    pub fn get_stream(&self, path: &str, parameters: &[(&str, String)]) -> Result<impl Read + use<>, ClientError> {
+        let url = format!("{}/api/v1{path}{}", self.base, query(parameters));
+        let request = self.agent.get(&url).header("authorization", self.bearer());
+        let sent = request.config().timeout_global(None).timeout_recv_response(Some(NEXT_BYTES)).build().call();
+        match sent {
+            Ok(response) if response.status().is_success() => Ok(response.into_body().into_reader()),
+            other => Err(self.answer(&url, other).err().unwrap_or_else(|| self.foreign("no answer"))),
+        }
+    }
+
+    /// Sends what a reader gives, as it comes; the answer is one JSON document.
+    pub fn post_stream(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+        body: &mut dyn Read,
+    ) -> Result<String, ClientError> {
+        let url = format!("{}/api/v1{path}{}", self.base, query(parameters));
+        let request = self.agent.post(&url).header("authorization", self.bearer());
+        // Refused at the head, nothing is sent: then nobody reads it, and the answer would be lost with the connection.
+        let request = request.header("content-type", "application/x-ndjson").header("expect", "100-continue");
+        let request = request.config().timeout_global(None).build();
+        let mut body = body;
+        self.answer(&url, request.send(SendBody::from_reader(&mut body)))
+    }
+
+    fn foreign(&self, why: &str) -> ClientError {
+        ClientError::Foreign { url: self.base.clone(), why: why.to_owned() }
     }
 
     /// Ends what the path names; there is no answer but that it is done.
@@ -343,6 +375,31 @@ mod tests {
         let url = ("HIGHWATER_URL", "http://127.0.0.1:1");
         assert!(named(&[url, ("HIGHWATER_TOKEN", "t")], Some(path.clone())).is_ok());
         assert!(matches!(named(&[url], Some(path)), Err(ClientError::ClientFile { .. })));
+    }
+
+    /// What a server sends before it is gone.
+    fn cut_off(sent: &'static str) -> (Client, std::thread::JoinHandle<()>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut head = [0; 4096];
+            let _ = socket.read(&mut head).unwrap();
+            io::Write::write_all(&mut socket, sent.as_bytes()).unwrap();
+        });
+        (Client::new(base, "t".into(), None), server)
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_is_an_error_of_its_reader() {
+        let whole = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{}\n\r\n0\r\n\r\n";
+        for (sent, ends) in [(whole, true), (&whole[..whole.len() - 5], false), (&whole[..whole.len() - 9], false)] {
+            let (client, server) = cut_off(sent);
+            let mut text = String::new();
+            let read = client.get_stream("/x", &[]).unwrap().read_to_string(&mut text);
+            assert_eq!(read.is_ok(), ends, "{sent:?}: {read:?}");
+            server.join().unwrap();
+        }
     }
 
     #[test]

@@ -80,7 +80,8 @@ fn words(event: &EventJson, zone: &TimeZone) -> String {
             format!("the clock was set {way} by {}", when::show_duration(by_ms.saturating_abs()))
         }
         ("gap", ..) => detail.gap.as_ref().map_or_else(String::new, |gap| {
-            let reason = gap.reason.as_deref().unwrap_or("pending: its records are on their way");
+            let pending = if gap.settling { "pending" } else { "pending: its records are on their way" };
+            let reason = gap.reason.as_deref().unwrap_or(pending);
             let until = match (&gap.to, gap.state.as_str()) {
                 (Some(_), _) => format!("until {}", time(&gap.to)),
                 (None, "pending") => "still filling".to_owned(),

@@ -104,10 +104,15 @@ pub fn say_notes(host: &str, notes: &[String], skew_ms: i64) {
     }
 }
 
+/// Whether clocks that disagree so much are worth telling.
+pub fn is_skew_shown(skew_ms: i64) -> bool {
+    skew_ms.saturating_abs() > SKEW_SHOWN_MS
+}
+
 fn skew_note(host: &str, skew_ms: i64) -> Option<String> {
     let way = if skew_ms < 0 { "behind" } else { "ahead of" };
     let away = when::show_duration(skew_ms.saturating_abs());
-    (skew_ms.saturating_abs() > SKEW_SHOWN_MS)
+    is_skew_shown(skew_ms)
         .then(|| format!("{host}'s clock is {away} {way} the collector's; times are by {host}'s clock"))
 }
 
@@ -134,9 +139,11 @@ pub fn gap_words(answer: &GapAnswer, command: &str, zone: &TimeZone) -> String {
     let at = |text: &Option<String>| text.as_ref().map(|t| show_instant(t, zone));
     let gap = &answer.gap;
     let asked = show_instant(&answer.asked_at, zone);
-    let reason = gap.reason.as_deref().unwrap_or("its records are on their way");
+    let on_its_way = if gap.settling { "its newest records are stored" } else { "its records are on their way" };
+    let reason = gap.reason.as_deref().unwrap_or(on_its_way);
     let span = match (at(&gap.from), at(&gap.to), gap.state.as_str()) {
         (None, Some(to), _) => format!("its first sample is of {to} ({reason})"),
+        (None, None, _) if gap.settling => on_its_way.to_owned(),
         (None, None, _) => "it has not sent a sample yet".to_owned(),
         (Some(from), Some(to), _) => format!("gap from {from} to {to} ({reason})"),
         (Some(from), None, "pending") => match at(&gap.backlog_from) {
@@ -178,6 +185,7 @@ mod tests {
                 next_sample_at: to,
                 detail: None,
                 backlog_from: None,
+                settling: false,
             },
             notes: vec![],
         }
@@ -197,6 +205,29 @@ mod tests {
             gap_words(&first, "ipcs", &TimeZone::UTC),
             "no data of web-17 for 2026-11-24 03:12:00 +0000: its first sample is of 2026-11-24 04:00:00 +0000 \
              (before_first)"
+        );
+    }
+
+    #[test]
+    fn what_settles_says_so_and_that_asking_again_helps() {
+        let mut settling = answer(Some("2026-11-24T03:11:50.250Z"), None, "pending", None);
+        settling.gap.settling = true;
+        settling.gap.detail = Some("settling: an acknowledged commit is not visible yet; ask again".to_owned());
+        let words = gap_words(&settling, "ipcs", &TimeZone::UTC);
+        assert!(
+            words.contains(
+                "pending since 2026-11-24 03:11:50 +0000: its newest records are stored; settling: an acknowledged \
+                 commit is not visible yet; ask again; the last sample before it"
+            ),
+            "{words}"
+        );
+        (settling.gap.from, settling.gap.last_sample_at) = (None, None);
+        let words = gap_words(&settling, "ipcs", &TimeZone::UTC);
+        assert!(
+            words.ends_with(
+                "its newest records are stored; settling: an acknowledged commit is not visible yet; ask again"
+            ),
+            "{words}"
         );
     }
 

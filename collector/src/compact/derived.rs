@@ -1,8 +1,11 @@
 //! Stores what was derived, in the transaction that moves the tail.
 
+use std::collections::BTreeSet;
+
 use super::derive::{Derived, merge};
 use crate::store::day::Day;
 use crate::store::owner_usage::OwnerRow;
+use crate::store::partition::Table;
 use crate::store::tx::Write;
 use crate::store::usage::{Order, Step};
 use crate::store::{StoreError, gap_part, owner_usage, usage};
@@ -23,6 +26,20 @@ pub async fn store(
     }
     gap_part::close(tx, &derived.part_ends).await?;
     gap_part::insert(tx, &derived.parts).await
+}
+
+/// The partitions that these rows go to.
+pub fn partitions<'d>(
+    derived: impl IntoIterator<Item = &'d Derived>,
+    place: &dyn Fn(i64) -> Day,
+) -> BTreeSet<(Table, Day)> {
+    let mut parts = BTreeSet::new();
+    for Derived { usage, usage_hour, owners, .. } in derived {
+        parts.extend(usage.iter().map(|row| (Table::Usage, place(row.slot_ms).month())));
+        parts.extend(usage_hour.iter().map(|row| (Table::UsageHour, place(row.slot_ms).year())));
+        parts.extend(owners.iter().map(|row| (Table::OwnerUsage, place(row.slot_ms).month())));
+    }
+    parts
 }
 
 /// The maxima of arrays are merged here: in SQL it would take a join of unnested arrays.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use highwater_ipc::snapshot::Snapshot;
 
 use super::AskError;
-use super::fold::{FoldError, fold};
+use super::fold::FoldError;
 use super::gap::{Gap, grace_ms};
+use super::past::{confirmed_ms, state_until};
 use super::walk::Position;
 use crate::host::HostId;
 use crate::store::fleet::{Status, in_sight, in_sight_ms};
@@ -67,7 +68,12 @@ pub async fn as_of(reading: &mut Reading, host: HostId, instant: Instant, now_ms
     let status = reading.status(host).await?;
     let skew_ms = status.as_ref().map_or(0, |s| s.skew_ms);
     let host_now_ms = now_ms.saturating_add(skew_ms);
-    let Some(newest) = reading.newest_stretch(host).await? else {
+    let newest = reading.newest_stretch(host).await?;
+    if let Some(settling) = settling(reading, host, instant, newest.as_ref()).await? {
+        let asked_ms = if let Instant::At(t) = instant { t } else { host_now_ms };
+        return Ok(AsOf { asked_ms, skew_ms, answer: Answer::Gap(settling) });
+    }
+    let Some(newest) = newest else {
         let asked_ms = if let Instant::At(t) = instant { t } else { host_now_ms };
         return Ok(AsOf { asked_ms, skew_ms, answer: Answer::Gap(Gap::no_sample_yet()) });
     };
@@ -89,6 +95,23 @@ pub async fn as_of(reading: &mut Reading, host: HostId, instant: Instant, now_ms
     let held = held_in(reading, host, stretch, until_ms).await?;
     let also_ms = others.iter().take(MOST_ALSO).map(|s| (s.from_wall_ms, s.end_wall_ms)).collect();
     Ok(AsOf { asked_ms, skew_ms, answer: Answer::Held(Box::new(Held { also_ms, ..held })) })
+}
+
+/// The gap of an instant at or after the visible end of a history whose next commit is in doubt: it may hold a sample of
+/// that instant. What lies before that end, and the newest sample that is visible, are not in doubt.
+async fn settling(
+    reading: &mut Reading,
+    host: HostId,
+    instant: Instant,
+    newest: Option<&Stretch>,
+) -> Result<Option<Gap>, AskError> {
+    let may_change = match (instant, newest) {
+        (Instant::Now, _) | (Instant::At(_), None) => true,
+        (Instant::At(t), Some(newest)) => t > newest.end_wall_ms,
+        (Instant::Last, _) => false,
+    };
+    let is_settling = may_change && reading.is_settling(host).await?;
+    Ok(is_settling.then(|| Gap::settling(newest)))
 }
 
 /// The stretches that speak for that wall time, the last first. The newest speaks for a while after its end, unless a
@@ -124,14 +147,11 @@ fn is_present(newest: &Stretch, status: Option<&Status>, now_ms: i64) -> bool {
 
 /// The last state of a stretch whose sample began at or before `until_ms`.
 async fn held_in(reading: &mut Reading, host: HostId, stretch: &Stretch, until_ms: i64) -> Result<Held, AskError> {
-    let place = reading.state_place(host, stretch, Until::Wall(until_ms)).await?;
-    let place = place.ok_or(FoldError::Empty)?;
-    let records = reading.state_records(host, stretch, &place).await?;
-    let snapshot = fold(&records)?;
-    let received_ms = records.last().map_or(0, |r| r.received_ms);
-    let from_ms = snapshot.at.wall_ms;
-    let to_ms = reading.confirmed_to(host, stretch, &place).await?;
-    let position = Position { epoch: stretch.epoch, stretch: stretch.number, seq: place.seq };
+    let found = state_until(reading, host, stretch, Until::Wall(until_ms)).await?.ok_or(FoldError::Empty)?;
+    let from_ms = found.snapshot.at.wall_ms;
+    let to_ms = confirmed_ms(reading, host, stretch, &found).await?;
+    let position = Position { place: stretch.place, seq: found.seq };
+    let (snapshot, received_ms) = (found.snapshot, found.received_ms);
     Ok(Held { snapshot, position, covered_ms: (from_ms, to_ms.max(from_ms)), received_ms, also_ms: Vec::new() })
 }
 
@@ -145,7 +165,7 @@ async fn gap_at(
 ) -> Result<Gap, AskError> {
     let before = reading.stretch_ended_before(host, asked_ms).await?;
     // Where the clock was set back, older stretches lie ahead of the newest: it may yet come to what is between them.
-    let is_open = before.as_ref().is_some_and(|before| before.place() == newest.place());
+    let is_open = before.as_ref().is_some_and(|before| before.place == newest.place);
     if !is_open && let Some(after) = reading.stretch_begun_after(host, asked_ms).await? {
         let stored = reading.gap_at(host, asked_ms).await?;
         return Ok(Gap::between(before.as_ref(), &after, stored));

@@ -296,7 +296,8 @@ fn learn_list<T: Object>(
     *known = Some(now);
 }
 
-fn without_equal_ends<'a, T: PartialEq>(a: &'a [T], b: &'a [T]) -> (&'a [T], &'a [T]) {
+/// What is left of two lists without what they begin and end with alike.
+pub(super) fn without_equal_ends<'a, 'b, T: PartialEq>(a: &'a [T], b: &'b [T]) -> (&'a [T], &'b [T]) {
     let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let (a, b) = (&a[same..], &b[same..]);
     let same = a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count();

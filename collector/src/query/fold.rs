@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use highwater_ipc::activity::Activity;
+use highwater_ipc::chunk::ChunkError;
 use highwater_ipc::codec::{CodecError, decode_body};
 use highwater_ipc::delta::{DeltaError, apply};
 use highwater_ipc::record::{Content, Event, GapReason, Seq};
@@ -56,6 +57,20 @@ pub enum FoldError {
         /// Its position.
         seq: Seq,
     },
+    /// A chunk does not unpack.
+    #[error("the stored chunk of records from {seq} on does not unpack: {why}", seq = .from.0)]
+    Chunk {
+        /// Position of its first record.
+        from: Seq,
+        /// Why.
+        why: ChunkError,
+    },
+    /// These records were found to make no state when they were compacted.
+    #[error("the stored records from {from} on make no state, up to the next keyframe", from = .from.0)]
+    Raw {
+        /// The first of them.
+        from: Seq,
+    },
     /// There are no records.
     #[error("the keyframe of a stored record is not stored")]
     Empty,
@@ -84,16 +99,12 @@ pub fn read(before: Option<&State>, record: &StoredRecord) -> Result<Said, FoldE
     })
 }
 
-/// The sample that the last of these records describes; the first must be a keyframe.
-pub fn fold(records: &[StoredRecord]) -> Result<Arc<Snapshot>, FoldError> {
-    fold_with_activity(records).map(|(snapshot, _)| snapshot)
-}
-
-/// The same, with what happened just before that sample.
-pub fn fold_with_activity(records: &[StoredRecord]) -> Result<(Arc<Snapshot>, Arc<Activity>), FoldError> {
+/// The sample that the last of these records describes, and what happened just before it. Without a state `before` them the
+/// first must be a keyframe.
+pub fn fold_on(before: Option<&State>, records: &[StoredRecord]) -> Result<(Arc<Snapshot>, Arc<Activity>), FoldError> {
     let mut latest: Option<(Arc<Snapshot>, Arc<Activity>)> = None;
     for record in records {
-        let before = latest.as_ref().map(|(snapshot, _)| &snapshot.state);
+        let before = latest.as_ref().map(|(snapshot, _)| &snapshot.state).or(before);
         if let Said::Sample { snapshot, activity, .. } = read(before, record)? {
             latest = Some((snapshot, activity));
         }

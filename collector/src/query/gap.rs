@@ -31,7 +31,12 @@ pub enum GapState {
     Open,
     /// The host has said that it holds records of that time; they are on their way.
     Pending,
+    /// A commit of the host's records was acknowledged and is not visible yet: [`crate::store::settling`].
+    Settling,
 }
+
+/// What a settling gap says, and what to do.
+const SETTLING: &str = "settling: an acknowledged commit is not visible yet; ask again";
 
 impl GapState {
     /// The word of the JSON contract.
@@ -39,7 +44,7 @@ impl GapState {
         match self {
             GapState::Closed => "closed",
             GapState::Open => "open",
-            GapState::Pending => "pending",
+            GapState::Pending | GapState::Settling => "pending",
         }
     }
 }
@@ -67,6 +72,18 @@ impl Gap {
         Self { from_ms: Some(newest.end_wall_ms), to_ms: None, state, reason, detail: String::new(), backlog_from_ms }
     }
 
+    /// What is not known after `newest` while a commit of the host is in doubt.
+    pub fn settling(newest: Option<&Stretch>) -> Self {
+        Self {
+            from_ms: newest.map(|s| s.end_wall_ms),
+            to_ms: None,
+            state: GapState::Settling,
+            reason: None,
+            detail: SETTLING.to_owned(),
+            backlog_from_ms: None,
+        }
+    }
+
     /// The gap between two stretches, or before the first; `stored` is what the writer wrote of it.
     pub fn between(before: Option<&Stretch>, after: &Stretch, stored: Option<ClosedGap>) -> Self {
         let mut gap = Self {
@@ -78,7 +95,9 @@ impl Gap {
             backlog_from_ms: None,
         };
         match (before, stored) {
-            (None, _) => gap.reason = Some(GapReason::BeforeFirst),
+            (None, None) => gap.reason = Some(GapReason::BeforeFirst),
+            // Before the first that is kept there may have been more.
+            (None, Some(stored)) => (gap.reason, gap.detail) = (Some(stored.reason), stored.detail),
             (Some(_), Some(stored)) => {
                 gap.from_ms = stored.from_wall_ms;
                 gap.to_ms = Some(stored.to_wall_ms);
@@ -116,7 +135,7 @@ fn why_silent(newest: &Stretch, status: Option<&Status>) -> GapReason {
 /// Two stretches of one boot, without a gap by the boot clock, whose wall clocks do not meet.
 fn clock_was_set_forward(before: &Stretch, after: &Stretch) -> bool {
     before.boot_id == after.boot_id
-        && before.epoch == after.epoch
+        && before.place.epoch() == after.place.epoch()
         && after.from_boot_us.saturating_sub(before.end_boot_us) <= before.interval_ms.saturating_mul(3_000)
 }
 
@@ -128,11 +147,14 @@ mod tests {
     use super::*;
     use crate::host::Quarantine;
     use crate::store::fleet::TurnedAway;
+    use crate::store::history::Place;
 
     fn stretch(epoch: u64, from_wall_ms: i64, end_wall_ms: i64) -> Stretch {
         Stretch {
-            epoch: EpochNo(epoch),
-            number: 0,
+            place: Place::own(EpochNo(epoch), 0),
+            merged: Seq(0),
+            compacted: Seq(0),
+            framed: Seq(0),
             from_wall_ms,
             end_wall_ms,
             from_boot_us: from_wall_ms * 1000,
@@ -182,13 +204,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_doubt_is_pending_and_says_that_it_settles() {
+        let gap = Gap::settling(Some(&stretch(1, 0, 5_000)));
+        assert_eq!((gap.from_ms, gap.state.name(), gap.reason), (Some(5_000), "pending", None));
+        assert!(gap.detail.starts_with("settling"), "{gap:?}");
+        assert_eq!(Gap::settling(None).from_ms, None);
+    }
+
+    #[test]
     fn what_the_writer_stored_of_a_gap_wins_over_what_stretches_show() {
         let (before, after) = (stretch(1, 0, 5_000), stretch(2, 20_000, 30_000));
         let derived = Gap::between(Some(&before), &after, None);
         assert_eq!((derived.from_ms, derived.to_ms), (Some(5_000), Some(20_000)));
         assert_eq!((derived.reason, derived.detail.as_str()), (Some(GapReason::Unexplained), ""));
         let stored = ClosedGap {
-            epoch: EpochNo(2),
+            before: Place::own(EpochNo(2), 0),
             seq: Seq(0),
             from_wall_ms: Some(5_500),
             to_wall_ms: 20_000,
@@ -203,7 +233,8 @@ mod tests {
     #[test]
     fn an_hour_over_which_the_clock_was_set_says_so() {
         let before = stretch(1, 0, 5_000);
-        let after = Stretch { number: 1, from_boot_us: 6_000_000, ..stretch(1, 3_606_000, 3_700_000) };
+        let after =
+            Stretch { place: Place::own(EpochNo(1), 1), from_boot_us: 6_000_000, ..stretch(1, 3_606_000, 3_700_000) };
         assert!(Gap::between(Some(&before), &after, None).detail.contains("set forward"));
     }
 }

@@ -1,8 +1,8 @@
 //! Questions to answers; knows no HTTP, no SQL and no clock (the present is handed in).
 //!
-//! [`as_of`] is what one host held at an instant, or the gap that instant lies in; [`fold`] makes states of stored
-//! records, [`change`] says what happened between two of them. [`walk`] hands over everything that was recorded
-//! between two instants, [`timeline`] and [`diff`] tell it. [`fleet`] and [`fleet_blame`] are about all hosts, [`host`] is
+//! [`as_of`] is what one host held at an instant, or the gap that instant lies in; [`past`] reads records wherever they are,
+//! [`fold`] makes states of them, [`change`] says what happened between two of them. [`walk`] hands over everything that was recorded
+//! between two instants, [`timeline`], [`diff`] and [`export`] tell it. [`fleet`] and [`fleet_blame`] are about all hosts, [`host`] is
 //! who a name means, [`owners`] who holds what.
 //!
 //! What holds for every answer: it is made in one snapshot of the database; it is never a guess across a gap; a part
@@ -20,6 +20,8 @@ mod deed_tests;
 mod deeds;
 pub mod diff;
 pub mod event;
+pub mod export;
+pub mod find;
 pub mod fleet;
 pub mod fleet_blame;
 pub mod fold;
@@ -27,9 +29,12 @@ pub mod gap;
 pub mod holder;
 pub mod host;
 pub mod owners;
+pub mod past;
+pub mod raw;
 pub mod remedy;
 #[cfg(test)]
 mod scenes;
+pub mod status;
 pub mod story;
 #[cfg(test)]
 mod story_tests;
@@ -38,6 +43,7 @@ pub mod walk;
 
 pub use crate::store::fleet::{HostName, TurnedAway};
 pub use crate::store::history::{ClosedGap, Reading};
+pub use crate::store::keep::Keep;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -39,7 +39,7 @@ use super::event::{Event, Happened, bound_by};
 use super::fold::Said;
 use super::story::Story;
 use super::walk::{Position, Step};
-use crate::store::history::Stretch;
+use crate::store::history::{Place, Stretch};
 
 /// Tells samples that follow each other by a second, a boot being an epoch of its own.
 pub(super) fn check(samples: &str, expected: &str) {
@@ -73,20 +73,23 @@ pub(super) fn told_step(epoch: u64, second: i64, state: State, activity: Activit
         stretch: stretch(epoch),
         prev_wall_ms: Some((second - 1) * 1000),
         said: Said::Sample { snapshot, gap, activity: Arc::new(activity) },
+        received_ms: 0,
         opening: false,
     }
 }
 
 pub(super) fn position(epoch: u64, seq: u64) -> Position {
-    Position { epoch: EpochNo(epoch), stretch: 0, seq: Seq(seq) }
+    Position { place: Place::own(EpochNo(epoch), 0), seq: Seq(seq) }
 }
 
 /// Every stretch of these stories ends one second before the next one begins.
 pub(super) fn stretch(epoch: u64) -> Arc<Stretch> {
     let end_wall_ms = i64::try_from(epoch + 1).unwrap() * 1000;
     Arc::new(Stretch {
-        epoch: EpochNo(epoch),
-        number: 0,
+        place: Place::own(EpochNo(epoch), 0),
+        merged: Seq(0),
+        compacted: Seq(0),
+        framed: Seq(0),
         from_wall_ms: 0,
         end_wall_ms,
         from_boot_us: 0,
@@ -194,7 +197,8 @@ pub(super) fn state(text: &str) -> State {
             words.iter().find_map(|w| w.strip_prefix(&prefix)).map_or(0, |v| v.parse().unwrap())
         };
         let owner = Owner { uid: field("uid"), gid: 0, cuid: field("cuid"), cgid: 0 };
-        let (key, perms) = (Key(field("key").cast_signed()), Perms(0o600));
+        let perms = if field("perms") == 0 { Perms(0o600) } else { Perms(field("perms")) };
+        let key = Key(field("key").cast_signed());
         match words.as_slice() {
             ["sem", id, ..] => namespace.sem.as_mut().unwrap().push(SemArray {
                 key,

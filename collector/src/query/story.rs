@@ -64,7 +64,7 @@ impl Story {
         }
         let mut events = Vec::new();
         let same_process = matches!(gap, Some(GapReason::Forked | GapReason::HistoryRestored));
-        let new_epoch = last.as_ref().is_none_or(|l| l.stretch.epoch != step.position.epoch);
+        let new_epoch = last.as_ref().is_none_or(|l| l.stretch.place.epoch() != step.position.place.epoch());
         if let Some(last) = &last
             && last.snapshot.state.boot_id != snapshot.state.boot_id
         {
@@ -73,8 +73,8 @@ impl Story {
             self.deeds = Deeds::default();
             events.push(Event { after_ms: Some(last.stretch.end_wall_ms), ..Event::exact(at_ms, happened) });
         }
-        if new_epoch && !same_process {
-            events.push(Event::exact(at_ms, Happened::AgentStarted { epoch: step.position.epoch }));
+        if new_epoch && !same_process && !step.position.place.epoch().is_imported() {
+            events.push(Event::exact(at_ms, Happened::AgentStarted { epoch: step.position.place.epoch() }));
         }
         let Some(last) = last else {
             self.known = Known::new(&snapshot.state);
@@ -83,7 +83,7 @@ impl Story {
             return events;
         };
         let after_ms = match step.prev_wall_ms {
-            Some(prev) if last.stretch.place() == step.stretch.place() => prev,
+            Some(prev) if last.stretch.place == step.stretch.place => prev,
             _ => last.stretch.end_wall_ms,
         };
         if new_epoch && !sees_every_namespace(&snapshot.state) {
@@ -124,7 +124,7 @@ impl Event {
 }
 
 /// Whether an agent sees all IPC namespaces, for all it knows: another one may have seen more.
-fn sees_every_namespace(state: &State) -> bool {
+pub(super) fn sees_every_namespace(state: &State) -> bool {
     const SOURCES: [&[u8]; 3] = [b"/proc", b"/proc/PID/ns/ipc", b"setns"];
     !state.unseen.iter().any(|part| SOURCES.contains(&part.source.as_bytes()))
 }

@@ -90,7 +90,14 @@ fn names_are_no_events() {
 fn what_the_agent_says_beside_its_samples_is_told() {
     let mut story = Story::default();
     let at = At { wall_ms: 7_000, boot_us: 0 };
-    let step = |said| Step { position: position(0, 9), stretch: stretch(0), prev_wall_ms: None, said, opening: false };
+    let step = |said| Step {
+        position: position(0, 9),
+        stretch: stretch(0),
+        prev_wall_ms: None,
+        received_ms: 0,
+        said,
+        opening: false,
+    };
     let clock = story.tell(&step(Said::Event(at, Beside::ClockStep { before: at, by_ms: -3_600_000 })));
     assert_eq!(show(&clock), "7s clock_step -3600000");
     assert_eq!(show(&story.tell(&step(Said::GapReason(at, GapReason::AgentStopped)))), "7s agent_stopped");

@@ -118,16 +118,15 @@ struct Pages<'q> {
 
 impl<'q> Pages<'q> {
     fn new(question: &'q Question, gaps: Vec<ClosedGap>) -> Self {
-        let from = question.after.map(|m| (m.position.epoch, m.position.seq));
-        let gaps: Vec<ClosedGap> =
-            gaps.into_iter().filter(|g| from.is_none_or(|from| (g.epoch, g.seq) >= from)).collect();
+        let from = question.after.map(|m| m.position);
+        let gaps: Vec<ClosedGap> = gaps.into_iter().filter(|g| from.is_none_or(|from| g.closed_by() >= from)).collect();
         Self { question, gaps: gaps.into_iter().peekable(), events: Vec::new(), mark: question.after }
     }
 
     /// Takes the events of one record; `false` = the page is full and they do not all fit.
     fn take(&mut self, position: Position, events: Vec<Event>) -> bool {
         let mut here = Vec::new();
-        while let Some(gap) = self.gaps.next_if(|g| (g.epoch, g.seq) <= (position.epoch, position.seq)) {
+        while let Some(gap) = self.gaps.next_if(|g| g.closed_by() <= position) {
             here.push(gap_event(closed(gap)));
         }
         let from_ms = self.question.span_ms.0;
@@ -168,6 +167,13 @@ impl<'q> Pages<'q> {
         last.retain(|e| self.wants(e));
         self.events.extend(last);
         Timeline { events: self.events, next: None }
+    }
+}
+
+impl ClosedGap {
+    /// The record after it.
+    fn closed_by(&self) -> Position {
+        Position { place: self.before, seq: self.seq }
     }
 }
 

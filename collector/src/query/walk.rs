@@ -3,22 +3,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use highwater_ipc::record::{EpochNo, Seq};
+use highwater_ipc::record::Seq;
 use highwater_ipc::snapshot::Snapshot;
 
 use super::AskError;
-use super::fold::{FoldError, Said, fold_with_activity, read};
+use super::fold::{Said, read};
+use super::past::{Unpacking, confirmed_ms, state_until};
 use crate::host::HostId;
-use crate::store::history::{Reading, StoredRecord, Stretch, Until};
+use crate::store::history::{ClosedGap, Reading, StoredRecord, Stretch, Tier, Until};
+
+pub use crate::store::history::Place;
 
 /// Where a record is. Its order is the order of history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// Its epoch.
-    pub epoch: EpochNo,
-    /// Its stretch in that epoch.
-    pub stretch: i32,
-    /// Its place in that epoch.
+    /// Its stretch.
+    pub place: Place,
+    /// Its place in its epoch.
     pub seq: Seq,
 }
 
@@ -47,6 +48,8 @@ pub struct Step {
     pub stretch: Arc<Stretch>,
     /// Wall clock of the sample before it, milliseconds; `None` = the first of its epoch.
     pub prev_wall_ms: Option<i64>,
+    /// Collector's clock when it came, milliseconds.
+    pub received_ms: i64,
     /// What it says.
     pub said: Said,
     /// It lies before the walk's begin and only says what was there: nothing happened at it.
@@ -61,19 +64,28 @@ pub struct Walk<'r> {
     from_ms: i64,
     until_ms: i64,
     resume: Option<Position>,
-    place: Option<(EpochNo, i32)>,
+    /// Stretches up to this place are done, or known.
+    place: Option<Place>,
     is_first: bool,
     stretches: VecDeque<Arc<Stretch>>,
     current: Option<Arc<Stretch>>,
-    after: Option<Seq>,
-    page: VecDeque<StoredRecord>,
+    /// The next record of the current stretch is this one or a later one.
+    from: Seq,
+    page: Option<Page>,
     state: Option<Arc<Snapshot>>,
+}
+
+/// What lies open.
+#[derive(Debug)]
+enum Page {
+    Chunk(Box<Unpacking>),
+    Tail(VecDeque<StoredRecord>),
 }
 
 /// Stretches fetched at once.
 const STRETCHES: i64 = 64;
 
-/// Records fetched at once: a body can have 16 MiB.
+/// Records of a tail fetched at once: a body can have 16 MiB.
 const RECORDS: i64 = 64;
 
 impl<'r> Walk<'r> {
@@ -89,13 +101,12 @@ impl<'r> Walk<'r> {
             from_ms,
             until_ms,
             resume,
-            // Strictly after this place: the stretch of the position itself is the first.
-            place: resume.map(|p| (p.epoch, p.stretch.saturating_sub(1))),
+            place: None,
             is_first: true,
             stretches: VecDeque::new(),
             current: None,
-            after: None,
-            page: VecDeque::new(),
+            from: Seq(0),
+            page: None,
             state: None,
         }
     }
@@ -109,43 +120,102 @@ impl<'r> Walk<'r> {
     /// The next record; `None` = that was all.
     pub async fn next(&mut self) -> Result<Option<Step>, AskError> {
         loop {
-            if let (Some(stretch), Some(record)) = (self.current.clone(), self.page.pop_front()) {
-                self.after = Some(record.seq);
-                return self.step(stretch, &record).map(Some);
-            }
             if let Some(stretch) = self.current.clone() {
-                let limits = (self.until_ms, RECORDS);
-                let page = self.reading.records_after(self.host, &stretch, self.after, limits).await?;
-                if page.is_empty() {
+                if let Some(step) = self.read(&stretch)? {
+                    return Ok(Some(step));
+                }
+                if self.page.is_none() && !self.turn(&stretch).await? {
                     self.current = None;
-                } else {
-                    self.page = page.into();
                 }
                 continue;
             }
             let Some(stretch) = self.next_stretch().await? else { return Ok(None) };
             self.current = Some(stretch.clone());
-            self.after = None;
+            self.from = Seq(0);
             if let Some(opening) = self.open(&stretch).await? {
                 return Ok(Some(opening));
             }
         }
     }
 
-    fn step(&mut self, stretch: Arc<Stretch>, record: &StoredRecord) -> Result<Step, AskError> {
-        let said = read(self.state.as_ref().map(|s| &s.state), record)?;
+    /// The gap that a stretch's first record closed.
+    pub async fn gap_before(&mut self, stretch: &Stretch) -> Result<Option<ClosedGap>, AskError> {
+        Ok(self.reading.gap_before(self.host, stretch).await?)
+    }
+
+    /// Until when the last state of a stretch within the walk was confirmed, host's wall clock, milliseconds.
+    pub async fn confirmed_ms(&mut self, stretch: &Stretch) -> Result<i64, AskError> {
+        let found = state_until(self.reading, self.host, stretch, Until::Wall(self.until_ms)).await?;
+        match found {
+            Some(found) => confirmed_ms(self.reading, self.host, stretch, &found).await,
+            None => Ok(stretch.end_wall_ms),
+        }
+    }
+
+    /// The next record of the page; without one the page is closed.
+    fn read(&mut self, stretch: &Arc<Stretch>) -> Result<Option<Step>, AskError> {
+        let (seq, prev_wall_ms, received_ms, said) = match &mut self.page {
+            None => return Ok(None),
+            Some(Page::Tail(records)) => {
+                let Some(record) = records.pop_front() else {
+                    self.page = None;
+                    return Ok(None);
+                };
+                let said = read(self.state.as_ref().map(|s| &s.state), &record)?;
+                (record.seq, record.prev_wall_ms, record.received_ms, said)
+            }
+            Some(Page::Chunk(chunk)) => {
+                let Some(record) = chunk.next_until(self.until_ms)? else {
+                    // What is left of it lies beyond the walk's end, and so does the rest of the stretch.
+                    if !chunk.is_done()? {
+                        self.current = None;
+                    }
+                    self.from = self.from.max(chunk.to.next());
+                    self.page = None;
+                    return Ok(None);
+                };
+                (record.seq, record.prev_wall_ms, record.received_ms, record.said)
+            }
+        };
+        self.from = seq.next();
         if let Said::Sample { snapshot, .. } = &said {
             self.state = Some(snapshot.clone());
         }
-        let position = Position { epoch: stretch.epoch, stretch: stretch.number, seq: record.seq };
-        Ok(Step { position, stretch, prev_wall_ms: record.prev_wall_ms, said, opening: false })
+        let position = Position { place: stretch.place, seq };
+        Ok(Some(Step { position, stretch: stretch.clone(), prev_wall_ms, received_ms, said, opening: false }))
+    }
+
+    /// Opens the next page of a stretch; `false` = there is none.
+    async fn turn(&mut self, stretch: &Arc<Stretch>) -> Result<bool, AskError> {
+        for tier in [Tier::Merged, Tier::Fresh] {
+            if let Some(packed) = self.reading.chunk_from(self.host, stretch, (tier, self.from)).await? {
+                if packed.from_wall_ms > self.until_ms {
+                    return Ok(false);
+                }
+                self.page = Some(Page::Chunk(Box::new(Unpacking::new(packed, self.from)?)));
+                return Ok(true);
+            }
+        }
+        let page = self.reading.tail_page(self.host, stretch, self.from, (self.until_ms, RECORDS)).await?;
+        let is_there = !page.is_empty();
+        self.page = is_there.then(|| Page::Tail(page.into()));
+        Ok(is_there)
     }
 
     async fn next_stretch(&mut self) -> Result<Option<Arc<Stretch>>, AskError> {
+        if let Some(position) = self.resume.filter(|_| self.place.is_none()) {
+            self.place = Some(position.place);
+            let of_it = (position.place.epoch(), position.place.number());
+            if let Some(stretch) = self.reading.stretch(self.host, of_it).await?
+                && stretch.from_wall_ms <= self.until_ms
+            {
+                return Ok(Some(Arc::new(stretch)));
+            }
+        }
         if self.stretches.is_empty() {
             let span = (self.from_ms, self.until_ms);
             let more = self.reading.stretches_between(self.host, span, self.place, STRETCHES).await?;
-            self.place = more.last().map(Stretch::place).or(self.place);
+            self.place = more.last().map(|s| s.place).or(self.place);
             self.stretches = more.into_iter().map(Arc::new).collect();
         }
         Ok(self.stretches.pop_front())
@@ -154,10 +224,10 @@ impl<'r> Walk<'r> {
     /// What was there when the walk enters a stretch, if its first records do not say it themselves.
     async fn open(&mut self, stretch: &Arc<Stretch>) -> Result<Option<Step>, AskError> {
         let is_first = std::mem::replace(&mut self.is_first, false);
-        let resume = self.resume.take().filter(|p| (p.epoch, p.stretch) == stretch.place());
+        let resume = self.resume.take().filter(|p| p.place == stretch.place);
         let until = match resume {
             Some(position) => {
-                self.after = position.seq.0.checked_sub(1).map(Seq);
+                self.from = position.seq;
                 Some(Until::Before(position.seq))
             }
             None if stretch.from_wall_ms <= self.from_ms => Some(Until::Wall(self.from_ms)),
@@ -167,29 +237,27 @@ impl<'r> Walk<'r> {
             && let Some(opening) = self.state_until(stretch, until).await?
         {
             if resume.is_none() {
-                self.after = Some(opening.position.seq);
+                self.from = opening.position.seq.next();
             }
             return Ok(Some(opening));
         }
         if !is_first {
             return Ok(None);
         }
-        let Some(before) = self.reading.stretch_before(self.host, stretch.place()).await? else { return Ok(None) };
+        let Some(before) = self.reading.stretch_before(self.host, stretch.place).await? else { return Ok(None) };
         let end_ms = before.end_wall_ms;
         self.state_until(&Arc::new(before), Until::Wall(end_ms)).await
     }
 
     async fn state_until(&mut self, stretch: &Arc<Stretch>, until: Until) -> Result<Option<Step>, AskError> {
-        let Some(place) = self.reading.state_place(self.host, stretch, until).await? else { return Ok(None) };
-        let records = self.reading.state_records(self.host, stretch, &place).await?;
-        let (snapshot, activity) = fold_with_activity(&records)?;
-        let last = records.last().ok_or(FoldError::Empty)?;
-        self.state = Some(snapshot.clone());
+        let Some(found) = state_until(self.reading, self.host, stretch, until).await? else { return Ok(None) };
+        self.state = Some(found.snapshot.clone());
         Ok(Some(Step {
-            position: Position { epoch: stretch.epoch, stretch: stretch.number, seq: place.seq },
+            position: Position { place: stretch.place, seq: found.seq },
             stretch: stretch.clone(),
-            prev_wall_ms: last.prev_wall_ms,
-            said: Said::Sample { snapshot, gap: None, activity },
+            prev_wall_ms: found.prev_wall_ms,
+            received_ms: found.received_ms,
+            said: Said::Sample { snapshot: found.snapshot, gap: None, activity: found.activity },
             opening: true,
         }))
     }

@@ -9,7 +9,9 @@ const INSERT_SQL: &str = "INSERT INTO host (host_id, name, labels, enrolled_ms) 
 
 const FIND_SQL: &str = "SELECT host_id FROM host WHERE host_id = $1";
 
-const HIGHEST_EPOCH_SQL: &str = "SELECT max(epoch_no) FROM stream WHERE host_id = $1";
+/// Of the agent's own: imported ones begin at 2^62.
+const HIGHEST_EPOCH_SQL: &str =
+    "SELECT max(epoch_no) FROM stream WHERE host_id = $1 AND epoch_no < 4611686018427387904";
 
 /// Adds a host. `name` is escaped text, `labels` a JSON object.
 pub async fn insert(
@@ -29,7 +31,7 @@ pub async fn exists(connection: &mut PgConnection, host: HostId) -> Result<bool,
     Ok(found.is_some())
 }
 
-/// The number after the host's highest stored epoch; 1 if none is stored.
+/// The number after the host's highest stored epoch of its own agent; 1 if none is stored.
 pub async fn next_epoch_no(connection: &mut PgConnection, host: HostId) -> Result<u64, StoreError> {
     let highest: Option<i64> = sqlx::query_scalar(HIGHEST_EPOCH_SQL).bind(host.0).fetch_one(connection).await?;
     let highest = highest.unwrap_or(0);

@@ -2,7 +2,8 @@
 //!
 //! All owners of a row stand side by side in arrays. Three sorts of entries: an owner; a list (namespace and kind, uid
 //! null) that could not be read whole, of whose owners only the most is known; and one of nulls alone, last, where there
-//! are more owners than a row tells.
+//! are more owners than a row tells. What goes without saying is null, which costs a bit: the host's own namespace (where
+//! the kind is not null), counts of 0 beside known objects, and a highest value that is the last one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -220,32 +221,39 @@ impl Entries {
     fn of(row: &OwnerRow) -> Self {
         let mut entries = Self::default();
         for list in &row.unknown {
-            entries.push(Some(*list), None);
+            entries.push(row.own, Some(*list), None);
         }
         let mut owners: Vec<_> = row.owners.iter().collect();
         owners.sort_by_key(|(_, held)| std::cmp::Reverse((held.now.map(|now| now.objects), held.most)));
         for (key, held) in owners {
-            entries.push(Some((key.namespace, key.kind)), Some((key, held)));
+            entries.push(row.own, Some((key.namespace, key.kind)), Some((key, held)));
         }
         if row.cut {
-            entries.push(None, None);
+            entries.push(row.own, None, None);
         }
         entries
     }
 
-    fn push(&mut self, list: Option<(NamespaceId, Kind)>, owner: Option<(&OwnerKey, &OwnerHeld)>) {
+    fn push(
+        &mut self,
+        own: Option<NamespaceId>,
+        list: Option<(NamespaceId, Kind)>,
+        owner: Option<(&OwnerKey, &OwnerHeld)>,
+    ) {
         let now = owner.and_then(|(_, held)| held.now);
-        let number = |of: fn(&Held) -> u64| now.as_ref().map(|now| bigint(of(now)));
-        self.namespaces.push(list.map(|(namespace, _)| namespace.inode.cast_signed()));
-        self.instances.push(list.map(|(namespace, _)| namespace.instance.cast_signed()));
+        let number = |of: fn(&Held) -> u64| now.as_ref().map(of).filter(|n| *n > 0).map(bigint);
+        let other = list.map(|(namespace, _)| namespace).filter(|namespace| Some(*namespace) != own);
+        self.namespaces.push(other.map(|namespace| namespace.inode.cast_signed()));
+        self.instances.push(other.map(|namespace| namespace.instance.cast_signed()));
         self.kinds.push(list.map(|(_, kind)| code(kind)));
         self.uids.push(owner.map(|(key, _)| i64::from(key.uid)));
         self.users.push(owner.and_then(|(_, held)| held.user.as_ref()).map(HostText::escaped));
         self.comms.push(owner.and_then(|(key, _)| key.comm.as_ref()).map(HostText::escaped));
-        self.objects.push(number(|now| now.objects));
-        self.objects_max.push(owner.map(|(_, held)| bigint(held.most)));
+        self.objects.push(now.map(|now| bigint(now.objects)));
+        let most = owner.map(|(_, held)| held.most).filter(|most| now.is_none_or(|now| now.objects != *most));
+        self.objects_max.push(most.map(bigint));
         self.semaphores.push(number(|now| now.semaphores));
-        self.bytes.push(now.map(|now| now.bytes.to_string()));
+        self.bytes.push(now.filter(|now| now.bytes > 0).map(|now| now.bytes.to_string()));
         self.orphans.push(number(|now| now.orphans));
         self.certain.push(number(|now| now.certain));
     }
@@ -253,12 +261,17 @@ impl Entries {
     /// Adds entry `i` to a row; `None` = its columns contradict each other.
     fn read(&mut self, i: usize, row: &mut OwnerRow) -> Option<()> {
         let at = |column: &[Option<i64>]| column.get(i).copied();
-        let (Some(inode), Some(instance)) = (at(&self.namespaces)?, at(&self.instances)?) else {
+        let Some(kind_code) = *self.kinds.get(i)? else {
             row.cut = true;
             return Some(());
         };
-        let namespace = NamespaceId { inode: inode.cast_unsigned(), instance: instance.cast_unsigned() };
-        let kind = kind("owner_usage.kinds", (*self.kinds.get(i)?)?).ok()?;
+        let namespace = match (at(&self.namespaces)?, at(&self.instances)?) {
+            (Some(inode), Some(instance)) => {
+                NamespaceId { inode: inode.cast_unsigned(), instance: instance.cast_unsigned() }
+            }
+            _ => row.own?,
+        };
+        let kind = kind("owner_usage.kinds", kind_code).ok()?;
         let Some(uid) = at(&self.uids)? else {
             row.unknown.insert((namespace, kind));
             return Some(());
@@ -267,18 +280,21 @@ impl Entries {
             None => Some(None),
             Some(text) => HostText::from_escaped(&text).map(Some),
         };
-        let count = |column: &[Option<i64>]| u64::try_from(at(column)??).ok();
+        let count = |column: &[Option<i64>]| u64::try_from(at(column)?.unwrap_or(0)).ok();
         let now = match at(&self.objects)? {
             None => None,
             Some(_) => Some(Held {
                 objects: count(&self.objects)?,
                 semaphores: count(&self.semaphores)?,
-                bytes: self.bytes.get(i)?.as_ref()?.parse().ok()?,
+                bytes: self.bytes.get(i)?.as_ref().map_or(Some(0), |bytes| bytes.parse().ok())?,
                 orphans: count(&self.orphans)?,
                 certain: count(&self.certain)?,
             }),
         };
-        let most = count(&self.objects_max)?;
+        let most = match at(&self.objects_max)? {
+            None => now.as_ref()?.objects,
+            Some(_) => count(&self.objects_max)?,
+        };
         let key = OwnerKey { namespace, kind, uid: u32::try_from(uid).ok()?, comm: text(&mut self.comms)? };
         row.owners.insert(key, OwnerHeld { user: text(&mut self.users)?, now, most });
         Some(())

@@ -10,9 +10,11 @@ use super::number::{bigint, fixed, int, unsigned};
 use super::tx::Write;
 use crate::host::HostId;
 
+// Imported epochs (from 2^62 on) are no agent's: no session sees or moves them.
 const OF_HOST_SQL: &str = "SELECT epoch_no, epoch_id, boot_id, next_seq, chain, covered_wall_ms, covered_boot_us,
-        interval_ms, stretch, base_seq, base_day - DATE '1970-01-01' AS base_day, pending_reason, pending_detail, session
-    FROM stream WHERE host_id = $1 ORDER BY epoch_no";
+        interval_ms, stretch, base_seq, base_day - DATE '1970-01-01' AS base_day, pending_reason, pending_detail, session,
+        framed_to
+    FROM stream WHERE host_id = $1 AND epoch_no < 4611686018427387904 ORDER BY epoch_no";
 
 /// `next_seq = from_seq` makes a resend change nothing; `session = mine` makes a session that another one has followed
 /// change nothing. A backup that takes the database's place under a session that it knows can lack records of the epoch
@@ -21,12 +23,13 @@ const ADVANCE_SQL: &str = "UPDATE stream AS s
     SET next_seq = g.next_seq, chain = g.chain, covered_wall_ms = g.covered_wall_ms,
         covered_boot_us = g.covered_boot_us, interval_ms = g.interval_ms, stretch = g.stretch, base_seq = g.base_seq,
         base_day = DATE '1970-01-01' + g.base_day, pending_reason = g.pending_reason,
-        pending_detail = g.pending_detail
+        pending_detail = g.pending_detail, framed_to = g.framed_to
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bigint[],
                 $8::bigint[], $9::int[], $10::int[], $11::bigint[], $12::int[], $13::smallint[], $14::text[],
-                $15::bigint[], $16::bigint[])
+                $15::bigint[], $16::bigint[], $17::bigint[])
         AS g (host_id, epoch_no, session, from_seq, next_seq, chain, covered_wall_ms, covered_boot_us, interval_ms,
-              stretch, base_seq, base_day, pending_reason, pending_detail, before_epoch_no, before_next_seq)
+              stretch, base_seq, base_day, pending_reason, pending_detail, before_epoch_no, before_next_seq,
+              framed_to)
     WHERE s.host_id = g.host_id AND s.epoch_no = g.epoch_no AND s.session = g.session AND s.next_seq = g.from_seq
         AND (g.before_epoch_no IS NULL OR EXISTS (SELECT 1 FROM stream b WHERE b.host_id = s.host_id
             AND b.epoch_no = g.before_epoch_no AND b.next_seq = g.before_next_seq))
@@ -43,11 +46,13 @@ const INSERT_SQL: &str =
     FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS e (epoch_no, epoch_id, boot_id)
     ON CONFLICT (host_id, epoch_no) DO NOTHING";
 
-const SET_SESSION_SQL: &str = "UPDATE stream SET session = $2 WHERE host_id = $1
+const SET_SESSION_SQL: &str = "UPDATE stream SET session = $2
+    WHERE host_id = $1 AND epoch_no < 4611686018427387904
     RETURNING epoch_no, epoch_id, boot_id, next_seq, chain, covered_wall_ms, covered_boot_us, interval_ms, stretch,
-        base_seq, base_day - DATE '1970-01-01' AS base_day, pending_reason, pending_detail, session";
+        base_seq, base_day - DATE '1970-01-01' AS base_day, pending_reason, pending_detail, session, framed_to";
 
-const OPENED_SQL: &str = "SELECT min(opened_ms), max(opened_ms) FROM stream WHERE host_id = $1 AND next_seq > 0";
+const OPENED_SQL: &str = "SELECT min(opened_ms), max(opened_ms) FROM stream
+    WHERE host_id = $1 AND next_seq > 0 AND epoch_no < 4611686018427387904";
 
 /// An epoch of which nothing is stored has no row elsewhere. A commit that stores its first record at this moment is
 /// waited for, and then it stays.
@@ -80,6 +85,8 @@ pub struct Stream {
     pub pending: Option<Pending>,
     /// The only session that may commit.
     pub session: Session,
+    /// One past the newest record that is stored as a frame.
+    pub framed: Seq,
 }
 
 /// A keyframe's place.
@@ -114,6 +121,7 @@ impl Stream {
             base: None,
             pending: None,
             session,
+            framed: Seq(0),
         }
     }
 }
@@ -131,7 +139,7 @@ pub struct Advance {
     pub before: Option<(EpochNo, Seq)>,
 }
 
-/// All epochs of a host, ascending.
+/// All epochs of a host's own agent, ascending.
 pub async fn of_host(tx: &mut Write<'_>, host: HostId) -> Result<Vec<Stream>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(OF_HOST_SQL).bind(host.0).fetch_all(tx.connection()).await?;
     rows.into_iter().map(Row::into_domain).collect()
@@ -174,6 +182,7 @@ pub async fn advance(tx: &mut Write<'_>, steps: &[Advance]) -> Result<Vec<HostId
         .bind(steps.iter().map(|s| s.after.pending.as_ref().map_or("", |p| p.detail.as_str())).collect::<Vec<_>>())
         .bind(steps.iter().map(|s| s.before.map(|(no, _)| bigint(no.0))).collect::<Vec<_>>())
         .bind(steps.iter().map(|s| s.before.map(|(_, next)| bigint(next.0))).collect::<Vec<_>>())
+        .bind(column(|s| bigint(s.after.framed.0)))
         .fetch_all(tx.connection())
         .await?;
     Ok(moved.into_iter().map(HostId).collect())
@@ -210,7 +219,7 @@ pub async fn insert_missing(
     Ok(())
 }
 
-/// Makes `session` the only one that may commit for this host, and returns all its epochs, ascending.
+/// Makes `session` the only one that may commit for this host, and returns all epochs of its own agent, ascending.
 pub async fn set_session(tx: &mut Write<'_>, host: HostId, session: Session) -> Result<Vec<Stream>, StoreError> {
     let rows: Vec<Row> =
         sqlx::query_as(SET_SESSION_SQL).bind(host.0).bind(session.0).fetch_all(tx.connection()).await?;
@@ -235,6 +244,7 @@ struct Row {
     pending_reason: Option<i16>,
     pending_detail: String,
     session: i64,
+    framed_to: i64,
 }
 
 impl Row {
@@ -266,6 +276,7 @@ impl Row {
             base,
             pending: pending.map(|reason| Pending { reason, detail: self.pending_detail }),
             session: Session(self.session),
+            framed: Seq(unsigned("stream.framed_to", self.framed_to)?),
         })
     }
 }

@@ -8,7 +8,11 @@ use super::{Db, StoreError};
 /// What statements run on: the inside of a transaction, for signatures of rooms that must not name `sqlx`.
 pub type Connection = PgConnection;
 
-const BEGIN_READ_SQL: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// A table that is dropped between two statements is gone inside a snapshot, too: so whoever drops a partition (which locks
+/// its parent) must wait for readings that have not touched it yet. LOCK takes no snapshot; what was dropped before it is
+/// not looked for.
+const BEGIN_READ_SQL: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+    LOCK TABLE ONLY frame, ONLY chunk_fresh, ONLY chunk, ONLY usage, ONLY owner_usage IN ACCESS SHARE MODE";
 const BEGIN_WRITE_SQL: &str = "BEGIN";
 const DURABLE_SQL: &str = "SET LOCAL synchronous_commit = on";
 
@@ -19,12 +23,17 @@ pub const STATEMENT_SECONDS: u64 = 25;
 pub const LOCK_SECONDS: u64 = 20;
 /// The same in a [`Dedicated::write_soon`]: whoever asked does not wait as long, and others wait behind it.
 pub const SOON_SECONDS: u64 = 2;
+/// Milliseconds after which the server gives up waiting for one lock in a [`Dedicated::write_briefly`]: whoever waits for
+/// a lock on a whole table holds up everybody who comes after it, ingest too.
+pub const BRIEF_MS: u64 = 50;
 /// One message, no parameters. The last bound is for a client that was frozen, or cut off in silence, between two
 /// statements: without it the server would keep the row locks for as long as it believes in the connection.
 const DURABLE_IN_TIME_SQL: &str = "SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '20s';
     SET LOCAL statement_timeout = '25s'; SET LOCAL idle_in_transaction_session_timeout = '25s'";
 const DURABLE_SOON_SQL: &str = "SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '2s';
     SET LOCAL statement_timeout = '25s'; SET LOCAL idle_in_transaction_session_timeout = '25s'";
+const DURABLE_BRIEFLY_SQL: &str = "SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '50ms';
+    SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '5s'";
 
 /// Runs reads in one REPEATABLE READ READ ONLY transaction: they all see one state of the database, whatever commits
 /// meanwhile.
@@ -72,6 +81,11 @@ impl Dedicated {
     /// The same, which waits for a lock no longer than [`SOON_SECONDS`].
     pub async fn write_soon(&mut self) -> Result<Write<'_>, StoreError> {
         self.begin(DURABLE_SOON_SQL).await
+    }
+
+    /// The same, which waits for a lock no longer than [`BRIEF_MS`], and runs no statement for more than 5 s.
+    pub async fn write_briefly(&mut self) -> Result<Write<'_>, StoreError> {
+        self.begin(DURABLE_BRIEFLY_SQL).await
     }
 
     async fn begin(&mut self, settings: &'static str) -> Result<Write<'_>, StoreError> {

@@ -12,6 +12,7 @@ use super::backoff::Backoff;
 use super::batch::{self, Attempt, Run};
 use super::plan::{self, Context, Plan};
 use super::worker::Worker;
+use crate::health::Part;
 use crate::host::HostId;
 use crate::store::day::Day;
 use crate::store::tx::{Committed, Dedicated};
@@ -127,16 +128,26 @@ impl Worker {
     async fn store(&mut self, plans: &Arc<Vec<Plan>>) -> Outcome {
         let mut backoff = Backoff::default();
         let received_ms = self.clock.now_ms();
+        let records = plans.iter().map(|plan| plan.frames.len() as u64).sum();
         loop {
             let plans = Arc::clone(plans);
             match self.link.run(move |connection| Box::pin(transaction(connection, plans, received_ms))).await {
-                Ok((moved, proof)) => return Outcome::Stored { moved, proof },
+                Ok((moved, proof)) => {
+                    self.health.committed(self.number, self.clock.now_ms(), records);
+                    return Outcome::Stored { moved, proof };
+                }
                 Err(error) if error.refused_value() => {
                     let lacks_partition = error.may_lack_partition();
                     return Outcome::Refused { detail: words(&error), lacks_partition };
                 }
                 Err(error) => {
                     warn!(%error, tries = backoff.tries(), "committing records; trying again, agents keep theirs");
+                    self.health.failed(
+                        Part::Writer(self.number),
+                        self.clock.now_ms(),
+                        error.to_string(),
+                        error.sqlstate(),
+                    );
                     tokio::select! {
                         () = self.give_up.cancelled() => return Outcome::GaveUp,
                         () = tokio::time::sleep(backoff.next()) => {}

@@ -16,21 +16,23 @@ use super::arrival::Arrival;
 use super::batch::Aside;
 use super::command::{Command, Item, OpenError, OpenRequest, Opened};
 use super::config::Config;
-use super::link::Link;
 use super::open::Door;
 use super::partitions::Partitions;
 use super::queue::{Consumer, Queue};
 use super::room::{Room, Rooms, Stopped};
 use super::worker::Worker;
 use crate::clock::WallClock;
+use crate::health::Health;
 use crate::host::{HostId, Quarantine};
 use crate::store::host_status::TurnedAway;
+use crate::store::link::Link;
 use crate::store::stream::Session;
 use crate::store::{Db, StoreError};
 
 /// The workers. Dropping it leaves them running; [`Writer::shutdown`] ends them.
 pub struct Writer {
     handle: Handle,
+    health: Arc<Health>,
     tasks: Vec<JoinHandle<()>>,
     drain: CancellationToken,
     give_up: CancellationToken,
@@ -52,13 +54,15 @@ impl Writer {
         let mut link = Link::new(db.clone());
         let partitions = Arc::new(Partitions::prepare(&mut link, clock.now_ms()).await?);
         let started = tokio::time::Instant::now();
+        let health = Arc::new(Health::default());
         let (drain, give_up) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = Vec::new();
         let mut queues = Vec::new();
-        for _ in 0..config.workers.clamp(1, 64) {
+        for number in 0..config.workers.clamp(1, 64) {
             let queue = Arc::new(Queue::default());
             queues.push(Arc::clone(&queue));
             let worker = Worker {
+                number,
                 queue: Consumer(queue),
                 link: Link::new(db.clone()),
                 door: Door::new(db.clone()),
@@ -69,6 +73,7 @@ impl Writer {
                 clock: Arc::clone(&clock),
                 started,
                 partitions: Arc::clone(&partitions),
+                health: Arc::clone(&health),
                 give_up: give_up.clone(),
                 config,
             };
@@ -77,12 +82,17 @@ impl Writer {
         let (stop, own_clock) = (drain.clone(), Arc::clone(&clock));
         tasks.push(tokio::spawn(async move { partitions.look_after(link, &*own_clock, &stop).await }));
         let handle = Handle { clock, queues: queues.into(), rooms: Arc::new(Rooms::new(&config)) };
-        Ok(Self { handle, tasks, drain, give_up, drain_ms: config.drain_ms })
+        Ok(Self { handle, health, tasks, drain, give_up, drain_ms: config.drain_ms })
     }
 
     /// A way in.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Where it says what it fails at; the collector's other parts say it there too.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
     }
 
     /// Takes nothing more, commits what is queued, and ends every session. What the database has not taken within

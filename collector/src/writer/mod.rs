@@ -31,7 +31,6 @@ mod commit;
 mod config;
 mod handle;
 mod lanes;
-mod link;
 mod open;
 mod partitions;
 pub mod plan;

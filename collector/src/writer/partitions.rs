@@ -8,16 +8,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use super::link::Link;
 use crate::clock::WallClock;
+use crate::store::StoreError;
 use crate::store::day::Day;
-use crate::store::{StoreError, partition};
+use crate::store::link::Link;
+use crate::store::partition::{self, Table};
 
-/// Days made ahead of the collector's clock.
-const AHEAD: i32 = 3;
-/// Days made on demand by one collector process; beyond that records go to the fallback day. More than a year of
+/// Days made ahead of the collector's clock: each empty one costs 24 KiB.
+const AHEAD: i32 = 2;
+/// Days that may have a partition; beyond that records of further days go to the fallback day. More than a year of
 /// backlog is no backlog, but a clock that walks.
-const MOST_ON_DEMAND: usize = 400;
+const MOST_DAYS: usize = 400;
 /// How often the days ahead are looked after.
 const EVERY: Duration = Duration::from_secs(3600);
 
@@ -29,7 +30,8 @@ pub(super) struct Partitions {
 #[derive(Default)]
 struct Known {
     days: BTreeSet<Day>,
-    on_demand: usize,
+    /// That there are too many was said.
+    full: bool,
 }
 
 impl Partitions {
@@ -50,7 +52,7 @@ impl Partitions {
     pub(super) fn missing(&self, wall_ms: impl Iterator<Item = i64>, now_ms: i64) -> Vec<Day> {
         let wanted: BTreeSet<Day> = wall_ms.filter_map(|wall| Day::believed(wall, now_ms)).collect();
         let known = self.lock();
-        let room = MOST_ON_DEMAND.saturating_sub(known.on_demand);
+        let room = MOST_DAYS.saturating_sub(known.days.len());
         wanted.into_iter().filter(|day| !known.days.contains(day)).take(room).collect()
     }
 
@@ -59,12 +61,11 @@ impl Partitions {
         for day in missing {
             let made = create(link, day, stop).await;
             let mut known = self.lock();
-            known.on_demand += 1;
-            if known.on_demand == MOST_ON_DEMAND {
-                warn!(days = MOST_ON_DEMAND, "no more partitions on demand: further days go to the fallback day");
-            }
             if made {
                 known.days.insert(day);
+            }
+            if known.days.len() >= MOST_DAYS && !std::mem::replace(&mut known.full, true) {
+                warn!(days = MOST_DAYS, "no more partitions on demand: records of further days go to the fallback day");
             }
         }
     }
@@ -96,19 +97,19 @@ impl Partitions {
 
     async fn refresh(&self, link: &mut Link, now_ms: i64) -> Result<(), StoreError> {
         let mut days: BTreeSet<Day> =
-            link.run(|connection| Box::pin(partition::days(connection))).await?.into_iter().collect();
-        // Yesterday, for the hours in which records of it still arrive.
-        for day in (-1..=AHEAD).map(|ahead| Day::of(now_ms).plus(ahead)) {
+            link.run(|connection| Box::pin(partition::list(connection, Table::Frame))).await?.into_iter().collect();
+        // Yesterday's is made when a record of it comes: once it is compacted it goes.
+        for day in (0..=AHEAD).map(|ahead| Day::of(now_ms).plus(ahead)) {
             if days.contains(&day) {
                 continue;
             }
-            match link.run(move |connection| Box::pin(partition::create(connection, day))).await {
+            match link.run(move |connection| Box::pin(partition::ensure(connection, Table::Frame, day))).await {
                 Ok(()) => drop(days.insert(day)),
                 Err(error) if error.may_pass() => return Err(error),
                 Err(error) => warn!(%error, day = day.0, "making a partition; its records go to the fallback day"),
             }
         }
-        self.lock().days = days;
+        *self.lock() = Known { full: days.len() >= MOST_DAYS, days };
         Ok(())
     }
 
@@ -121,7 +122,7 @@ impl Partitions {
 async fn create(link: &mut Link, day: Day, stop: &CancellationToken) -> bool {
     let mut backoff = Backoff::default();
     loop {
-        match link.run(move |connection| Box::pin(partition::create(connection, day))).await {
+        match link.run(move |connection| Box::pin(partition::ensure(connection, Table::Frame, day))).await {
             Ok(()) => {
                 info!(day = day.0, "made the partition of a day (since 1970) that records came for");
                 return true;

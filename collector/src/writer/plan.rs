@@ -267,6 +267,7 @@ impl<'a> Planner<'a> {
     }
 
     fn frame(&mut self, arrival: &Arrival, wall_ms: i64, base: Base) {
+        self.stream.framed = arrival.seq.next();
         self.plan.frames.push(Frame {
             host: self.plan.host,
             epoch: self.stream.epoch.no,

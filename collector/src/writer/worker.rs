@@ -15,7 +15,6 @@ use super::batch::{self, Aside, Attempt};
 use super::command::{Command, Item};
 use super::config::Config;
 use super::lanes::Gathered;
-use super::link::Link;
 use super::open::Door;
 use super::partitions::Partitions;
 use super::plan;
@@ -24,9 +23,11 @@ use super::state::{HostState, Moment};
 use super::unsaid::Unsaid;
 use super::watch::Watches;
 use crate::clock::WallClock;
+use crate::health::Health;
 use crate::host::HostId;
 use crate::store::StoreError;
 use crate::store::host_status::{self, Status, TurnedAway, Usage};
+use crate::store::link::Link;
 use crate::store::stream::Session;
 use crate::store::tx::Dedicated;
 
@@ -45,6 +46,8 @@ pub(super) struct Entry {
 
 /// Hosts, and the connections they are written over.
 pub(super) struct Worker {
+    /// Which of the workers it is, from 0.
+    pub(super) number: usize,
     pub(super) queue: Consumer,
     pub(super) link: Link,
     pub(super) door: Door,
@@ -58,6 +61,7 @@ pub(super) struct Worker {
     /// Where its steady clock begins.
     pub(super) started: tokio::time::Instant,
     pub(super) partitions: Arc<Partitions>,
+    pub(super) health: Arc<Health>,
     /// Cancelled when the grace of a shutdown is over: what cannot be stored by then stays with the agents.
     pub(super) give_up: CancellationToken,
     pub(super) config: Config,

@@ -12,7 +12,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use self::facts::{activity, kind, known, named_by, risk, who, who_change};
+pub(crate) use self::facts::activity;
+use self::facts::{kind, known, named_by, risk, who, who_change};
 use crate::availability::{Availability, SysvipcState};
 use crate::delta::{Delta, ListChange, NamespaceChange, NamespaceDelta, diff};
 use crate::limits::{Limits, Totals};
@@ -230,6 +231,8 @@ enum Step {
     Move(Index, Index, Index),
     Blind(Index),
     Queue(Index, Vec<MsgQueue>),
+    Segments(Index, Vec<ShmSegment>),
+    Use(Index, Index, i64, i32),
     Name(u32, HostText),
     Own(Index, Box<Who>),
     Learn(Index, (Kind, i32), Known),
@@ -249,6 +252,8 @@ fn step() -> BoxedStrategy<Step> {
         1 => (at(), at(), at()).prop_map(|(n, i, j)| Step::Move(n, i, j)),
         1 => at().prop_map(Step::Blind),
         1 => (at(), list(msg(), 0..4)).prop_map(|(n, m)| Step::Queue(n, m)),
+        1 => (at(), list(shm(), 0..4)).prop_map(|(n, s)| Step::Segments(n, s)),
+        4 => (at(), at(), seconds(), id()).prop_map(|(n, i, t, pid)| Step::Use(n, i, t, pid)),
         1 => (narrow(), text()).prop_map(|(uid, name)| Step::Name(uid, name)),
         1 => (at(), who()).prop_map(|(n, who)| Step::Own(n, Box::new(who))),
         2 => (at(), (kind(), id()), known()).prop_map(|(n, key, known)| Step::Learn(n, key, known)),
@@ -280,6 +285,8 @@ fn take(state: &mut State, step: Step) {
         }
         Step::Blind(n) => nth(namespaces, n).sem = None,
         Step::Queue(n, queues) => nth(namespaces, n).msg = Some(queues),
+        Step::Segments(n, segments) => nth(namespaces, n).shm = Some(segments),
+        Step::Use(n, i, time, pid) => use_objects(nth(namespaces, n), i, time, pid),
         Step::Insert(n, i, row) => {
             let rows = nth(namespaces, n).sem.get_or_insert_default();
             rows.insert(i.index(rows.len() + 1), row);
@@ -300,6 +307,23 @@ fn nth(namespaces: &mut [Namespace], n: Index) -> &mut Namespace {
     n.get_mut(namespaces)
 }
 
+/// A process attaches a segment and sends a message, and both are counted.
+fn use_objects(namespace: &mut Namespace, i: Index, time: i64, pid: i32) {
+    if let Some(segments) = namespace.shm.as_mut().filter(|segments| !segments.is_empty()) {
+        let segment = i.get_mut(segments);
+        (segment.atime, segment.lpid, segment.nattch) = (time, pid, segment.nattch.wrapping_add(1));
+        segment.rss = segment.rss.wrapping_add(4096);
+    }
+    if let Some(queues) = namespace.msg.as_mut().filter(|queues| !queues.is_empty()) {
+        let queue = i.get_mut(queues);
+        (queue.stime, queue.lspid, queue.qnum) = (time, pid, queue.qnum.wrapping_add(1));
+        queue.cbytes = queue.cbytes.wrapping_add(256);
+    }
+    if let Some(totals) = &mut namespace.totals {
+        totals.msg_messages = totals.msg_messages.wrapping_add(1);
+    }
+}
+
 fn on_row(namespaces: &mut [Namespace], n: Index, change: impl FnOnce(&mut Vec<SemArray>)) {
     if let Some(rows) = nth(namespaces, n).sem.as_mut().filter(|rows| !rows.is_empty()) {
         change(rows);
@@ -314,6 +338,19 @@ pub(crate) fn states() -> BoxedStrategy<(State, State)> {
         (before, after)
     });
     prop_oneof![3 => alike, 1 => (state(), state())].boxed()
+}
+
+/// What becomes of a state, a few steps at a time.
+pub(crate) fn history() -> impl Strategy<Value = Vec<State>> {
+    (state(), list(list(step(), 0..4), 0..12)).prop_map(|(first, samples)| {
+        let mut out = vec![first];
+        for steps in samples {
+            let mut next = out.last().cloned().unwrap_or_default();
+            steps.into_iter().for_each(|step| take(&mut next, step));
+            out.push(next);
+        }
+        out
+    })
 }
 
 fn list_change<T: core::fmt::Debug + Clone>(

@@ -6,7 +6,7 @@
 //! In path order: [`object`] and [`limits`] are what the kernel shows, [`availability`] says whether it shows
 //! anything, [`who`] holds it, [`risk`] is what threatens it; [`snapshot`] is one sample, [`delta`] is the difference of
 //! two, [`activity`] is what happened between them, [`record`] is what a stream carries, [`codec`] is how a record is
-//! packed, [`render`] is the text people know, [`remedy`] are the commands that help them.
+//! packed, [`chunk`] is how many of them are kept, [`render`] is the text people know, [`remedy`] are the commands that help them.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ pub mod activity;
 #[cfg(test)]
 mod arbitrary;
 pub mod availability;
+pub mod chunk;
 pub mod codec;
 pub mod delta;
 pub mod limits;

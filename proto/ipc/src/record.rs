@@ -18,6 +18,16 @@ use crate::time::At;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EpochNo(pub u64);
 
+impl EpochNo {
+    /// From here on numbers are those of imported history; an agent counts below, and a hello that does not is refused.
+    pub const IMPORTED: EpochNo = EpochNo(1 << 62);
+
+    /// Whether its records came from a file, not from an agent.
+    pub fn is_imported(self) -> bool {
+        self >= Self::IMPORTED
+    }
+}
+
 /// Random id of an epoch: tells two epochs with one number apart (a copied state directory).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EpochId(pub u64);

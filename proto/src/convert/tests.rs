@@ -130,3 +130,30 @@ fn the_present_of_a_host_with_many_namespaces_fits_and_names_the_first() {
     let bare = Namespace { sem: None, who: None, ..namespace(624) };
     assert_eq!(now.state.namespaces.last(), Some(&bare));
 }
+
+#[test]
+fn an_epoch_with_a_number_of_imported_history_is_refused() {
+    let hello = |no| Hello {
+        facts: HostFacts {
+            agent_version: HostText::from("1"),
+            machine_id: HostText::default(),
+            boot_id: BootId([1; 16]),
+            hostname: HostText::from("h"),
+            kernel: HostText::default(),
+            arch: HostText::default(),
+            distro: HostText::default(),
+        },
+        now: At { wall_ms: 1, boot_us: 1 },
+        epochs: vec![SpooledEpoch {
+            epoch: Epoch { no: EpochNo(no), id: EpochId(7) },
+            boot_id: BootId([1; 16]),
+            first: Seq(0),
+            next: Seq(1),
+            chain: Chain::default(),
+        }],
+    };
+    let read = |no| hello_from_wire(hello_to_wire(&hello(no)));
+    assert!(read(EpochNo::IMPORTED.0 - 1).is_ok());
+    let refused = read(EpochNo::IMPORTED.0).unwrap_err().to_string();
+    assert_eq!(refused, "SpooledEpoch.epoch_no is 4611686018427387904, the bound is 4611686018427387903");
+}

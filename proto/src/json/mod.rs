@@ -19,6 +19,7 @@
 //!   record.
 
 mod activity;
+mod differ;
 mod held;
 mod read;
 mod shape;
@@ -26,6 +27,7 @@ mod shape;
 mod tests;
 mod write;
 
+pub use differ::first_difference;
 pub use read::JsonError;
 pub use shape::{
     ActJson, ActivityJson, ActorJson, HeldJson, HolderJson, InNamespaceJson, KnownJson, LeftOutJson, LimitsJson,

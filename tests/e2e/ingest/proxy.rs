@@ -28,6 +28,11 @@ pub(crate) enum Fate {
     LoseAnswer,
     /// The server gets and answers them; the connection stays, and nothing comes over it any more.
     NeverAnswer,
+    /// Of a COMMIT: the server prepares transaction `in-doubt` instead, and the client hears that it is done. So looks a
+    /// commit that several servers agreed on, of which one has not carried it out yet.
+    Prepare,
+    /// Likewise, but the client hears nothing.
+    PrepareUnheard,
 }
 
 impl Proxy {
@@ -89,6 +94,11 @@ fn serve(client: UnixStream, server: UnixStream, watch: impl Fn(&[u8]) -> Fate +
         let cut = pump(&mut from_client, |bytes| {
             match watch(bytes) {
                 Fate::Pass => {}
+                Fate::Prepare => return to_server.write_all(&prepare(bytes)),
+                Fate::PrepareUnheard => {
+                    loses.store(true, Ordering::SeqCst);
+                    return to_server.write_all(&prepare(bytes));
+                }
                 Fate::CutBefore => return Err(ErrorKind::ConnectionAborted.into()),
                 Fate::LoseAnswer => loses.store(true, Ordering::SeqCst),
                 Fate::NeverAnswer => silences.store(true, Ordering::SeqCst),
@@ -112,6 +122,16 @@ fn serve(client: UnixStream, server: UnixStream, watch: impl Fn(&[u8]) -> Fate +
         });
         let _ = to_client.shutdown(Shutdown::Both);
     });
+}
+
+/// The bytes with PREPARE TRANSACTION in the place of a COMMIT: a query is `Q`, its length without that letter, its text
+/// and a zero.
+fn prepare(bytes: &[u8]) -> Vec<u8> {
+    const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+    let text = b"PREPARE TRANSACTION 'in-doubt'\0";
+    let at = bytes.windows(COMMIT.len()).position(|w| w == COMMIT).expect("a COMMIT in one piece");
+    let length = u32::try_from(text.len() + 4).unwrap().to_be_bytes();
+    [&bytes[..at], b"Q", &length, text, &bytes[at + COMMIT.len()..]].concat()
 }
 
 fn pump(from: &mut UnixStream, mut to: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {

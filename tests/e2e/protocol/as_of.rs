@@ -8,7 +8,7 @@ use highwater::query::as_of::{Answer, AsOf, Instant, as_of};
 use highwater::query::diff::{DiffAnswer, diff};
 use highwater::query::timeline::{Question, timeline};
 use highwater_ipc::record::GapReason;
-use highwater_tests::postgres::{Database, Postgres};
+use highwater_tests::postgres::Postgres;
 use highwater_tests::wait::now_ms;
 
 use crate::ingest::Collector;
@@ -16,7 +16,7 @@ use crate::ingest::host::{Host, connect};
 use crate::ingest::proxy::{Fate, Proxy};
 use crate::ingest::read_back::arrays;
 
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
 
 /// What a compactor does to the records of a host, and what a writer adds meanwhile: everything that is stored goes
 /// elsewhere, and newer history appears.
@@ -38,23 +38,24 @@ const MOVE_BACK: &str = "BEGIN;
 
 /// Plants the move before the n-th question that a connection asks, if it asks so many.
 #[derive(Default)]
-struct Plant {
+pub(super) struct Plant {
     before: AtomicUsize,
-    asked: AtomicUsize,
-    done: Mutex<bool>,
+    pub(super) asked: AtomicUsize,
+    pub(super) done: Mutex<bool>,
 }
 
 impl Plant {
-    fn see(&self, database: &Database, bytes: &[u8]) -> Fate {
+    /// Looks at bytes on their way to the server; `plant` is called at most once.
+    pub(super) fn see(&self, bytes: &[u8], plant: impl FnOnce()) -> Fate {
         let is_question = bytes.first() == Some(&b'P') && bytes.windows(7).any(|w| w == b"SELECT ");
         if is_question && self.asked.fetch_add(1, Ordering::SeqCst) + 1 == self.before.load(Ordering::SeqCst) {
-            database.sql(MOVE);
+            plant();
             *self.done.lock().unwrap() = true;
         }
         Fate::Pass
     }
 
-    fn arm(&self, before: usize) {
+    pub(super) fn arm(&self, before: usize) {
         self.asked.store(0, Ordering::SeqCst);
         self.before.store(before, Ordering::SeqCst);
         *self.done.lock().unwrap() = false;
@@ -62,8 +63,8 @@ impl Plant {
 }
 
 /// A history with a gap, a reboot and changes.
-fn history(collector: &Collector) -> (Host, i64) {
-    let mut host = collector.host(21);
+pub(super) fn history(collector: &Collector, id: i64) -> (Host, i64) {
+    let mut host = collector.host(id);
     let start = now_ms() - HOUR_MS;
     host.set_clock(start);
     collector.store(&mut host, 1, |host| {
@@ -81,10 +82,11 @@ fn history(collector: &Collector) -> (Host, i64) {
 #[test]
 fn a_compaction_between_two_reads_of_an_answer_changes_nothing_in_it() {
     let collector = Collector::shared();
-    let (host, start) = history(&collector);
+    let (host, start) = history(&collector, 21);
     let plant = Arc::new(Plant::default());
     let (seen, database) = (Arc::clone(&plant), collector.database.clone());
-    let proxy = Proxy::watching(&Postgres::shared().socket(), move |bytes| seen.see(&database, bytes));
+    let proxy =
+        Proxy::watching(&Postgres::shared().socket(), move |bytes| seen.see(bytes, || drop(database.sql(MOVE))));
     let url = proxy.url(&collector.database);
     // The present moves: a host falls silent between two answers if each takes its own.
     let now = now_ms();
@@ -124,14 +126,14 @@ fn a_compaction_between_two_reads_of_an_answer_changes_nothing_in_it() {
 }
 
 #[derive(Debug)]
-enum Asked {
+pub(super) enum Asked {
     AsOf(Instant),
     Diff(i64, i64),
     Timeline(i64, i64),
 }
 
 impl Asked {
-    async fn ask(&self, reading: &mut Reading, host: &Host, now_ms: i64) -> String {
+    pub(super) async fn ask(&self, reading: &mut Reading, host: &Host, now_ms: i64) -> String {
         match *self {
             Asked::AsOf(instant) => told(&as_of(reading, host.id(), instant, now_ms).await.unwrap()),
             Asked::Diff(from, to) => {
@@ -150,7 +152,7 @@ impl Asked {
     }
 }
 
-fn told(as_of: &AsOf) -> String {
+pub(super) fn told(as_of: &AsOf) -> String {
     match &as_of.answer {
         Answer::Held(held) => format!("{} {:?} {:?}", arrays(held), held.covered_ms, held.also_ms),
         Answer::Gap(gap) => format!("{gap:?}"),

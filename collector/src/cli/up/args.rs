@@ -18,10 +18,12 @@ use crate::cli::args::Global;
 use crate::cli::data_dir::default_data_dir;
 use crate::cli::exit::Exit;
 use crate::cli::migrate::DatabaseUrl;
+use crate::store::keep::{Days, Keep};
 
 /// Arguments of `up`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  highwater up\n  highwater up --interval 250ms --data-dir ~/hw\n  \
+    highwater up --keep-chunks 30d --keep-usage 400d --keep-rollups 3y\n  \
     HIGHWATER_DATABASE_URL=postgres://highwater:SECRET@db/highwater highwater up")]
 pub struct UpArgs {
     /// Where everything is kept [default: /var/lib/highwater as root, else $XDG_DATA_HOME/highwater or
@@ -44,6 +46,15 @@ pub struct UpArgs {
     /// that is taken]
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<Address>,
+    /// How long exact history is kept, e.g. 90d, 13w, 2y; the present is kept however old it is
+    #[arg(long, value_name = "TIME", default_value = "90d")]
+    pub keep_chunks: Days,
+    /// How long the use of limits is kept in ten minutes, and that of owners
+    #[arg(long, value_name = "TIME", default_value = "400d")]
+    pub keep_usage: Days,
+    /// How long the use of limits is kept by the hour
+    #[arg(long, value_name = "TIME", default_value = "3y")]
+    pub keep_rollups: Days,
     /// Run no agent for this host
     #[arg(long)]
     pub no_agent: bool,
@@ -68,6 +79,7 @@ pub fn run(args: UpArgs, global: &Global) -> anyhow::Result<Exit> {
         grpc: args.grpc,
         agent: !args.no_agent,
         ready_file: args.ready_file,
+        keep: Keep { chunks: args.keep_chunks, usage: args.keep_usage, rollups: args.keep_rollups },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let ended = runtime.block_on(live(settings, global.wants_json()));

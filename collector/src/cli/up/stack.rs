@@ -19,7 +19,10 @@ use super::this_host::{Setup, ThisHost};
 use crate::api;
 use crate::cli::migrate;
 use crate::clock::{SystemClock, WallClock};
+use crate::compact::job;
+use crate::compact::upkeep::Upkeep;
 use crate::embedded::supervise::{OwnSegment, Postgres};
+use crate::health::{AskDisk, Disk, Health};
 use crate::identity::ca::Authority;
 use crate::identity::enrolment::Enrolment;
 use crate::identity::operators::{Operators, Role};
@@ -27,6 +30,7 @@ use crate::identity::tokens::Tokens;
 use crate::ingest::tls::Tls;
 use crate::ingest::{self, Material};
 use crate::store::history::Reading;
+use crate::store::keep::Keep;
 use crate::store::{Db, host_status};
 use crate::writer::{self, Writer};
 
@@ -61,6 +65,8 @@ pub struct Settings {
     pub agent: bool,
     /// Where to say that it is ready.
     pub ready_file: Option<PathBuf>,
+    /// How long what is kept.
+    pub keep: Keep,
 }
 
 /// Where everything is, once it is. No `Debug`: it holds a token.
@@ -93,6 +99,8 @@ pub struct Stack {
     api: Option<JoinHandle<()>>,
     ingest: Option<ingest::Server>,
     renewing: Option<JoinHandle<()>>,
+    compacting: Option<(CancellationToken, JoinHandle<()>)>,
+    upkeep: Option<JoinHandle<()>>,
     this_host: Option<ThisHost>,
     ready_file: Option<ReadyFile>,
 }
@@ -134,6 +142,8 @@ impl Stack {
             api: None,
             ingest: None,
             renewing: None,
+            compacting: None,
+            upkeep: None,
             this_host: None,
             ready_file: None,
         }
@@ -181,9 +191,11 @@ impl Stack {
         }
         self.ready.token = self.operator_token(&shared).await?;
         let grpc_at = reachable(grpc.bound);
-        self.start_ingest(&shared, grpc).await?;
+        let health = self.start_ingest(&shared, grpc).await?;
+        self.start_compacting(&shared, health.clone());
         let http_at = http.bound;
-        self.start_api(&shared, http);
+        self.start_upkeep(&shared, health.clone(), settings.keep);
+        self.start_api(&shared, http, (health, settings));
         answers(http_at).await?;
         if settings.agent {
             self.start_this_host(&shared, settings, grpc_at).await?;
@@ -230,24 +242,29 @@ impl Stack {
         Ok(shared.operators.add("up", "up", Role::Admin).await?.reveal())
     }
 
-    async fn start_ingest(&mut self, shared: &Shared, grpc: Listening) -> anyhow::Result<()> {
+    async fn start_ingest(&mut self, shared: &Shared, grpc: Listening) -> anyhow::Result<Arc<Health>> {
         let tls = Tls::new(&material(shared)?)?;
         let writing = writer::Config { workers: WRITERS, drain_ms: DRAIN_MS, ..writer::Config::default() };
         let writer = Writer::start(shared.db.clone(), shared.clock.clone(), writing).await?;
+        let health = writer.health();
         let enrolment = Enrolment::new(shared.db.clone(), shared.authority.clone(), shared.clock.clone());
         self.renewing = Some(tokio::spawn(renew(tls.clone(), shared.clone())));
         let services = ingest::Services { tls, writer, enrolment };
         let config = ingest::Config::default();
         self.ingest = Some(ingest::Server::start(grpc.listener, services, config).context("serving agents")?);
-        Ok(())
+        Ok(health)
     }
 
-    fn start_api(&mut self, shared: &Shared, http: Listening) {
+    fn start_api(&mut self, shared: &Shared, http: Listening, (health, settings): (Arc<Health>, &Settings)) {
+        let cluster = settings.database_url.is_none().then(|| self.data.path().join("postgres"));
         let state = api::ApiState {
             db: shared.db.clone(),
             clock: shared.clock.clone(),
             operators: shared.operators.clone(),
             tokens: shared.tokens.clone(),
+            health,
+            disk: cluster.map(ask_disk),
+            keep: settings.keep,
         };
         let stop = self.serving.clone().cancelled_owned();
         self.api = Some(tokio::spawn(async move {
@@ -255,6 +272,19 @@ impl Stack {
                 tracing::error!(error = %e, "the API ended");
             }
         }));
+    }
+
+    fn start_compacting(&mut self, shared: &Shared, health: Arc<Health>) {
+        let (stop, holder) = (CancellationToken::new(), format!("pid {}", std::process::id()));
+        let job = job::Job { db: shared.db.clone(), clock: shared.clock.clone(), health, holder };
+        self.compacting = Some((stop.clone(), tokio::spawn(job.run(job::Config::default(), stop))));
+    }
+
+    fn start_upkeep(&mut self, shared: &Shared, health: Arc<Health>, keep: Keep) {
+        let (db, clock) = (shared.db.clone(), shared.clock.clone());
+        let holder = format!("pid {}", std::process::id());
+        let upkeep = Upkeep { db, clock, health, keep, holder };
+        self.upkeep = Some(tokio::spawn(upkeep.run(self.serving.clone())));
     }
 
     async fn start_this_host(&mut self, shared: &Shared, settings: &Settings, grpc: SocketAddr) -> anyhow::Result<()> {
@@ -317,6 +347,10 @@ impl Stack {
             renewing.abort();
         }
         self.serving.cancel();
+        let compacting = self.compacting.take();
+        if let Some((stop, _)) = &compacting {
+            stop.cancel();
+        }
         let (ingest, api) = (self.ingest.take(), self.api.take());
         let ingest = async {
             if let Some(server) = ingest {
@@ -330,7 +364,23 @@ impl Stack {
                 task.abort();
             }
         };
-        tokio::join!(ingest, api);
+        let compacting = async {
+            // A step that is cut short changes nothing, or is done.
+            if let Some((_, mut task)) = compacting
+                && within(COLLECTOR_STOPS, "compaction", &mut task).await.is_none()
+            {
+                task.abort();
+            }
+        };
+        let upkeep = self.upkeep.take();
+        let upkeep = async {
+            if let Some(mut task) = upkeep
+                && within(COLLECTOR_STOPS, "what looks after partitions", &mut task).await.is_none()
+            {
+                task.abort();
+            }
+        };
+        tokio::join!(ingest, api, compacting, upkeep);
         if let Some(db) = self.db.take() {
             within(POOL_CLOSES, "the database connections", db.close()).await;
         }
@@ -364,6 +414,14 @@ async fn within<T>(most: Duration, what: &str, work: impl Future<Output = T>) ->
         tracing::warn!(what, "did not stop in time");
     }
     done
+}
+
+/// Asks for the room on the disk of a directory.
+fn ask_disk(directory: PathBuf) -> AskDisk {
+    Arc::new(move || {
+        let room = highwater_agent::sys::disk::room(&directory).ok()?;
+        Some(Disk { path: directory.display().to_string(), free: room.free, size: room.size })
+    })
 }
 
 /// Asks the API whether it answers.

@@ -81,7 +81,7 @@ fn act() -> BoxedStrategy<Act> {
 }
 
 /// Any activity, mostly none.
-pub(super) fn activity() -> BoxedStrategy<Activity> {
+pub(crate) fn activity() -> BoxedStrategy<Activity> {
     let peak = (namespace_id(), word(), word(), word()).prop_map(|(namespace, boot_us, sem_arrays, semaphores)| Peak {
         namespace,
         boot_us,

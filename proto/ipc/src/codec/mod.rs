@@ -118,8 +118,9 @@ mod delta;
 mod error;
 #[cfg(test)]
 mod golden;
+mod parts;
 mod record;
-mod rows;
+pub(crate) mod rows;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -129,4 +130,5 @@ mod who;
 
 pub use body::{decode_at, decode_body, encode_body};
 pub use error::CodecError;
+pub(crate) use parts::{pack_delta, pack_state, unpack_delta, unpack_state};
 pub use record::{decode_record, encode_record};

@@ -9,10 +9,10 @@ use crate::object::{Key, MsgQueue, Owner, Perms, SemArray, ShmSegment};
 use crate::snapshot::State;
 
 /// A row: narrower numbers widened, signed ones by their sign, groups and creator less the owner. Columns beyond a row's own are 0.
-pub(super) type Columns = [u64; 16];
+pub(crate) type Columns = [u64; 16];
 
 /// What can be a row.
-pub(super) trait Row: Sized {
+pub(crate) trait Row: Sized {
     /// Its columns, as errors call them; bit i of `which` is column i. Never reordered within a version.
     const COLUMNS: &'static [&'static str];
 
@@ -22,7 +22,7 @@ pub(super) trait Row: Sized {
 }
 
 /// A row of a list: its first column is its id.
-pub(super) trait ObjectRow: Row {
+pub(crate) trait ObjectRow: Row {
     /// How many columns after id and key are times.
     const TIMES: usize;
     /// The fewest bytes a row takes.
@@ -31,8 +31,8 @@ pub(super) trait ObjectRow: Row {
 
 /// A column whose number does not fit its type.
 #[derive(Debug)]
-pub(super) struct BadColumn {
-    pub(super) column: usize,
+pub(crate) struct BadColumn {
+    pub(crate) column: usize,
     pub(super) value: u64,
     pub(super) low: i64,
     pub(super) high: i64,

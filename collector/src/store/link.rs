@@ -1,33 +1,33 @@
-//! A worker's connection to the database, thrown away whole whenever its state is not known.
+//! A job's connection to the database, thrown away whole whenever its state is not known.
 
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::store::tx::{self, Dedicated};
-use crate::store::{Db, StoreError};
+use super::tx::{self, Dedicated};
+use super::{Db, StoreError};
 
 /// Longest wait for one transaction, statements and COMMIT together: a little more than the server itself gives a
 /// statement, because a server that waits for a lock does not notice that its client has gone.
 const DEADLINE: Duration = Duration::from_secs(tx::STATEMENT_SECONDS + 5);
 
 /// One transaction's work on a connection.
-pub(super) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
+pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
 
 /// A connection that is made when needed.
-pub(super) struct Link {
+pub struct Link {
     db: Db,
     connection: Option<Dedicated>,
 }
 
 impl Link {
     /// Not connected yet.
-    pub(super) fn new(db: Db) -> Self {
+    pub fn new(db: Db) -> Self {
         Self { db, connection: None }
     }
 
     /// Does one transaction's work in a task of its own, so that nobody who waits for it can cut it short. At the
     /// deadline the connection itself is closed under it: the outcome is then not known, and whoever asked asks again.
-    pub(super) async fn run<T, F>(&mut self, work: F) -> Result<T, StoreError>
+    pub async fn run<T, F>(&mut self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Dedicated) -> Work<'c, T> + Send + 'static,
@@ -55,7 +55,7 @@ impl Link {
     }
 
     /// Says goodbye.
-    pub(super) async fn close(self) {
+    pub async fn close(self) {
         if let Some(connection) = self.connection {
             connection.close().await;
         }

@@ -1,0 +1,224 @@
+//! The job: round after round, whatever is due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::lease::{Keeper, Now};
+use super::tail::Moved;
+use super::{CompactError, Held, merge, partitions, tail};
+use crate::clock::WallClock;
+use crate::health::{Health, Part};
+use crate::store::Db;
+use crate::store::compaction::{Due, Of};
+use crate::store::day::Day;
+use crate::store::history::Reading;
+use crate::store::link::Link;
+
+/// When something is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// A tail is compacted when its oldest record is so old, milliseconds: that late are `usage`, `owner_usage` and the
+    /// first look of `find`. [default: 10 min]
+    pub tail_age_ms: i64,
+    /// Or when it spans so many positions, heartbeats included. [default: 512]
+    pub tail_positions: i64,
+    /// A day's fresh chunks are merged so long after its end, milliseconds. [default: 1 h]
+    pub merge_after_ms: i64,
+    /// Partitions of which everything has moved are dropped so often, milliseconds. [default: 10 min]
+    pub partitions_every_ms: i64,
+    /// Between two rounds, milliseconds. [default: 5 s]
+    pub round_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            tail_age_ms: 600_000,
+            tail_positions: 512,
+            merge_after_ms: 3_600_000,
+            partitions_every_ms: 600_000,
+            round_ms: 5_000,
+        }
+    }
+}
+
+/// The lease that compaction works under.
+pub const LEASE: &str = "compact";
+
+/// Epochs that are asked for at once.
+const PAGE: i64 = 256;
+/// Pages of epochs in one round: its lease is renewed between two rounds.
+const PAGES: usize = 4;
+/// An epoch whose tail is longer than one step waits for others after so many.
+const STEPS_AT_ONCE: usize = 4;
+
+/// What a round did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Records that moved from frames to fresh chunks.
+    pub compacted: usize,
+    /// Records that moved from fresh chunks to merged ones.
+    pub merged: usize,
+    /// Partitions that went.
+    pub dropped: usize,
+    /// Epochs that could not be compacted; they are tried again.
+    pub failed: usize,
+}
+
+/// Compacts, merges, and drops the partitions that are left empty.
+pub struct Compactor {
+    db: Db,
+    link: Link,
+    config: Config,
+    held: Held,
+    partitions_ms: Option<i64>,
+}
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Compact(Due),
+    Merge(Day),
+}
+
+impl Compactor {
+    /// One that works under a lease. It does nothing by itself.
+    pub fn new(db: Db, config: Config, held: Held) -> Self {
+        Self { link: Link::new(db.clone()), db, config, held, partitions_ms: None }
+    }
+
+    /// Does what is due at `now_ms` of the collector's clock.
+    pub async fn round(&mut self, now_ms: i64) -> Result<Round, CompactError> {
+        let due = Due {
+            received_ms: now_ms.saturating_sub(self.config.tail_age_ms),
+            positions: self.config.tail_positions,
+            now_ms,
+        };
+        let mut round = Round::default();
+        round.compacted = self.all(Work::Compact(due), &mut round.failed).await?;
+        let today = Day::of(now_ms.saturating_sub(self.config.merge_after_ms));
+        round.merged = self.all(Work::Merge(today), &mut round.failed).await?;
+        let every_ms = self.config.partitions_every_ms;
+        if self.partitions_ms.is_none_or(|last| now_ms < last || now_ms >= last.saturating_add(every_ms)) {
+            round.dropped =
+                self.link.run(move |connection| Box::pin(partitions::drop_moved(connection, now_ms))).await?;
+            self.partitions_ms = Some(now_ms);
+        }
+        Ok(round)
+    }
+
+    async fn all(&mut self, work: Work, failed: &mut usize) -> Result<usize, CompactError> {
+        let mut records = 0_usize;
+        let mut after = None;
+        for _ in 0..PAGES {
+            let mut reading = Reading::begin(&self.db).await?;
+            let due = match work {
+                Work::Compact(due) => reading.tails_due(due, after, PAGE).await?,
+                Work::Merge(today) => reading.merges_due(today, after, PAGE).await?,
+            };
+            drop(reading);
+            after = due.last().copied().or(after);
+            for of in &due {
+                match self.one(work, *of).await {
+                    Ok(moved) => records = records.saturating_add(moved),
+                    Err(error @ (CompactError::LeaseLost | CompactError::Store(_))) => return Err(error),
+                    // One host's history that does not read keeps no other host's from moving.
+                    Err(error) => {
+                        error!(host = %of.0, epoch = of.1.0, %error, "history cannot be compacted");
+                        *failed = failed.saturating_add(1);
+                    }
+                }
+            }
+            if i64::try_from(due.len()).unwrap_or(i64::MAX) < PAGE {
+                break;
+            }
+        }
+        Ok(records)
+    }
+
+    async fn one(&mut self, work: Work, of: Of) -> Result<usize, CompactError> {
+        let mut records = 0_usize;
+        for _ in 0..STEPS_AT_ONCE {
+            let moved = match work {
+                Work::Compact(due) => tail::compact(&self.db, &mut self.link, of, &self.held, due.now_ms).await?,
+                Work::Merge(today) => merge::merge(&self.db, &mut self.link, of, today, &self.held).await?,
+            };
+            match moved {
+                Moved::Some { records: moved, more } => {
+                    records = records.saturating_add(moved);
+                    if !more {
+                        break;
+                    }
+                }
+                Moved::Nothing => break,
+            }
+        }
+        Ok(records)
+    }
+}
+
+/// The job, and what it needs.
+pub struct Job {
+    /// The database.
+    pub db: Db,
+    /// The collector's wall clock.
+    pub clock: Arc<dyn WallClock>,
+    /// Where it says what it fails at.
+    pub health: Arc<Health>,
+    /// This process, for people.
+    pub holder: String,
+}
+
+impl Job {
+    /// Works whenever nobody else does, until told to stop.
+    pub async fn run(self, config: Config, stop: CancellationToken) {
+        let began = Instant::now();
+        let mut keeper = Keeper::new(LEASE, self.holder.clone());
+        let mut compactor: Option<Compactor> = None;
+        while !stop.is_cancelled() {
+            let steady_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+            let now = Now { wall_ms: self.clock.now_ms(), steady_ms };
+            match self.round(&mut keeper, &mut compactor, config, now).await {
+                Ok(()) => self.health.works(Part::Compactor),
+                Err(CompactError::LeaseLost) => {
+                    info!("another collector compacts now");
+                    keeper.lost(now);
+                }
+                Err(error) => {
+                    warn!(%error, "compacting; tried again");
+                    let sqlstate = if let CompactError::Store(error) = &error { error.sqlstate() } else { None };
+                    self.health.failed(Part::Compactor, now.wall_ms, error.to_string(), sqlstate);
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(Duration::from_millis(config.round_ms)) => {}
+            }
+        }
+        keeper.release(&self.db).await;
+    }
+
+    async fn round(
+        &self,
+        keeper: &mut Keeper,
+        compactor: &mut Option<Compactor>,
+        config: Config,
+        now: Now,
+    ) -> Result<(), CompactError> {
+        let Some(fence) = keeper.hold(&self.db, now).await? else { return Ok(()) };
+        let held = Held { name: LEASE.to_owned(), fence };
+        let compactor = match compactor {
+            Some(compactor) if compactor.held == held => compactor,
+            other => other.insert(Compactor::new(self.db.clone(), config, held)),
+        };
+        let round = compactor.round(now.wall_ms).await?;
+        if round != Round::default() {
+            debug!(?round, "compacted");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! One epoch's tail becomes fresh chunks, and with them what is derived from its states. Idempotent: what another collector
+//! has moved meanwhile stays as that left it.
+
+use highwater_ipc::record::EpochNo;
+use tracing::warn;
+
+use super::derive::{Before, Derived, Deriver, Sample};
+use super::pack::{PackError, Packer};
+use super::{CompactError, Held, derived, partitions};
+use crate::host::HostId;
+use crate::query::AskError;
+use crate::query::find::Filter;
+use crate::query::fold::{Said, read};
+use crate::query::past::{Record, state_until};
+use crate::store::chunk::{self, Chunk};
+use crate::store::compaction::{self, Marks, Of};
+use crate::store::day::Day;
+use crate::store::history::{Reading, TailRecord, Until};
+use crate::store::link::Link;
+use crate::store::object_now::{self, ObjectNow};
+use crate::store::partition::Table;
+use crate::store::usage::Order;
+use crate::store::{Db, StoreError};
+
+/// The most records and bytes of bodies that one step takes; what is left waits for the next.
+const MOST_RECORDS: usize = 2_048;
+const MOST_BYTES: usize = 32 << 20;
+/// Records asked for at once: a body can have 16 MiB.
+const PAGE: i64 = 64;
+
+/// What became of a tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// So many records moved; `more` = there are more of them.
+    Some {
+        /// How many.
+        records: usize,
+        /// Whether records are left.
+        more: bool,
+    },
+    /// There was nothing to move, or somebody else has moved it.
+    Nothing,
+}
+
+/// Compacts the tail of one epoch, as far as one step goes; `now_ms` is the collector's wall clock.
+pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held, now_ms: i64) -> Result<Moved, CompactError> {
+    let mut reading = Reading::begin(db).await?;
+    let Some(marks) = reading.marks(of).await?.filter(|m| m.framed > m.compacted) else { return Ok(Moved::Nothing) };
+    let tail = read_tail(&mut reading, of, marks).await?;
+    let before = before(&mut reading, of, tail.first()).await?;
+    drop(reading);
+    let to = tail.last().map_or(marks.framed, |last| last.record.seq.next());
+    let records = tail.len();
+    let covered_ms = marks.covered_wall_ms.filter(|_| to == marks.framed);
+    let Packed { chunks, derived, now } = pack(of, before, tail, covered_ms)?;
+    let place = move |slot_ms: i64| Day::believed(slot_ms, now_ms).unwrap_or(Day::FALLBACK);
+    let mut parts = derived::partitions([&derived], &place);
+    parts.extend(chunks.iter().map(|c| (Table::ChunkFresh, c.part)));
+    link.run(move |connection| Box::pin(partitions::ensure_all(connection, parts))).await?;
+    let held = held.clone();
+    let step = (marks.compacted, to);
+    let stored = link.run(move |connection| {
+        Box::pin(async move {
+            let mut tx = connection.write().await?;
+            if !held.still(&mut tx).await? {
+                return Ok(None);
+            }
+            if !compaction::move_compacted(&mut tx, of, step).await? {
+                return Ok(Some(false));
+            }
+            chunk::insert_fresh(&mut tx, &chunks).await?;
+            derived::store(&mut tx, &derived, Order::Newest, &place).await?;
+            object_now::upsert(&mut tx, now.as_slice()).await?;
+            tx.commit().await?;
+            Ok::<_, StoreError>(Some(true))
+        })
+    });
+    match stored.await? {
+        None => Err(CompactError::LeaseLost),
+        Some(false) => Ok(Moved::Nothing),
+        Some(true) => Ok(Moved::Some { records, more: to < marks.framed }),
+    }
+}
+
+async fn read_tail(reading: &mut Reading, of: Of, marks: Marks) -> Result<Vec<TailRecord>, StoreError> {
+    let mut tail: Vec<TailRecord> = Vec::new();
+    let mut bytes = 0_usize;
+    while tail.len() < MOST_RECORDS && bytes < MOST_BYTES {
+        let from = tail.last().map_or(marks.compacted, |last| last.record.seq.next());
+        let page = reading.tail(of.0, (of.1, from), PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        bytes = page.iter().fold(bytes, |sum, t| sum.saturating_add(t.record.body.len()));
+        tail.extend(page);
+    }
+    Ok(tail)
+}
+
+/// The sample before the first record of a tail, where its stretch has one.
+async fn before(
+    reading: &mut Reading,
+    (host, epoch): (HostId, EpochNo),
+    first: Option<&TailRecord>,
+) -> Result<Option<(u32, Record)>, CompactError> {
+    let Some(first) = first else { return Ok(None) };
+    let number = i32::try_from(first.stretch).unwrap_or(i32::MAX);
+    let Some(stretch) = reading.stretch(host, (epoch, number)).await? else { return Ok(None) };
+    match state_until(reading, host, &stretch, Until::Before(first.record.seq)).await {
+        Ok(found) => Ok(found.map(|found| (first.stretch, found.into_record()))),
+        // What is before it makes no state; then the next keyframe does.
+        Err(AskError::Fold(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What a tail becomes.
+struct Packed {
+    chunks: Vec<Chunk>,
+    derived: Derived,
+    now: Option<ObjectNow>,
+}
+
+/// Folds a tail into chunks and what follows from its states. `covered_ms` is until when its last sample was confirmed.
+fn pack(
+    (host, epoch): Of,
+    before: Option<(u32, Record)>,
+    tail: Vec<TailRecord>,
+    covered_ms: Option<i64>,
+) -> Result<Packed, CompactError> {
+    let in_force = before.as_ref().and_then(|(_, r)| Some(Before { state: r.state()?, wall_ms: r.wall_ms }));
+    let mut deriver = Deriver::new(host, epoch, in_force);
+    let mut latest = before.clone();
+    let mut packer = Packer::new(host, epoch, before);
+    for TailRecord { stretch, day, record: stored } in tail {
+        let state = latest.as_ref().and_then(|(_, record)| record.state());
+        let (seq, kind) = (stored.seq, stored.kind);
+        let (wall_ms, prev_wall_ms, received_ms) = (stored.wall_ms, stored.prev_wall_ms, stored.received_ms);
+        let taken = read(state, &stored).map_err(CompactError::from).and_then(|said| {
+            let record = Record { seq, kind, wall_ms, prev_wall_ms, received_ms, said };
+            packer.take(stretch, (day, day), &record)?;
+            Ok(record)
+        });
+        let record = match taken {
+            Ok(record) => record,
+            // The open chunk is given up, and with it what was in it: nothing moves.
+            Err(why @ CompactError::Pack(PackError::Chunk { .. })) => return Err(why),
+            Err(why) => {
+                // Only a host that does not say what it read comes here; its records stay for whoever wants to see them.
+                warn!(%host, epoch = epoch.0, seq = seq.0, %why, "a stored record makes no state: kept as it came");
+                packer.take_raw(stretch, day, &stored);
+                latest = None;
+                continue;
+            }
+        };
+        if let Said::Sample { snapshot, activity, .. } = &record.said {
+            let begins_stretch = latest.as_ref().is_none_or(|(of, _)| *of != stretch);
+            let (state, boot_us) = (&snapshot.state, snapshot.at.boot_us);
+            deriver.sample(&Sample { seq, wall_ms, boot_us, prev_wall_ms, begins_stretch, state, activity });
+            latest = Some((stretch, record));
+        }
+    }
+    covered_ms.iter().for_each(|wall_ms| deriver.covered(*wall_ms));
+    let now = latest.as_ref().and_then(|(_, r)| Some((r, r.state()?))).map(|(record, state)| {
+        let mut objects = Filter::builder();
+        objects.add(state);
+        ObjectNow { host, epoch, seq: record.seq, wall_ms: record.wall_ms, objects: objects.finish() }
+    });
+    Ok(Packed { chunks: packer.finish(), derived: deriver.finish(), now })
+}
