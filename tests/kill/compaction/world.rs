@@ -44,7 +44,8 @@ const ORPHANS: &str = "SELECT c.relname FROM pg_class AS c WHERE c.relkind = 'r'
     AND c.relname ~ '^(frame|chunk|chunk_fresh|usage|usage_hour|owner_usage)_[0-9]{8}$'
     AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = c.oid)";
 const MARKS: &str = "SELECT host_id, epoch_no, merged_to, compacted_to, framed_to FROM stream ORDER BY 1, 2";
-const PARTITIONS: &str = "SELECT count(*) FROM pg_inherits WHERE inhparent IN ('frame'::regclass, 'chunk_fresh'::regclass)";
+const PARTITIONS: &str =
+    "SELECT count(*) FROM pg_inherits WHERE inhparent IN ('frame'::regclass, 'chunk_fresh'::regclass)";
 const FIRST_WEEK: &str = "SELECT to_regclass('chunk_20260223') IS NULL";
 const BACKENDS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
     AND application_name = 'compactor' AND pid <> pg_backend_pid()";

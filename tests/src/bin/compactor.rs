@@ -1,4 +1,4 @@
-//! Makes partitions, compacts, merges and drops in a database until nothing is due, as a collector at that time of its
+//! Compacts, merges and drops in a database until nothing is due, as a collector at that time of its
 //! clock would: `compactor DATABASE-URL NOW-MS [DAYS]`; with DAYS it also forgets exact history that is older. The campaign
 //! of kills ends it anywhere.
 
@@ -11,7 +11,6 @@ use highwater::cli::migrate::DatabaseUrl;
 use highwater::compact::Held;
 use highwater::compact::job::{Compactor, Config, LEASE, Round};
 use highwater::compact::lease::{Keeper, Now};
-use highwater::compact::partitions;
 use highwater::compact::retention::Retention;
 use highwater::compact::upkeep;
 use highwater::store::Db;
@@ -44,7 +43,6 @@ async fn compact() -> anyhow::Result<()> {
     let now = Now { wall_ms: now_ms, steady_ms: 0 };
     let holder = format!("compactor {}", std::process::id());
     let mut connection = db.dedicated().await?;
-    partitions::make(&mut connection, now_ms).await?;
     let mut keeper = Keeper::new(LEASE, holder.clone());
     let fence = keeper.hold(&db, now).await?.context("the lease is somebody else's")?;
     let mut compactor = Compactor::new(db.clone(), CONFIG, Held { name: LEASE.to_owned(), fence });
