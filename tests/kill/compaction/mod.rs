@@ -103,7 +103,7 @@ fn when(statements: &[&'static str], dice: &mut Dice) -> When {
     if dice.roll(2) == 0 {
         return When { statement: "", turn: dice.roll(MOST_TURNS) + 1, delivered };
     }
-    When { statement: *dice.pick::<&str>(statements), turn: dice.roll(3) + 1, delivered }
+    When { statement: dice.pick::<&str>(statements), turn: dice.roll(3) + 1, delivered }
 }
 
 /// Runs a compactor to its end, at that time of its clock, which forgets what is older than so many days; the statement at
