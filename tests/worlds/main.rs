@@ -57,7 +57,7 @@ use world::{BEGIN_MS, Ran};
 
 /// The first seed of the fixed worlds.
 const SEED: u64 = 1;
-const WORLDS: u64 = 200;
+const WORLDS: u64 = 100;
 /// A planted defect must be caught within so many.
 const CAUGHT_WITHIN: u64 = 60;
 const THREADS: u64 = 2;

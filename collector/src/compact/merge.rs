@@ -39,9 +39,11 @@ pub async fn merge(db: &Db, link: &mut Link, of: Of, today: Day, held: &Held) ->
         Box::pin(async move {
             let mut tx = connection.write().await?;
             if !held.still(&mut tx).await? {
+                tx.rollback().await?;
                 return Ok(None);
             }
             if !compaction::move_merged(&mut tx, of, step).await? {
+                tx.rollback().await?;
                 return Ok(Some(false));
             }
             chunk::insert_merged(&mut tx, &chunks).await?;

@@ -63,9 +63,11 @@ pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held, now_ms: i64)
         Box::pin(async move {
             let mut tx = connection.write().await?;
             if !held.still(&mut tx).await? {
+                tx.rollback().await?;
                 return Ok(None);
             }
             if !compaction::move_compacted(&mut tx, of, step).await? {
+                tx.rollback().await?;
                 return Ok(Some(false));
             }
             chunk::insert_fresh(&mut tx, &chunks).await?;

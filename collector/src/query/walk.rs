@@ -244,8 +244,16 @@ impl<'r> Walk<'r> {
         if !is_first {
             return Ok(None);
         }
-        let Some(before) = self.reading.stretch_before(self.host, stretch.place).await? else { return Ok(None) };
-        let end_ms = before.end_wall_ms;
+        // Where a walk goes on, what was told last is the stretch before it that lies in the span, too.
+        let span = (self.from_ms, self.until_ms);
+        let told = self.reading.stretch_before_in(self.host, stretch.place, span).await?;
+        let until_ms = if told.is_some() { self.until_ms } else { i64::MAX };
+        let before = match told {
+            Some(told) => Some(told),
+            None => self.reading.stretch_before(self.host, stretch.place).await?,
+        };
+        let Some(before) = before else { return Ok(None) };
+        let end_ms = before.end_wall_ms.min(until_ms);
         self.state_until(&Arc::new(before), Until::Wall(end_ms)).await
     }
 

@@ -117,7 +117,8 @@ const STRETCH_ENDED_BEFORE_SQL: &str = stretches!(
 const STRETCH_BEGUN_AFTER_SQL: &str =
     stretches!("AND s.from_wall_ms > $2 ORDER BY s.from_wall_ms, s.epoch_no, s.stretch LIMIT 1");
 const STRETCH_OF_PLACE_BEFORE_SQL: &str = stretches!(
-    "AND (COALESCE(st.after_epoch_no, s.epoch_no), COALESCE(st.after_stretch, s.stretch), \
+    "AND s.from_wall_ms <= $8 AND COALESCE(s.to_wall_ms, st.covered_wall_ms, s.from_wall_ms) >= $7 \
+     AND (COALESCE(st.after_epoch_no, s.epoch_no), COALESCE(st.after_stretch, s.stretch), \
      st.after_epoch_no IS NOT NULL, s.epoch_no, s.stretch) < ($2, $3, $4, $5, $6) \
      ORDER BY COALESCE(st.after_epoch_no, s.epoch_no) DESC, COALESCE(st.after_stretch, s.stretch) DESC, \
      st.after_epoch_no IS NOT NULL DESC, s.epoch_no DESC, s.stretch DESC LIMIT 1"
@@ -174,10 +175,20 @@ impl Reading {
 
     /// The stretch just before a place.
     pub async fn stretch_before(&mut self, host: HostId, place: Place) -> Result<Option<Stretch>, StoreError> {
+        self.stretch_before_in(host, place, (i64::MIN, i64::MAX)).await
+    }
+
+    /// The last stretch before a place that shares an instant with `from..=to`.
+    pub async fn stretch_before_in(
+        &mut self,
+        host: HostId,
+        place: Place,
+        (from_ms, to_ms): (i64, i64),
+    ) -> Result<Option<Stretch>, StoreError> {
         let place = place.columns();
         let query = sqlx::query_as(STRETCH_OF_PLACE_BEFORE_SQL).bind(host.0);
         let query = query.bind(place.0).bind(place.1).bind(place.2).bind(place.3).bind(place.4);
-        let row: Option<StretchRow> = query.fetch_optional(&mut *self.tx).await?;
+        let row: Option<StretchRow> = query.bind(from_ms).bind(to_ms).fetch_optional(&mut *self.tx).await?;
         row.map(StretchRow::domain).transpose()
     }
 
