@@ -21,8 +21,8 @@ use crate::wait::{PATIENCE, until};
 pub struct Agent {
     // Dropped first: where the test fails it shows what the process wrote, which lies in `state`.
     process: Option<Process>,
-    // Before what it is mounted in.
-    disk: Option<SmallDisk>,
+    /// The state directory, where that is not in `state`.
+    elsewhere: Option<PathBuf>,
     state: TempDir,
     wrapper: Vec<PathBuf>,
     variables: Vec<(String, String)>,
@@ -35,21 +35,16 @@ impl Agent {
         Self::enrol_on(up, namespace, None)
     }
 
-    /// The same with a state directory on a file system of its own of so many MiB.
+    /// The same with a state directory on that disk, which is older than the namespace.
     #[track_caller]
-    pub fn enrol_on_small_disk(up: &Up, namespace: &IpcNamespace, mib: u32) -> Self {
-        Self::enrol_on(up, namespace, Some(mib))
+    pub fn enrol_on_small_disk(up: &Up, namespace: &IpcNamespace, disk: &SmallDisk) -> Self {
+        Self::enrol_on(up, namespace, Some(disk.path().join("state")))
     }
 
-    fn enrol_on(up: &Up, namespace: &IpcNamespace, small: Option<u32>) -> Self {
+    fn enrol_on(up: &Up, namespace: &IpcNamespace, elsewhere: Option<PathBuf>) -> Self {
         let state = tempfile::Builder::new().prefix("highwater-agent-").tempdir().expect("a temporary directory");
         std::fs::set_permissions(state.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
-        let disk = small.map(|mib| {
-            let directory = state.path().join("disk");
-            std::fs::create_dir(&directory).expect("mkdir");
-            SmallDisk::mount(&directory, mib)
-        });
-        let mut this = Self { state, disk, process: None, wrapper: Vec::new(), variables: Vec::new() };
+        let mut this = Self { state, elsewhere, process: None, wrapper: Vec::new(), variables: Vec::new() };
         this.enrol_at(up, up.grpc(), namespace, &[]);
         this
     }
@@ -127,7 +122,7 @@ impl Agent {
         let mut copy = Command::new("cp");
         copy.arg("-a").arg(self.state_dir()).arg(state.path());
         run(copy);
-        Self { state, disk: None, process: None, wrapper: Vec::new(), variables: Vec::new() }
+        Self { state, elsewhere: None, process: None, wrapper: Vec::new(), variables: Vec::new() }
     }
 
     /// Runs it as [`Agent::start`] does, but at another collector than the one of its enrolment.
@@ -139,16 +134,7 @@ impl Agent {
 
     /// `--state-dir`. What lies beside it is the test's.
     pub fn state_dir(&self) -> PathBuf {
-        self.state.path().join(if self.disk.is_some() { "disk/state" } else { "state" })
-    }
-
-    /// The file system that its state is alone on.
-    ///
-    /// # Panics
-    ///
-    /// If it shares one.
-    pub fn disk(&self) -> &SmallDisk {
-        self.disk.as_ref().expect("an agent on a small disk")
+        self.elsewhere.clone().unwrap_or_else(|| self.state.path().join("state"))
     }
 
     /// `highwater-agent ARGS --state-dir ..` in the namespace.
