@@ -11,7 +11,6 @@ use highwater_tests::collector::Up;
 use highwater_tests::fleet::Fleet;
 use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::postgres::Postgres;
-use highwater_tests::small_disk::SmallDisk;
 use highwater_tests::wait::{PATIENCE, until};
 
 /// Recovery after a crash, on a busy machine.
@@ -76,25 +75,26 @@ fn an_agent_whose_disk_is_full_keeps_records_in_memory_says_so_and_loses_none() 
     let database = Postgres::shared().database();
     let up = Up::collector(&database);
     let cli = up.cli();
-    let disk = SmallDisk::new(8);
-    let namespace = IpcNamespace::named("full-spool");
-    let mut agent = Agent::enrol_on_small_disk(&up, &namespace, &disk);
+    let (mut agent, namespace) = Agent::enrol_on_small_disk(&up, "full-spool", 8);
     agent.start(&namespace);
     agent.await_first_sample(&up, &namespace);
     let host = host_name(&namespace);
     let held = |count: usize| held_now(&cli, &host).is_some_and(|held| held.len() == count);
-    disk.fill();
-    // More than fits into what is left of its file's last block.
-    for round in 1..=5 {
+    agent.disk().fill();
+    // Until it is more than what is left of its file's last block.
+    let says_so = || agent.output().contains("the spool's disk refuses");
+    let mut rounds = 0;
+    while !says_so() {
+        rounds += 1;
+        assert!(rounds <= 60, "its log does not say so: {}", agent.output());
         namespace.tool("fill sem 300");
-        until("what it holds is seen", PATIENCE, || held(300 * round));
+        until("what it holds is seen", PATIENCE, || held(300 * rounds));
     }
-    until("its log says so", PATIENCE, || agent.output().contains("the spool's disk refuses"));
     agent.must_run();
-    disk.free();
+    agent.disk().free();
     until("its log says that it is over", PATIENCE, || agent.output().contains("takes records again"));
     namespace.create("create-sem private 1");
-    until("what it holds is seen", PATIENCE, || held(1_501));
+    until("what it holds is seen", PATIENCE, || held(300 * rounds + 1));
     assert!(agent.stop().success());
     let lost = [GapReason::SpoolOverflow, GapReason::SpoolDamaged].map(|reason| reason.code());
     let gaps = format!("SELECT count(*) FROM gap WHERE reason IN ({}, {})", lost[0], lost[1]);

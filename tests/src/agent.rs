@@ -21,8 +21,8 @@ use crate::wait::{PATIENCE, until};
 pub struct Agent {
     // Dropped first: where the test fails it shows what the process wrote, which lies in `state`.
     process: Option<Process>,
-    /// The state directory, where that is not in `state`.
-    elsewhere: Option<PathBuf>,
+    // Before what it is mounted in.
+    disk: Option<SmallDisk>,
     state: TempDir,
     wrapper: Vec<PathBuf>,
     variables: Vec<(String, String)>,
@@ -32,21 +32,30 @@ impl Agent {
     /// Enrols in `namespace` with a fresh token of `up`; does not run yet.
     #[track_caller]
     pub fn enrol(up: &Up, namespace: &IpcNamespace) -> Self {
-        Self::enrol_on(up, namespace, None)
-    }
-
-    /// The same with a state directory on that disk, which is older than the namespace.
-    #[track_caller]
-    pub fn enrol_on_small_disk(up: &Up, namespace: &IpcNamespace, disk: &SmallDisk) -> Self {
-        Self::enrol_on(up, namespace, Some(disk.path().join("state")))
-    }
-
-    fn enrol_on(up: &Up, namespace: &IpcNamespace, elsewhere: Option<PathBuf>) -> Self {
-        let state = tempfile::Builder::new().prefix("highwater-agent-").tempdir().expect("a temporary directory");
-        std::fs::set_permissions(state.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
-        let mut this = Self { state, elsewhere, process: None, wrapper: Vec::new(), variables: Vec::new() };
+        let mut this = Self::with_state(None);
         this.enrol_at(up, up.grpc(), namespace, &[]);
         this
+    }
+
+    /// The same in a new namespace of that name, with a state directory on a file system of its own of so many MiB. What is
+    /// mounted after a namespace was made is not seen in it.
+    #[track_caller]
+    pub fn enrol_on_small_disk(up: &Up, name: &str, mib: u32) -> (Self, IpcNamespace) {
+        let mut this = Self::with_state(Some(mib));
+        let namespace = IpcNamespace::named(name);
+        this.enrol_at(up, up.grpc(), &namespace, &[]);
+        (this, namespace)
+    }
+
+    fn with_state(small: Option<u32>) -> Self {
+        let state = tempfile::Builder::new().prefix("highwater-agent-").tempdir().expect("a temporary directory");
+        std::fs::set_permissions(state.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
+        let disk = small.map(|mib| {
+            let directory = state.path().join("disk");
+            std::fs::create_dir(&directory).expect("mkdir");
+            SmallDisk::mount(&directory, mib)
+        });
+        Self { state, disk, process: None, wrapper: Vec::new(), variables: Vec::new() }
     }
 
     /// Enrols with a fresh token, made by `token create WITH ..`, at the collector of that address: `up`, or a way to it.
@@ -122,7 +131,7 @@ impl Agent {
         let mut copy = Command::new("cp");
         copy.arg("-a").arg(self.state_dir()).arg(state.path());
         run(copy);
-        Self { state, elsewhere: None, process: None, wrapper: Vec::new(), variables: Vec::new() }
+        Self { state, disk: None, process: None, wrapper: Vec::new(), variables: Vec::new() }
     }
 
     /// Runs it as [`Agent::start`] does, but at another collector than the one of its enrolment.
@@ -134,7 +143,16 @@ impl Agent {
 
     /// `--state-dir`. What lies beside it is the test's.
     pub fn state_dir(&self) -> PathBuf {
-        self.elsewhere.clone().unwrap_or_else(|| self.state.path().join("state"))
+        self.state.path().join(if self.disk.is_some() { "disk/state" } else { "state" })
+    }
+
+    /// The file system that its state is alone on.
+    ///
+    /// # Panics
+    ///
+    /// If it shares one.
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("an agent on a small disk")
     }
 
     /// `highwater-agent ARGS --state-dir ..` in the namespace.

@@ -5,15 +5,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tempfile::TempDir;
-
 use crate::process::run;
 
 /// A file system in memory, mounted until dropped.
 #[derive(Debug)]
 pub struct SmallDisk {
     at: PathBuf,
-    _own: Option<TempDir>,
 }
 
 impl SmallDisk {
@@ -24,30 +21,10 @@ impl SmallDisk {
     /// If this process may not.
     #[track_caller]
     pub fn mount(at: &Path, mib: u32) -> Self {
-        Self::mounted(at.to_owned(), mib, None)
-    }
-
-    fn mounted(at: PathBuf, mib: u32, own: Option<TempDir>) -> Self {
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=0755"), "highwater-test"]).arg(&at);
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=0755"), "highwater-test"]).arg(at);
         run(mount);
-        Self { at, _own: own }
-    }
-
-    /// Mounts one of so many MiB on a directory of its own. A namespace that is made later sees it, too.
-    ///
-    /// # Panics
-    ///
-    /// If this process may not.
-    #[track_caller]
-    pub fn new(mib: u32) -> Self {
-        let own = tempfile::Builder::new().prefix("highwater-disk-").tempdir().expect("a temporary directory");
-        Self::mounted(own.path().to_owned(), mib, Some(own))
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.at
+        Self { at: at.to_owned() }
     }
 
     /// Leaves nothing free.

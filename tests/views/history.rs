@@ -11,9 +11,10 @@ use highwater::store::day::Day;
 use highwater::store::usage::Order;
 use highwater_ipc::record::EpochNo;
 use highwater_tests::agent::Agent;
+use highwater_tests::cli::Cli;
 use highwater_tests::collector::Up;
 use highwater_tests::ipc_namespace::IpcNamespace;
-use highwater_tests::postgres::Postgres;
+use highwater_tests::postgres::{Database, Postgres};
 use highwater_tests::wait::{PATIENCE, until};
 use serde_json::Value;
 
@@ -93,44 +94,8 @@ async fn the_views_say_what_the_api_says_of_a_host_with_history() {
     let id = HostId::parse(host["id"].as_str().unwrap()).unwrap();
     derive_all(&db, id, 2).await;
 
-    let now =
-        database.sql("SELECT id, name, state, kernel, arch, agent_version, namespace, worst_resource FROM v_host_now");
-    let text = |field: &str| host[field].as_str().unwrap().to_owned();
-    let worst = &host["worst"];
-    let expected = [
-        text("id"),
-        text("name"),
-        text("state"),
-        text("kernel"),
-        text("arch"),
-        text("agent_version"),
-        worst["namespace"].to_string(),
-        worst["resource"].as_str().unwrap().to_owned(),
-    ];
-    assert_eq!(rows(&now), [expected]);
-    let ratio: f64 = database.sql("SELECT worst_ratio FROM v_host_now").trim().parse().unwrap();
-    assert!((ratio - worst["ratio"].as_f64().unwrap()).abs() < 1e-12);
-
-    let lsipc = cli.json(&["lsipc", "viewed", "--at", &last_sample(&cli)]);
-    let usage = database.sql(
-        "SELECT DISTINCT ON (resource) resource, used, limit_, peak >= used FROM v_usage WHERE own
-        ORDER BY resource, slot_ms DESC",
-    );
-    let told = |resource: &str| {
-        let all = lsipc["rows"].as_array().unwrap();
-        all.iter().find(|r| r["resource"] == resource).unwrap_or_else(|| panic!("no {resource} in {lsipc}")).clone()
-    };
-    assert_eq!(rows(&usage).len(), 5, "{usage}");
-    for row in rows(&usage) {
-        let told = told(&row[0]);
-        assert_eq!(
-            (&told["used_u64"], &told["limit_u64"]),
-            (&Value::from(&*row[1]), &Value::from(&*row[2])),
-            "{row:?}"
-        );
-        assert_eq!(row[3], "t");
-    }
-    assert_eq!(database.sql("SELECT count(DISTINCT resource) FROM v_usage_hour").trim(), "5");
+    the_present_is_that_of_hosts(&database, host);
+    the_use_is_that_of_lsipc(&database, &cli);
 
     let owners = database
         .sql("SELECT host, own, kind, uid, objects, objects_max, semaphores, orphans FROM v_owner_now WHERE uid = 33");
@@ -150,8 +115,51 @@ async fn the_views_say_what_the_api_says_of_a_host_with_history() {
     assert!(notes.contains("1 of 1 hosts have no row that old: their first is the base"), "{notes}");
 }
 
+fn the_present_is_that_of_hosts(database: &Database, host: &Value) {
+    let now =
+        database.sql("SELECT id, name, state, kernel, arch, agent_version, namespace, worst_resource FROM v_host_now");
+    let text = |field: &str| host[field].as_str().unwrap().to_owned();
+    let worst = &host["worst"];
+    let expected = [
+        text("id"),
+        text("name"),
+        text("state"),
+        text("kernel"),
+        text("arch"),
+        text("agent_version"),
+        worst["namespace"].to_string(),
+        worst["resource"].as_str().unwrap().to_owned(),
+    ];
+    assert_eq!(rows(&now), [expected]);
+    let ratio: f64 = database.sql("SELECT worst_ratio FROM v_host_now").trim().parse().unwrap();
+    assert!((ratio - worst["ratio"].as_f64().unwrap()).abs() < 1e-12);
+}
+
+fn the_use_is_that_of_lsipc(database: &Database, cli: &Cli) {
+    let lsipc = cli.json(&["lsipc", "viewed", "--at", &last_sample(cli)]);
+    let usage = database.sql(
+        "SELECT DISTINCT ON (resource) resource, used, limit_, peak >= used FROM v_usage WHERE own
+        ORDER BY resource, slot_ms DESC",
+    );
+    let told = |resource: &str| {
+        let all = lsipc["rows"].as_array().unwrap();
+        all.iter().find(|r| r["resource"] == resource).unwrap_or_else(|| panic!("no {resource} in {lsipc}")).clone()
+    };
+    assert_eq!(rows(&usage).len(), 5, "{usage}");
+    for row in rows(&usage) {
+        let told = told(&row[0]);
+        assert_eq!(
+            (&told["used_u64"], &told["limit_u64"]),
+            (&Value::from(&*row[1]), &Value::from(&*row[2])),
+            "{row:?}"
+        );
+        assert_eq!(row[3], "t");
+    }
+    assert_eq!(database.sql("SELECT count(DISTINCT resource) FROM v_usage_hour").trim(), "5");
+}
+
 /// The last sample of the host, which is silent by now.
-fn last_sample(cli: &highwater_tests::cli::Cli) -> String {
+fn last_sample(cli: &Cli) -> String {
     let gap = cli.run(&["ipcs", "viewed", "--json"]);
     match gap.code {
         4 => gap.json()["gap"]["last_sample_at"].as_str().unwrap().to_owned(),

@@ -65,9 +65,9 @@ pub(crate) fn unanswered<T, E: std::fmt::Display>(error: E) -> Kept<T> {
 }
 
 /// Instants to ask for: at samples, a millisecond beside them, in between, before the first, after the last.
-fn asked(truth: &Truth, most: usize, chance: &mut Chance) -> Vec<i64> {
+pub(crate) fn asked(truth: &Truth, most: usize, chance: &mut Chance) -> Vec<i64> {
     let known = &truth.instants;
-    let Some(last) = known.last() else { return vec![chance.below(1 << 41) as i64] };
+    let Some(last) = known.last() else { return vec![i64::try_from(chance.below(1 << 41)).unwrap_or(0)] };
     let mut asked = vec![known.iter().min().unwrap_or(last) - 1, *last, last + 1];
     let grace_ms = truth.interval_ms() * 3;
     asked.extend([last + grace_ms, last + grace_ms + 1]);
@@ -275,7 +275,7 @@ impl Compared<'_> {
 }
 
 /// Whether a record says what is true. What a walk opens with is the state alone, with what happened before it.
-fn says(said: &Said, entry: &Entry, opening: bool) -> bool {
+pub(crate) fn says(said: &Said, entry: &Entry, opening: bool) -> bool {
     match (said, &entry.told) {
         (Said::Sample { snapshot, gap, activity }, Told::Sample { snapshot: read, gap: why, activity: acts }) => {
             snapshot == read && **activity == *acts && (opening || gap == why)

@@ -114,7 +114,7 @@ fn pid(chance: &mut Chance) -> i32 {
 }
 
 fn key(chance: &mut Chance) -> Key {
-    Key(if chance.one_in(2) { 0 } else { chance.next() as u32 as i32 })
+    Key(if chance.one_in(2) { 0 } else { i32::try_from(chance.below(1 << 31)).unwrap() })
 }
 
 fn array(semid: i32, now_s: i64, chance: &mut Chance) -> SemArray {

@@ -18,7 +18,8 @@
 //! from a record on; as-of at samples, beside them, in gaps, before the first and after the last, with position,
 //! covered span, time of receipt and the other stretches that hold the instant; the timeline's gaps, and its pages;
 //! [`compare_two`] `diff` (objects, limits, sums of owners, gaps) and `blame` (owners with comm, net and orphans; lists of
-//! which nothing is known); [`compare_find`] `find` now, at an instant and between two, by one or two conditions.
+//! which nothing is known); [`compare_find`] `find` now, at an instant and between two, by one or two conditions. After retention
+//! ([`compare_forgotten`]) less may be said and nothing else, and of what came after the last week that went everything.
 //!
 //! # Running it
 //! A failing world prints its steps (seconds since 2026-12-24 on each host, then what happened) and its seed. Others than
@@ -33,6 +34,7 @@
 
 mod compare;
 mod compare_find;
+mod compare_forgotten;
 mod compare_two;
 mod content;
 mod counting;
@@ -87,6 +89,7 @@ fn random_worlds_answer_as_a_naive_model_does() {
     println!("{tally:?}");
     if let Some((seed, failure)) = failed.first_key_value() {
         failure.trace.iter().for_each(|step| println!("{step}"));
+        failed.iter().take(20).for_each(|(seed, failure)| println!("seed {seed}: {}", failure.short()));
         let seeds: Vec<_> = failed.keys().take(20).collect();
         panic!("{} of {worlds} worlds answer wrong, seeds {seeds:?}; seed {seed}: {}", failed.len(), failure.why);
     }
@@ -102,10 +105,10 @@ fn each_planted_defect_of_compaction_is_caught() {
     for mutation in Mutation::ALL {
         let seed = given("HIGHWATER_WORLDS_SEED", SEED);
         let caught = (seed..seed + CAUGHT_WITHIN)
-            .find_map(|seed| theatre.play(seed, Some(mutation)).err().map(|failure| (seed, failure.why)));
+            .find_map(|seed| theatre.play(seed, Some(mutation)).err().map(|failure| (seed, failure)));
         let Some((caught, why)) = caught else { panic!("{mutation:?} is not caught in {CAUGHT_WITHIN} worlds") };
-        let short: String = why.chars().take(300).collect();
-        println!("{mutation:?}: caught after {} worlds, seed {caught}: {short}", caught - seed + 1);
+        println!("{mutation:?}: caught after {} worlds, seed {caught}: {}", caught - seed + 1, why.short());
+        let why = why.why;
         assert!(mutation.breaks(&why), "{mutation:?}: seed {caught} fails for another reason: {why}");
         let otherwise = theatre.play(caught, None).err().map(|failure| failure.why);
         assert_eq!(otherwise, None, "{mutation:?}: seed {caught} fails without it too");
@@ -125,6 +128,13 @@ fn add(all: &mut BTreeMap<&'static str, u64>, tally: BTreeMap<&'static str, u64>
 struct Failure {
     why: String,
     trace: Vec<String>,
+}
+
+impl Failure {
+    /// The first words.
+    fn short(&self) -> String {
+        self.why.chars().take(600).collect()
+    }
 }
 
 /// Where one thread plays worlds, one after the other.

@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use highwater::cli::migrate::DatabaseUrl;
 use highwater::clock::WallClock;
 use highwater::compact::job::{Compactor, Config, Round};
+use highwater::compact::retention::Retention;
 use highwater::compact::{CompactError, Held, partitions};
 use highwater::host::HostId;
 use highwater::store::Db;
+use highwater::store::day::Day;
+use highwater::store::keep::{Days, Keep};
 use highwater::store::lease::{self, Fence};
+use highwater::store::partition::Table;
 use highwater::store::tx::Dedicated;
 use highwater::writer::ack::Outbox;
 use highwater::writer::{self, Arrival, Handle, OpenError, OpenRequest, Opened, Writer};
@@ -51,6 +55,8 @@ pub(crate) struct Stage {
     clock: Arc<Hand>,
     writer: Writer,
     eager: Compactor,
+    /// The eager one's lease.
+    held: Held,
     lazy: Compactor,
     fenced: Compactor,
     pub(crate) link: Option<Dedicated>,
@@ -85,11 +91,22 @@ impl Stage {
         let lazy = take("compact/2", "b", now_ms).await;
         let fenced = take("compact/3", "c", now_ms).await;
         take("compact/3", "d", now_ms + 5_000).await;
-        let compactor = |config, held| Compactor::new(db.clone(), config, held);
+        let mut compactors = Vec::new();
+        for (config, held) in [(EAGER, eager.clone()), (LAZY, lazy), (EAGER, fenced)] {
+            let mut compactor = Compactor::new(db.clone(), config, held);
+            // It drops days once, long before there are any: when is a world's matter.
+            compactor.round(0).await.unwrap();
+            compactors.push(compactor);
+        }
+        let (Some(fenced), Some(lazy_one), Some(eager_one)) = (compactors.pop(), compactors.pop(), compactors.pop())
+        else {
+            panic!("three were made")
+        };
         Self {
-            eager: compactor(EAGER, eager),
-            lazy: compactor(LAZY, lazy),
-            fenced: compactor(EAGER, fenced),
+            eager: eager_one,
+            held: eager,
+            lazy: lazy_one,
+            fenced,
             database,
             db: db.clone(),
             clock,
@@ -136,6 +153,19 @@ impl Stage {
     pub(crate) async fn drop_moved(&mut self, now_ms: i64) -> Kept<usize> {
         let link = self.link.as_mut().unwrap();
         partitions::drop_moved(link, now_ms).await.or_else(|error| broken(format!("dropping partitions: {error}")))
+    }
+
+    /// Forgets the weeks that ended more than a day ago; the answer is the end of the last of them.
+    pub(crate) async fn forget(&mut self, now_ms: i64) -> Kept<i64> {
+        let keep = Keep { chunks: Days(1), ..Keep::default() };
+        let retention = Retention { keep, lease: self.held.name.clone(), fence: self.held.fence };
+        let link = self.link.as_mut().unwrap();
+        retention.run(link, now_ms).await.or_else(|error| broken(format!("forgetting: {error}")))?;
+        let mut week = Day::of(now_ms).week();
+        while !keep.is_expired(Table::Chunk, week, now_ms) {
+            week = week.plus(-7);
+        }
+        Ok(week.plus(7).start_ms())
     }
 
     /// Says hello.

@@ -8,6 +8,7 @@ use highwater_ipc::record::{GapReason, RecordKind};
 use highwater_tests::chance::Chance;
 
 use crate::compare::compare;
+use crate::compare_forgotten;
 use crate::crooked::{self, Mutation};
 use crate::machine::{Machine, Made};
 use crate::stage::{Stage, Which};
@@ -62,7 +63,12 @@ const STEPS: [(&str, u64); 26] = [
 
 /// All that some world must come to, or nothing is proved of it.
 pub(crate) fn to_be_seen() -> impl Iterator<Item = &'static str> {
-    STEPS.iter().map(|(name, _)| *name).chain(["a partition dropped", "records merged", "records compacted"])
+    STEPS.iter().map(|(name, _)| *name).chain([
+        "a partition dropped",
+        "records merged",
+        "records compacted",
+        "history forgotten",
+    ])
 }
 
 /// How a world ended.
@@ -454,6 +460,20 @@ impl World<'_> {
         for at in 0..self.machines.len() {
             self.ask(at, 12).await?;
             self.cut(at).await;
+        }
+        if self.chance.one_in(3) { self.forget().await } else { Ok(()) }
+    }
+
+    /// What is older than is kept goes, and nothing else.
+    async fn forget(&mut self) -> Kept {
+        let now_ms = self.tick() + i64::try_from(self.chance.below(12)).unwrap() * DAY_MS;
+        self.say(format!("history is forgotten at {} s", (now_ms - BEGIN_MS) / 1000));
+        let horizon_ms = self.stage.forget(now_ms).await?;
+        *self.tally.entry("history forgotten").or_default() += 1;
+        for (machine, truth) in self.machines.iter().zip(&self.truths) {
+            let chance = Chance::new(self.chance.next());
+            let about = (machine.host, truth);
+            compare_forgotten::compare(&self.stage.db, about, (now_ms, horizon_ms), chance).await?;
         }
         Ok(())
     }

@@ -32,10 +32,9 @@ fn flat(at: i64, arrays: u32) -> String {
     )
 }
 
-fn feed(
-    lines: &[String],
-    own_ms: Option<i64>,
-) -> Feed<tokio_stream::Iter<std::vec::IntoIter<Result<Vec<u8>, Infallible>>>> {
+type Pieces = tokio_stream::Iter<std::vec::IntoIter<Result<Vec<u8>, Infallible>>>;
+
+fn feed(lines: &[String], own_ms: Option<i64>) -> Feed<Pieces> {
     let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
     let pieces: Vec<_> = text.into_bytes().chunks(7).map(|piece| Ok(piece.to_vec())).collect();
     Feed::new(tokio_stream::iter(pieces), Bounds { now_ms: NOW, own_ms, boot_id: BOOT })

@@ -6,6 +6,7 @@
 
 use super::StoreError;
 use super::history::Reading;
+use super::tx::Write;
 use crate::host::HostId;
 
 /// Each commit of records moves the host's row in `stream` first, and a row that a prepared transaction has changed
@@ -19,6 +20,11 @@ use crate::host::HostId;
 const SETTLING_SQL: &str = "SELECT EXISTS (SELECT 1 FROM pg_prepared_xacts AS p
     JOIN stream AS s ON s.host_id = $1 AND s.xmax = p.transaction
     WHERE p.database = current_database())";
+
+/// The same of a transaction that writes.
+pub async fn is_settling(tx: &mut Write<'_>, host: HostId) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar(SETTLING_SQL).bind(host.0).fetch_one(tx.connection()).await?)
+}
 
 impl Reading {
     /// Whether records of that host are committed and not visible yet.

@@ -195,6 +195,11 @@ impl Worker {
             self.end(host, Ended::Replaced);
             return false;
         };
+        if !entry.state.is_kept_by(&read.streams) && read.settling {
+            warn!(%host, "a commit is acknowledged and not visible yet; its agent is told to come back");
+            self.end(host, Ended::DoesNotFollow("the latest commit is not visible yet; connect again".to_owned()));
+            return false;
+        }
         if !entry.state.is_kept_by(&read.streams) {
             warn!(%host, "records that were stored are gone: the database was restored; its agent is asked for them again");
             self.end(host, Ended::DoesNotFollow("the database was restored from a backup; connect again".to_owned()));

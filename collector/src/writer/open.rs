@@ -21,7 +21,7 @@ use crate::store::host_status::Present;
 use crate::store::link::Link;
 use crate::store::stream::{Session, Stream};
 use crate::store::tx::{Committed, Dedicated, Write};
-use crate::store::{Db, StoreError, host_facts, host_name, host_status, stream};
+use crate::store::{Db, StoreError, host_facts, host_name, host_status, settling, stream};
 
 /// The transaction is tried this often: a connection that broke while nobody used it, or another collector that opens
 /// the same host.
@@ -32,6 +32,8 @@ pub(super) struct Read {
     pub(super) streams: Vec<Stream>,
     pub(super) facts: Option<Facts>,
     pub(super) proof: Committed,
+    /// A commit of this host's records is acknowledged and not visible yet.
+    pub(super) settling: bool,
 }
 
 /// How the opening transaction ended.
@@ -359,8 +361,9 @@ pub(super) async fn read(connection: &mut Dedicated, host: HostId) -> Result<Rea
     let mut tx = connection.write().await?;
     let streams = stream::of_host(&mut tx, host).await?;
     let facts = host_facts::latest(&mut tx, host).await?;
+    let settling = settling::is_settling(&mut tx, host).await?;
     let proof = tx.commit().await?;
-    Ok(Read { streams, facts, proof })
+    Ok(Read { streams, facts, proof, settling })
 }
 
 fn new_session() -> Option<Session> {

@@ -88,7 +88,7 @@ fn ask(stack: &Stack, what: &str) {
         });
         times.add(begun);
     }
-    let [half, most] = [0.5, 0.99].map(|part| times.percentile(part));
+    let [half, most] = [50, 99].map(|percent| times.percentile(percent));
     println!("{what}  as-of p50 {half:6.2} ms, p99 {most:6.2} ms");
 }
 

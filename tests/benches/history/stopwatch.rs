@@ -11,16 +11,16 @@ impl Times {
         self.0.push(begun.elapsed());
     }
 
-    /// The time that this part of them took at most, milliseconds.
-    pub fn percentile(&mut self, part: f64) -> f64 {
+    /// The time that so many percent of them took at most, milliseconds.
+    pub fn percentile(&mut self, percent: usize) -> f64 {
         self.0.sort_unstable();
-        let place = (self.0.len() as f64 * part).ceil().max(1.0) as usize;
+        let place = (self.0.len() * percent).div_ceil(100).max(1);
         self.0.get(place - 1).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
     }
 
     /// One line of a table.
     pub fn say(&mut self, what: &str, goal: &str) {
-        let [half, most, all] = [0.5, 0.99, 1.0].map(|part| self.percentile(part));
+        let [half, most, all] = [50, 99, 100].map(|percent| self.percentile(percent));
         println!("{what:52} {:6} {half:9.2} {most:9.2} {all:9.2}  {goal}", self.0.len());
     }
 

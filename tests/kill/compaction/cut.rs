@@ -14,6 +14,9 @@ use std::thread;
 
 use highwater_tests::postgres::Database;
 
+/// What a client says that would like to speak TLS; a server on a socket of this machine says no.
+const TLS_WANTED: [u8; 4] = 80_877_103_u32.to_be_bytes();
+
 /// When a compactor dies.
 #[derive(Clone, Debug)]
 pub(crate) struct When {
@@ -116,9 +119,11 @@ fn serve(client: UnixStream, server: UnixStream, armed: &Arc<Mutex<Armed>>) {
 fn pass_turns(client: &mut UnixStream, server: &mut UnixStream, armed: &Mutex<Armed>) -> io::Result<()> {
     let mut names = HashMap::new();
     let mut statement = String::new();
-    // The first message has no letter.
     let mut turn = Vec::new();
-    body(client, &mut turn)?;
+    // The first messages have no letter: perhaps it is asked for TLS, then it begins.
+    while body(client, &mut turn)? == TLS_WANTED {
+        server.write_all(&std::mem::take(&mut turn))?;
+    }
     server.write_all(&std::mem::take(&mut turn))?;
     loop {
         let mut kind = [0];

@@ -2,7 +2,8 @@
 //! after. Hosts send on in between, also into days that were merged and dropped.
 //!
 //! After each kill the marks of `stream` have not gone back, and what a host sent reads back once and as it was; after a
-//! last compaction everything does, all of it out of merged chunks, and no table is left over.
+//! last compaction everything does, all of it out of merged chunks, and no table is left over. Then the first week is
+//! forgotten, killed likewise: whatever lies behind it answers as before.
 //!
 //! ```text
 //! HIGHWATER_KILL_SEED=7               the seed; 1 unless given
@@ -20,12 +21,12 @@ use highwater_tests::postgres::Postgres;
 use highwater_tests::wait::{PATIENCE, until, until_some};
 
 use self::cut::{Cutter, When};
-use self::world::World;
+use self::world::{BORDER_MS, KEPT_DAYS, World};
 use crate::plan::Dice;
 use crate::{say, variable};
 
-/// Each of these must have been the last word of some compactor: one in two dies at the next of them that it says.
-const STATEMENTS: [&str; 8] = [
+/// Each of these must have been the last word of some compactor: when it moves records ..
+const MOVING: [&str; 8] = [
     "UPDATE stream SET compacted_to",
     "INSERT INTO chunk_fresh",
     "UPDATE stream SET merged_to",
@@ -35,6 +36,9 @@ const STATEMENTS: [&str; 8] = [
     DROP,
     "SELECT fence FROM lease",
 ];
+/// .. and when it forgets some.
+const FORGETTING: [&str; 5] =
+    ["INSERT INTO chunk (", "UPDATE stretch SET from_seq", "COMMIT", DROP, "SELECT fence FROM lease"];
 const CREATE: &str = "DO $$\nDECLARE\n    parent";
 const DROP: &str = "DO $$\nDECLARE\n    name";
 const DAY_MS: i64 = 86_400_000;
@@ -52,48 +56,62 @@ fn no_kill_of_a_compactor_loses_or_doubles_a_record_or_leaves_a_partition_behind
     let (mut worlds, mut records, mut kills) = (0, 0, 0);
     while kills < wanted {
         let mut world = World::new(&server, &mut dice);
+        let mut killed = |statement: &str| {
+            kills += 1;
+            *died.entry(short(statement)).or_default() += 1;
+        };
         loop {
             let more = world.feed(&mut dice);
-            let when = when(kills, &mut dice);
-            let statement = compact(&cutter, &mut world, Some(when), &mut dice);
+            let now_ms = world.next_ms(&mut dice);
+            let statement = compact(&cutter, &world, Some(when(&MOVING, &mut dice)), (now_ms, None));
             world.check_marks();
             world.check_host(dice.roll(1 << 20));
             match statement {
-                Some(statement) => {
-                    kills += 1;
-                    *died.entry(short(&statement)).or_default() += 1;
-                }
+                Some(statement) => killed(&statement),
                 None if more => {}
                 None => break,
             }
         }
-        assert_eq!(compact(&cutter, &mut world, None, &mut dice), None);
+        // At noon, far from the hours in which the day before is not over.
+        let noon_ms = world.next_ms(&mut dice) / DAY_MS * DAY_MS + 2 * DAY_MS + DAY_MS / 2;
+        assert_eq!(compact(&cutter, &world, None, (noon_ms, None)), None);
         records += world.check();
         world.check_moved();
+        let truth = world.answers();
+        assert!(truth.iter().any(|(_, at_ms, held)| *at_ms < BORDER_MS && held.is_some()));
+        loop {
+            let old_ms = world.next_old_ms();
+            let statement = compact(&cutter, &world, Some(when(&FORGETTING, &mut dice)), (old_ms, Some(KEPT_DAYS)));
+            world.check_answers(&truth);
+            match statement {
+                Some(statement) => killed(&statement),
+                None => break,
+            }
+        }
+        world.check_forgotten();
         worlds += 1;
     }
     say(&format!("kill: seed {seed}: {kills} compactors killed in {worlds} worlds of {records} records, at {died:#?}"));
-    for statement in STATEMENTS {
+    for statement in MOVING.into_iter().chain(FORGETTING) {
         assert!(died.keys().any(|at| at.starts_with(&short(statement))), "nobody died at {statement}");
     }
 }
 
-fn when(kills: u64, dice: &mut Dice) -> When {
+/// One in two dies at one of the statements that must be somebody's last, the other anywhere.
+fn when(statements: &[&'static str], dice: &mut Dice) -> When {
     let delivered = dice.roll(2) == 0;
-    if kills.is_multiple_of(2) {
+    if dice.roll(2) == 0 {
         return When { statement: "", turn: dice.roll(MOST_TURNS) + 1, delivered };
     }
-    let statement = STATEMENTS[usize::try_from(kills / 2).expect("a count") % STATEMENTS.len()];
-    When { statement, turn: dice.roll(3) + 1, delivered }
+    When { statement: dice.pick::<&str>(statements), turn: dice.roll(3) + 1, delivered }
 }
 
-/// Runs a compactor to its end; the statement at which it was killed, or `None`: it did all that was due.
-fn compact(cutter: &Cutter, world: &mut World, when: Option<When>, dice: &mut Dice) -> Option<String> {
-    let now_ms = world.next_ms(dice);
-    // The last one finds all days over; it works at noon, far from the hours in which the day before is not.
-    let now_ms = if when.is_some() { now_ms } else { now_ms / DAY_MS * DAY_MS + 2 * DAY_MS + DAY_MS / 2 };
+/// Runs a compactor to its end, at that time of its clock, which forgets what is older than so many days; the statement at
+/// which it was killed, or `None`: it did all that was due.
+fn compact(cutter: &Cutter, world: &World, when: Option<When>, (now_ms, days): (i64, Option<i64>)) -> Option<String> {
     let mut command = Command::new(binaries::compactor());
     command.arg(format!("{}&application_name=compactor", cutter.url(&world.database))).arg(now_ms.to_string());
+    command.args(days.map(|days| days.to_string()));
     command.stdin(Stdio::null()).stdout(Stdio::null());
     cutter.arm(when, || command.spawn().expect("a compactor"));
     let ended = until_some("the compactor ends", 4 * PATIENCE, || cutter.ended());

@@ -7,6 +7,7 @@ use highwater::cli::migrate::DatabaseUrl;
 use highwater::clock::WallClock;
 use highwater::host::HostId;
 use highwater::query::Reading;
+use highwater::query::as_of::{Answer, Instant, as_of};
 use highwater::query::walk::{Begin, Walk};
 use highwater::store::Db;
 use highwater::writer::{Config, Writer};
@@ -14,7 +15,7 @@ use highwater_ipc::availability::{Availability, SysvipcState};
 use highwater_ipc::limits::Totals;
 use highwater_ipc::object::{Key, Owner, Perms, SemArray};
 use highwater_ipc::record::GapReason;
-use highwater_ipc::snapshot::{BootId, Namespace, NamespaceId, State};
+use highwater_ipc::snapshot::{BootId, Namespace, NamespaceId, Snapshot, State};
 use highwater_ipc::time::At;
 use highwater_tests::postgres::{Database, Postgres};
 use highwater_tests::scribe::{Reference, Scribe};
@@ -32,12 +33,20 @@ const HOSTS: i64 = 3;
 /// Records that one host sends at most before a compactor is started.
 const SLICE: u64 = 80;
 
+/// 2026-03-02T00:00:00Z: the week before it is forgotten ..
+pub(crate) const BORDER_MS: i64 = 1_772_409_600_000;
+/// .. at noon of 2026-04-03, where exact history is kept for so many days, and the week after it is not.
+const FORGET_MS: i64 = 1_775_217_600_000;
+pub(crate) const KEPT_DAYS: i64 = 30;
+
 /// A table whose name says that it is a partition, and that is none.
 const ORPHANS: &str = "SELECT c.relname FROM pg_class AS c WHERE c.relkind = 'r'
     AND c.relname ~ '^(frame|chunk|chunk_fresh|usage|usage_hour|owner_usage)_[0-9]{8}$'
     AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = c.oid)";
 const MARKS: &str = "SELECT host_id, epoch_no, merged_to, compacted_to, framed_to FROM stream ORDER BY 1, 2";
-const PARTITIONS: &str = "SELECT count(*) FROM pg_inherits WHERE inhparent IN ('frame'::regclass, 'chunk_fresh')";
+const PARTITIONS: &str =
+    "SELECT count(*) FROM pg_inherits WHERE inhparent IN ('frame'::regclass, 'chunk_fresh'::regclass)";
+const FIRST_WEEK: &str = "SELECT to_regclass('chunk_20260223') IS NULL";
 const BACKENDS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
     AND application_name = 'compactor' AND pid <> pg_backend_pid()";
 
@@ -50,6 +59,9 @@ impl WallClock for SetClock {
         self.0.load(Ordering::SeqCst)
     }
 }
+
+/// A host, an instant, and what it held then.
+pub(crate) type Answers = Vec<(HostId, i64, Option<Arc<Snapshot>>)>;
 
 pub(crate) struct World {
     runtime: Runtime,
@@ -106,6 +118,44 @@ impl World {
         let after = self.hosts.iter().filter_map(Scribe::next_ms).max().unwrap_or(self.compacted_ms);
         self.compacted_ms = (self.compacted_ms + 60_000).max(after + dice.ms(0, 36 * HOUR_MS));
         self.compacted_ms
+    }
+
+    /// A time of the compactor's clock at which the first week is too old.
+    pub(crate) fn next_old_ms(&mut self) -> i64 {
+        self.compacted_ms = (self.compacted_ms + 60_000).max(FORGET_MS);
+        self.compacted_ms
+    }
+
+    /// What each host held at instants all over its history; `None` = nobody knows.
+    pub(crate) fn answers(&self) -> Answers {
+        let mut answers = Vec::new();
+        self.runtime.block_on(async {
+            let mut reading = Reading::begin(&self.db).await.expect("a snapshot");
+            for host in &self.hosts {
+                for step in 0..90 {
+                    let at_ms = START_MS + step * HOUR_MS * 4 / 3;
+                    let instant = Instant::At(at_ms);
+                    let told = as_of(&mut reading, host.host(), instant, FORGET_MS).await.expect("an answer");
+                    let held = if let Answer::Held(held) = told.answer { Some(held.snapshot) } else { None };
+                    answers.push((host.host(), at_ms, held));
+                }
+            }
+        });
+        answers
+    }
+
+    /// What lies behind the border answers as before; what lies before it does too, or is a gap.
+    pub(crate) fn check_answers(&self, truth: &Answers) {
+        for (now, truth) in self.answers().into_iter().zip(truth) {
+            let forgotten = now.2.is_none() && now.1 < BORDER_MS;
+            assert!(now == *truth || forgotten, "{now:?}\n{truth:?}");
+        }
+    }
+
+    /// The week before the border is gone, and no table is nobody's partition.
+    pub(crate) fn check_forgotten(&self) {
+        assert_eq!(self.database.sql(FIRST_WEEK), "t\n");
+        assert_eq!(self.database.sql(ORPHANS), "", "tables that look like partitions and are none");
     }
 
     /// The dead compactor's connections are known to be so.

@@ -1,5 +1,6 @@
-//! Compacts, merges and drops partitions in a database until nothing is due, as a collector at that time of its clock
-//! would: `compactor DATABASE-URL NOW-MS`. The campaign of kills ends it anywhere.
+//! Compacts, merges and drops in a database until nothing is due, as a collector at that time of its
+//! clock would: `compactor DATABASE-URL NOW-MS [DAYS]`; with DAYS it also forgets exact history that is older. The campaign
+//! of kills ends it anywhere.
 
 #![allow(clippy::print_stderr, reason = "what goes wrong is for the test that started it")]
 
@@ -10,7 +11,10 @@ use highwater::cli::migrate::DatabaseUrl;
 use highwater::compact::Held;
 use highwater::compact::job::{Compactor, Config, LEASE, Round};
 use highwater::compact::lease::{Keeper, Now};
+use highwater::compact::retention::Retention;
+use highwater::compact::upkeep;
 use highwater::store::Db;
+use highwater::store::keep::{Days, Keep};
 
 /// Everything is due at once.
 const CONFIG: Config =
@@ -33,10 +37,13 @@ fn main() -> ExitCode {
 async fn compact() -> anyhow::Result<()> {
     let mut arguments = std::env::args_os().skip(1);
     let url = DatabaseUrl::named(arguments.next().as_deref())?.context("a database")?;
-    let now_ms = arguments.next().and_then(|n| n.into_string().ok()).and_then(|n| n.parse().ok()).context("a time")?;
+    let mut number = || arguments.next().and_then(|n| n.into_string().ok()).and_then(|n| n.parse::<i64>().ok());
+    let (now_ms, days) = (number().context("a time")?, number());
     let db = Db::connect(url.options(), 2).await?;
     let now = Now { wall_ms: now_ms, steady_ms: 0 };
-    let mut keeper = Keeper::new(LEASE, format!("compactor {}", std::process::id()));
+    let holder = format!("compactor {}", std::process::id());
+    let mut connection = db.dedicated().await?;
+    let mut keeper = Keeper::new(LEASE, holder.clone());
     let fence = keeper.hold(&db, now).await?.context("the lease is somebody else's")?;
     let mut compactor = Compactor::new(db.clone(), CONFIG, Held { name: LEASE.to_owned(), fence });
     loop {
@@ -47,5 +54,13 @@ async fn compact() -> anyhow::Result<()> {
         }
     }
     keeper.release(&db).await;
+    if let Some(days) = days {
+        let keep = Keep { chunks: Days(u32::try_from(days)?), ..Keep::default() };
+        let mut keeper = Keeper::new(upkeep::LEASE, holder);
+        let fence = keeper.hold(&db, now).await?.context("the lease is somebody else's")?;
+        let retention = Retention { keep, lease: upkeep::LEASE.to_owned(), fence };
+        retention.run(&mut connection, now_ms).await?;
+        keeper.release(&db).await;
+    }
     Ok(())
 }

@@ -104,7 +104,7 @@ impl Bench {
             filter.add(records[last].state().unwrap());
             let (epoch, seq, objects) = (EpochNo(1), records[last].seq, filter.finish());
             let row = ObjectNow { host, epoch, seq, wall_ms: records[last].wall_ms, objects };
-            object_now::upsert(&mut write, &[row.clone()]).await.unwrap();
+            object_now::upsert(&mut write, std::slice::from_ref(&row)).await.unwrap();
             let older = ObjectNow { epoch: EpochNo(0), objects: vec![1, 0], ..row };
             object_now::upsert(&mut write, &[older]).await.unwrap();
         }

@@ -183,7 +183,7 @@ fn keep<T: Copy + PartialEq>(last: &mut Vec<T>, read: Option<&[T]>) {
     }
 }
 
-/// Which keys there are: all of them, or without their lowest bits where there are many.
+/// Which keys there are: whole, or without their lowest bits where that would take too many bytes.
 #[derive(Clone, Debug, Default)]
 struct Keys {
     /// Lowest bits that are not told.
@@ -191,8 +191,9 @@ struct Keys {
     keys: BTreeSet<u32>,
 }
 
-/// The most keys that are told whole.
-const MOST_WHOLE: usize = 512;
+/// The most bytes that keys take told whole, and without their last two digits.
+const MOST_WHOLE: usize = 2_048;
+const MOST_SHORTER: usize = 6_144;
 
 /// The most keys that are held while they are gathered: a host that makes keys without end must not fill the memory.
 const MOST_KEYS: usize = 1 << 16;
@@ -210,10 +211,16 @@ impl Keys {
     }
 
     fn push(&self, out: &mut Vec<u8>) {
-        let many = self.untold == 0 && self.keys.len() > MOST_WHOLE;
-        let shorter = many.then(|| self.shorter());
-        let told = shorter.as_ref().unwrap_or(self);
-        out.push(told.untold);
-        push_ascending(out, told.keys.iter().copied());
+        let most = match self.untold {
+            0 => MOST_WHOLE,
+            8 => MOST_SHORTER,
+            _ => usize::MAX,
+        };
+        let mut packed = vec![self.untold];
+        push_ascending(&mut packed, self.keys.iter().copied());
+        if packed.len() > most {
+            return self.shorter().push(out);
+        }
+        out.extend_from_slice(&packed);
     }
 }

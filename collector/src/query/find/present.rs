@@ -4,7 +4,7 @@ use super::Question;
 use super::expr::Expr;
 use super::filter::Filter;
 use super::lives::{Life, ToIs, lives_in};
-use super::page::{Found, Page, Tails};
+use super::page::{Found, MOST_READ, Page, Tails};
 use crate::host::HostId;
 use crate::query::AskError;
 use crate::query::as_of::{Answer, AsOf, Instant, as_of};
@@ -16,9 +16,8 @@ use crate::store::object_now::PresentFilter;
 /// The most hosts that are read because they have records which their filters do not know.
 const MOST_TAILS: usize = 2_000;
 
-/// Filters looked at in one statement: few at first, because what many hosts hold is soon found.
-const FIRST_FILTERS: usize = 2_000;
-const MOST_FILTERS: usize = 128_000;
+/// Hosts that are looked at in order first: what many hosts hold is soon found, and then the others need no look.
+const FIRST: usize = 1_000;
 
 /// A page of it.
 pub(super) async fn find(
@@ -37,32 +36,60 @@ pub(super) async fn find(
     {
         return Ok(page.more());
     }
-    let (mut after, mut most) = (page.begin(), FIRST_FILTERS);
-    loop {
-        let filter = PresentFilter {
-            after: after.as_ref(),
-            begins: expr.host_begins(),
-            gone_before_ms: now_ms.saturating_sub(GONE_AFTER_MS),
-            ephemeral_gone_before_ms: now_ms.saturating_sub(EPHEMERAL_GONE_AFTER_MS),
-        };
-        let may_hold = |host: &HostName, objects: Option<&[u8]>| {
-            let has_tail = tails.as_ref().is_some_and(|tails| tails.contains(&host.id));
-            expr.wants_host(host) && (has_tail || objects.is_none_or(|objects| Filter::may_match(objects, expr)))
-        };
-        let (candidates, last) = reading.presents(&filter, most, may_hold).await?;
-        for host in &candidates {
-            if page.is_full() || !look(reading, expr, &mut page, host, now_ms).await? {
-                return Ok(page.more());
-            }
-        }
-        let Some(last) = last else { return Ok(page.end()) };
-        if page.is_full() {
-            page.pass(&last);
-            return Ok(page.more());
-        }
-        after = Some(last);
-        most = most.saturating_mul(4).min(MOST_FILTERS);
+    let begin = page.begin();
+    let mut filter = PresentFilter {
+        after: begin.as_ref(),
+        begins: expr.host_begins(),
+        gone_before_ms: now_ms.saturating_sub(GONE_AFTER_MS),
+        ephemeral_gone_before_ms: now_ms.saturating_sub(EPHEMERAL_GONE_AFTER_MS),
+    };
+    let may_hold = |host: HostId, objects: &[u8]| {
+        tails.as_ref().is_some_and(|tails| tails.contains(&host)) || Filter::may_match(objects, expr)
+    };
+    let of_host = |host: &HostName, objects: Option<&[u8]>| {
+        expr.wants_host(host) && objects.is_none_or(|objects| may_hold(host.id, objects))
+    };
+    let (first, last) = reading.next_presents(&filter, FIRST, of_host).await?;
+    if !look_at(reading, expr, &mut page, &first, now_ms).await? {
+        return Ok(page.more());
     }
+    let Some(last) = last else { return Ok(page.end()) };
+    page.pass(&last);
+    if page.is_full() {
+        return Ok(page.more());
+    }
+    filter.after = Some(&last);
+    let ids = reading.all_presents(may_hold).await?;
+    let others = reading.presents_of(&filter, &ids, MOST_READ).await?;
+    let is_all = others.len() < MOST_READ;
+    let end = others.last().cloned();
+    let wanted: Vec<HostName> = others.into_iter().filter(|host| expr.wants_host(host)).collect();
+    if !look_at(reading, expr, &mut page, &wanted, now_ms).await? {
+        return Ok(page.more());
+    }
+    match end.filter(|_| !is_all) {
+        Some(end) => {
+            page.pass(&end);
+            Ok(page.more())
+        }
+        None => Ok(page.end()),
+    }
+}
+
+/// Reads the presents of these hosts; `false` = the page is full.
+async fn look_at(
+    reading: &mut Reading,
+    expr: &Expr,
+    page: &mut Page<'_>,
+    hosts: &[HostName],
+    now_ms: i64,
+) -> Result<bool, AskError> {
+    for host in hosts {
+        if page.is_full() || !look(reading, expr, page, host, now_ms).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Reads one host's present; `false` = the page is full.

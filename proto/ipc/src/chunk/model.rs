@@ -57,27 +57,7 @@ impl Model {
     ///
     /// # Errors
     /// What the bytes say and cannot be; of a writer, a state beyond the bounds.
-    pub(super) fn code<C: Coder>(&mut self, c: &mut C, want: &Wanted<'_>) -> Result<(Headed, Told), ChunkError> {
-        let headed = self.code_head(c, want)?;
-        let told = self.code_rest(c, &headed, want)?;
-        Ok((headed, told))
-    }
-
-    /// Where the record stands: what can be known before its state is.
-    pub(super) fn code_head<C: Coder>(&mut self, c: &mut C, want: &Wanted<'_>) -> Result<Headed, ChunkError> {
-        let interval_ms = self.state.as_ref().map_or(0, |state| state.interval_ms);
-        let headed = self.heads.code(c, &want.headed, interval_ms)?;
-        c.checked()?;
-        Ok(headed)
-    }
-
-    /// What it says.
-    pub(super) fn code_rest<C: Coder>(
-        &mut self,
-        c: &mut C,
-        headed: &Headed,
-        want: &Wanted<'_>,
-    ) -> Result<Told, ChunkError> {
+    pub(super) fn code<C: Coder>(&mut self, c: &mut C, headed: &Headed, want: &Wanted<'_>) -> Result<Told, ChunkError> {
         let told = match headed.beside {
             Beside::Event(event) => Told::Event(event),
             Beside::GapReason(reason) => Told::GapReason(reason),
@@ -91,6 +71,17 @@ impl Model {
         }
         c.checked()?;
         Ok(told)
+    }
+
+    /// Codes the head of a record; the state is as it was.
+    ///
+    /// # Errors
+    /// What the bytes say and cannot be.
+    pub(super) fn code_head<C: Coder>(&mut self, c: &mut C, want: &Headed) -> Result<Headed, ChunkError> {
+        let interval_ms = self.state.as_ref().map_or(0, |state| state.interval_ms);
+        let headed = self.heads.code(c, want, interval_ms)?;
+        c.checked()?;
+        Ok(headed)
     }
 
     fn code_sample<C: Coder>(&mut self, c: &mut C, at: &At, want: &Wanted<'_>) -> Result<Arc<Activity>, ChunkError> {

@@ -105,6 +105,18 @@ impl ChunkReader {
         }
     }
 
+    /// The next record if its `wall_ms` is that or less; else `None`, and the state stays as it is: so a reader finds the
+    /// state at an instant without a copy of each.
+    ///
+    /// # Errors
+    /// As [`ChunkReader::next`].
+    pub fn next_until(&mut self, wall_ms: i64) -> Result<Option<Step>, ChunkError> {
+        match self.peek()? {
+            Some(head) if head.wall_ms <= wall_ms => self.next(),
+            _ => Ok(None),
+        }
+    }
+
     /// The next record, `None` after the last. After a sample the state is that sample's.
     ///
     /// # Errors
@@ -123,7 +135,7 @@ impl ChunkReader {
         }
         let Some(open) = &mut self.open else { return Ok(None) };
         let Some(headed) = open.head.take() else { return Ok(None) };
-        let told = open.model.code_rest(&mut open.decoder, &headed, &nothing())?;
+        let told = open.model.code(&mut open.decoder, &headed, &nothing())?;
         if let Told::Sample { took_us, .. } = &told {
             self.sampled = Some((headed.at, *took_us));
         }
@@ -149,7 +161,7 @@ impl ChunkReader {
                 continue;
             }
             open.begun = true;
-            open.head = Some(open.model.code_head(&mut open.decoder, &nothing())?);
+            open.head = Some(open.model.code_head(&mut open.decoder, &nothing().headed)?);
         }
     }
 

@@ -147,7 +147,13 @@ proptest! {
             check(&mut reader, &records[usize::try_from(first.0).unwrap()..]);
         }
         reader.seek_wall(i64::MIN).unwrap();
+        prop_assert_eq!(reader.next_until(0), Ok(None));
         check(&mut reader, &records);
+        // As of an instant between two samples.
+        reader.seek_wall(head.wall_ms + 1).unwrap();
+        while reader.next_until(head.wall_ms + 1).unwrap().is_some() {}
+        let (_, state) = &records[place.index(records.len())];
+        prop_assert_eq!(reader.state(), state.as_ref());
     }
 
     #[test]
@@ -215,7 +221,7 @@ fn records_that_are_no_stretch_are_refused_and_nothing_is_lost() {
     let bytes = writer.finish();
     check(&mut ChunkReader::new(&bytes).unwrap(), &records[1..]);
     assert_eq!(ChunkWriter::new().finish(), Vec::<u8>::new());
-    assert!(ChunkReader::new(&[]).is_err());
+    assert!(ChunkReader::new([]).is_err());
 }
 
 #[test]

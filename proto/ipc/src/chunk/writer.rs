@@ -116,7 +116,8 @@ impl ChunkWriter {
             c.on("head");
             c.bit(&mut open.more, true);
         }
-        open.model.code(c, wanted)?;
+        let headed = open.model.code_head(c, &wanted.headed)?;
+        open.model.code(c, &headed, wanted)?;
         if open.first == 0 {
             open.first = c.work().max(1);
         }
