@@ -39,9 +39,11 @@ impl Mutation {
     /// Whether an answer that is wrong with these words can be its doing.
     pub(crate) fn breaks(self, words: &str) -> bool {
         let can: &[&str] = match self {
-            Mutation::OneTooFar => &["a walk", "the walk came to", "follows no sample", "no answer", "epochs failed"],
-            Mutation::WrongBase => &["the walk came to", "no answer", "epochs failed"],
-            Mutation::DroppedUnmerged => &["a walk", "the walk came to", "no answer", "epochs failed"],
+            Mutation::OneTooFar => {
+                &["a walk", "are now", "the walk came to", "follows no sample", "no answer", "epochs failed"]
+            }
+            Mutation::WrongBase => &["the walk came to", "are now", "no answer", "epochs failed"],
+            Mutation::DroppedUnmerged => &["a walk", "are now", "the walk came to", "no answer", "epochs failed"],
         };
         can.iter().any(|can| words.contains(can))
     }
