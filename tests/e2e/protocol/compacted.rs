@@ -14,7 +14,7 @@ use highwater::store::link::Link;
 use highwater::store::partition::{Dropped, Table, drop_if};
 use highwater_ipc::record::EpochNo;
 use highwater_tests::postgres::Postgres;
-use highwater_tests::wait::now_ms;
+use highwater_tests::wait::{PATIENCE, now_ms, until};
 
 use super::as_of::{Asked, HOUR_MS, Plant, history, told};
 use crate::ingest::Collector;
@@ -77,6 +77,11 @@ fn the_compactor_itself_between_any_two_statements_of_an_answer_changes_nothing_
         while before <= statements {
             id += 1;
             let (host, start) = history(&collector, id);
+            // What is said of a silent host depends on it.
+            until("the end of its session is noted", PATIENCE, || {
+                let noted = format!("SELECT disconnected_ms IS NOT NULL FROM host_status WHERE host_id = {id}");
+                collector.database.sql(&noted) == "t\n"
+            });
             let question = question(start);
             plant.arm(usize::MAX);
             let truth = ask(&question, &host);
