@@ -29,7 +29,7 @@ use super::expr::{Expr, MAX_TERMS, OrphanIs, Test};
 use super::field::{Field, Kinds, TextField};
 use super::gather::FilterBuilder;
 use super::names::{Names, Told};
-use super::pack::{Reader, read_ascending};
+use super::pack::{Reader, pass_ascending, read_ascending};
 use super::spread::Spread;
 
 /// The version that is written.
@@ -185,6 +185,11 @@ impl Judge<'_> {
                 _ => None,
             })
         };
+        // Keys ascend: behind the last one that is asked for there is nothing to see.
+        let until = |(differs, (_, to), _): (bool, (u32, u32), bool)| if differs { u32::MAX } else { to };
+        let Some(until) = asked().map(until).max().filter(|_| self.alive.has(kind)) else {
+            return pass_ascending(reader).map(|()| true);
+        };
         let mut fulfilled = [false; MAX_TERMS];
         let mut fits = true;
         read_ascending(reader, |number| {
@@ -196,6 +201,7 @@ impl Judge<'_> {
                 let lies_within = from <= first && last <= to;
                 *fulfilled |= if differs { !lies_within } else { overlaps };
             }
+            first <= until
         })?;
         let is_dest = self.holds_dest && kind == Kind::Shm;
         fits.then(|| asked().zip(fulfilled).all(|((_, _, or_dest), fulfilled)| fulfilled || or_dest && is_dest))

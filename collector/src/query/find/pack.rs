@@ -79,8 +79,15 @@ pub(super) fn push_ascending(out: &mut Vec<u8>, numbers: impl Iterator<Item = u3
     out.extend_from_slice(&packed);
 }
 
-/// Reads what [`push_ascending`] wrote; `None` = it is damaged.
-pub(super) fn read_ascending(reader: &mut Reader<'_>, mut each: impl FnMut(u32)) -> Option<()> {
+/// Passes over what [`push_ascending`] wrote; `None` = it is cut off.
+pub(super) fn pass_ascending(reader: &mut Reader<'_>) -> Option<()> {
+    let (_count, _order) = (reader.count()?, reader.byte()?);
+    let length = reader.count()?;
+    reader.bytes(length).map(|_| ())
+}
+
+/// Reads what [`push_ascending`] wrote, until `each` wants no more; `None` = it is damaged.
+pub(super) fn read_ascending(reader: &mut Reader<'_>, mut each: impl FnMut(u32) -> bool) -> Option<()> {
     let (count, order) = (reader.count()?, reader.byte()?);
     let length = reader.count()?;
     let mut bits = BitReader { bytes: reader.bytes(length)?, window: 0, held: 0 };
@@ -90,7 +97,9 @@ pub(super) fn read_ascending(reader: &mut Reader<'_>, mut each: impl FnMut(u32))
     }
     for _ in 0..count {
         let number = next.checked_add(bits.code(order)?)?;
-        each(u32::try_from(number).ok()?);
+        if !each(u32::try_from(number).ok()?) {
+            break;
+        }
         next = number.checked_add(1)?;
     }
     Some(())
@@ -197,7 +206,13 @@ mod tests {
     fn read_back(bytes: &[u8]) -> Option<Vec<u32>> {
         let mut numbers = Vec::new();
         let mut reader = Reader::new(bytes);
-        read_ascending(&mut reader, |n| numbers.push(n))?;
+        read_ascending(&mut reader, |n| {
+            numbers.push(n);
+            true
+        })?;
+        let mut passed = Reader::new(bytes);
+        pass_ascending(&mut passed)?;
+        assert_eq!(passed.is_at_end(), reader.is_at_end());
         reader.is_at_end().then_some(numbers)
     }
 
