@@ -82,10 +82,7 @@ async fn the_views_say_what_the_api_says_of_a_host_with_history() {
     until("three arrays of uid 33", PATIENCE, || held(&cli.json(&["blame", "viewed", "--since", &first])));
     agent.stop();
     agent.start_every("100ms", &up, &namespace);
-    until("the gap is over", PATIENCE, || {
-        cli.json(&["timeline", "viewed", "--kind", "gap"])["events"].as_array().is_some_and(|e| e.len() == 1)
-            && cli.run(&["ipcs", "viewed", "--json"]).code == 0
-    });
+    until("the gap is over", PATIENCE, || closed_gaps(&cli).iter().any(|gap| gap[0] == "agent_stopped"));
     agent.stop();
 
     let db = connect(&database).await;
@@ -101,12 +98,12 @@ async fn the_views_say_what_the_api_says_of_a_host_with_history() {
         .sql("SELECT host, own, kind, uid, objects, objects_max, semaphores, orphans FROM v_owner_now WHERE uid = 33");
     assert_eq!(rows(&owners), [["viewed", "t", "sem", "33", "3", "3", "12", "0"]]);
 
+    // A machine that is busy with other tests may have stalled besides.
     let gaps = database.sql(
-        "SELECT reason, namespace, to_char(ended AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') FROM v_gap
-        WHERE began IS NOT NULL",
+        "SELECT reason, to_char(ended AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') FROM v_gap
+        WHERE began IS NOT NULL AND namespace IS NULL ORDER BY ended",
     );
-    let gap = &cli.json(&["timeline", "viewed", "--kind", "gap"])["events"][0]["detail"]["gap"];
-    assert_eq!(rows(&gaps), [[gap["reason"].as_str().unwrap(), "", gap["to"].as_str().unwrap()]]);
+    assert_eq!(rows(&gaps), closed_gaps(&cli));
 
     // Who grew in the fleet: everything, since its first row.
     let fleet = cli.json(&["blame", "--fleet", "--since", "-2h"]);
@@ -156,6 +153,14 @@ fn the_use_is_that_of_lsipc(database: &Database, cli: &Cli) {
         assert_eq!(row[3], "t");
     }
     assert_eq!(database.sql("SELECT count(DISTINCT resource) FROM v_usage_hour").trim(), "5");
+}
+
+/// The gaps of the timeline that are over: reason and end, in order.
+fn closed_gaps(cli: &Cli) -> Vec<Vec<String>> {
+    let timeline = cli.json(&["timeline", "viewed", "--kind", "gap"]);
+    let gaps = timeline["events"].as_array().unwrap().iter().map(|event| &event["detail"]["gap"]);
+    let words = |gap: &Value| Some(vec![gap["reason"].as_str()?.to_owned(), gap["to"].as_str()?.to_owned()]);
+    gaps.filter(|gap| !gap["from"].is_null()).filter_map(words).collect()
 }
 
 /// The last sample of the host, which is silent by now.
