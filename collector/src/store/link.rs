@@ -38,7 +38,8 @@ impl Link {
         };
         let mut task = tokio::spawn(async move {
             let done = work(&mut connection).await;
-            (connection, done)
+            let settled = connection.settle().await.is_ok();
+            (Some(connection).filter(|_| settled), done)
         });
         let (connection, done) = tokio::select! {
             ended = &mut task => ended.map_err(|e| StoreError::Interrupted(e.to_string()))?,
@@ -49,7 +50,7 @@ impl Link {
             }
         };
         if done.as_ref().err().is_none_or(StoreError::from_server) {
-            self.connection = Some(connection);
+            self.connection = connection;
         }
         done
     }

@@ -94,6 +94,15 @@ impl Dedicated {
         Ok(Write { tx })
     }
 
+    /// Rolls back a transaction that was left without an end. That is only said with the next statement otherwise, and
+    /// until then, or until the server loses patience, nobody else gets the rows that it locked.
+    pub(super) async fn settle(&mut self) -> Result<(), StoreError> {
+        if self.connection.should_flush() {
+            self.connection.ping().await?;
+        }
+        Ok(())
+    }
+
     /// Says goodbye to the server; errors do not matter any more.
     pub async fn close(self) {
         let _ = self.connection.close().await;
