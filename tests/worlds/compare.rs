@@ -3,7 +3,7 @@
 
 use highwater::host::HostId;
 use highwater::query::as_of::{Answer, Held, Instant, as_of};
-use highwater::query::event::{EventKind, Happened};
+use highwater::query::event::Happened;
 use highwater::query::fold::Said;
 use highwater::query::gap::{Gap, GapState};
 use highwater::query::timeline::{Question, Timeline, timeline};
@@ -67,7 +67,7 @@ pub(crate) fn unanswered<T, E: std::fmt::Display>(error: E) -> Kept<T> {
 /// Instants to ask for: at samples, a millisecond beside them, in between, before the first, after the last.
 pub(crate) fn asked(truth: &Truth, most: usize, chance: &mut Chance) -> Vec<i64> {
     let known = &truth.instants;
-    let Some(last) = known.last() else { return vec![i64::try_from(chance.below(1 << 41)).unwrap_or(0)] };
+    let Some(last) = known.last() else { return vec![chance.below(1 << 41) as i64] };
     let mut asked = vec![known.iter().min().unwrap_or(last) - 1, *last, last + 1];
     let grace_ms = truth.interval_ms() * 3;
     asked.extend([last + grace_ms, last + grace_ms + 1]);
@@ -228,30 +228,47 @@ impl Compared<'_> {
         Ok(())
     }
 
-    /// The gaps of a span.
+    /// The gaps of a span, whole and in pages.
     async fn timeline(&mut self, span_ms: (i64, i64)) -> Kept {
-        let whole = self.page(span_ms).await?;
-        let (mut gaps, mut open) = (Vec::new(), 0);
-        for event in &whole.events {
-            match (&event.happened, event.kind()) {
-                (Happened::Gap(gap), EventKind::Gap) if gap.state == GapState::Closed => gaps.push(gap.clone()),
-                (Happened::Gap(_), _) => open += 1,
-                _ => {}
+        let whole = self.page(span_ms, usize::MAX, None).await?.events;
+        let (mut paged, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.page(span_ms, 7, after).await?;
+            paged.extend(page.events);
+            after = page.next;
+            if after.is_none() {
+                break;
             }
         }
+        // Of other events a page knows less than the whole: what was read of a list before it could not be read any more.
         let expected = self.truth.gaps_between(span_ms.0, span_ms.1);
-        let agree = gaps.len() == expected.len()
-            && gaps.iter().zip(&expected).all(|(gap, true_gap)| {
-                (gap.from_ms, gap.to_ms, gap.reason) == (true_gap.from_ms, Some(true_gap.to_ms), Some(true_gap.reason))
-            });
-        if !agree || open > 1 {
-            return self.wrong(format!("the timeline {span_ms:?} tells {gaps:?}, {open} open, and not {expected:?}"));
+        for events in [whole, paged] {
+            let (mut gaps, mut open) = (Vec::new(), 0);
+            for event in events {
+                match event.happened {
+                    Happened::Gap(gap) if gap.state == GapState::Closed => gaps.push(gap),
+                    Happened::Gap(_) => open += 1,
+                    _ => {}
+                }
+            }
+            let is = |(gap, of): (&Gap, &crate::truth::Gap)| {
+                (gap.from_ms, gap.to_ms, gap.reason) == (of.from_ms, Some(of.to_ms), Some(of.reason))
+            };
+            if gaps.len() != expected.len() || !gaps.iter().zip(&expected).all(is) || open > 1 {
+                return self
+                    .wrong(format!("the timeline {span_ms:?} tells {gaps:?}, {open} open, and not {expected:?}"));
+            }
         }
         Ok(())
     }
 
-    async fn page(&mut self, span_ms: (i64, i64)) -> Kept<Timeline> {
-        let question = Question { span_ms, kinds: Vec::new(), subject: None, most: usize::MAX, after: None };
+    async fn page(
+        &mut self,
+        span_ms: (i64, i64),
+        most: usize,
+        after: Option<highwater::query::timeline::Bookmark>,
+    ) -> Kept<Timeline> {
+        let question = Question { span_ms, kinds: Vec::new(), subject: None, most, after };
         timeline(&mut self.reading, self.host, &question, self.now_ms).await.or_else(unanswered)
     }
 }

@@ -16,7 +16,7 @@
 //! and counts each owner's. [`compare`] asks the product in one reading: a walk over the whole history (every record
 //! exactly once, in order, with its state, its gap, what was traced, and the sample before it), walks over a part and
 //! from a record on; as-of at samples, beside them, in gaps, before the first and after the last, with position,
-//! covered span, time of receipt and the other stretches that hold the instant; the timeline's gaps, and its pages;
+//! covered span, time of receipt and the other stretches that hold the instant; the timeline's gaps, whole and in pages;
 //! [`compare_two`] `diff` (objects, limits, sums of owners, gaps) and `blame` (owners with comm, net and orphans; lists of
 //! which nothing is known); [`compare_find`] `find` now, at an instant and between two, by one or two conditions. After retention
 //! ([`compare_forgotten`]) less may be said and nothing else, and of what came after the last week that went everything.
@@ -49,8 +49,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crooked::Mutation;
+use highwater_tests::chance::Chance;
+use highwater_tests::wait::PATIENCE;
+use machine::Machine;
 use stage::Stage;
 use tokio::runtime::{Builder, Runtime};
 use world::{BEGIN_MS, Ran};
@@ -113,6 +117,47 @@ fn each_planted_defect_of_compaction_is_caught() {
         let otherwise = theatre.play(caught, None).err().map(|failure| failure.why);
         assert_eq!(otherwise, None, "{mutation:?}: seed {caught} fails without it too");
     }
+}
+
+/// Found by a world: the later one's transaction was left without an end, which is only said to the server with the next
+/// statement; until then, for up to 25 s, the host's hellos and commits waited for it in vain.
+#[test]
+fn of_two_compactions_at_once_the_later_one_leaves_no_transaction_behind() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut stage = Stage::new(BEGIN_MS).await;
+        let mut chance = Chance::new(SEED);
+        let mut machine = Machine::new(stage.host(), BEGIN_MS, &mut chance);
+        machine.start();
+        (0..10).for_each(|_| machine.sample(1, &mut chance));
+        let (_, session) = stage.open(machine.host, machine.hello()).await.unwrap();
+        for made in &machine.spool {
+            session.send(made).await.unwrap();
+        }
+        let last = machine.spool.back().unwrap();
+        session.acked(last.epoch, last.record.seq.next()).await.unwrap();
+        let lock = stage.database.hold("DO $$ BEGIN PERFORM 1 FROM stream FOR UPDATE; END $$");
+        let database = stage.database.clone();
+        let release = async {
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                AND wait_event_type = 'Lock'";
+            let both = async {
+                while database.sql(waiting) != "2\n" {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, both).await.expect("two compactors that wait");
+            drop(lock);
+        };
+        let (rounds, ()) = tokio::join!(stage.both(BEGIN_MS + 7 * 3_600_000), release);
+        let mut compacted = rounds.map(|round| round.unwrap().compacted);
+        compacted.sort_unstable();
+        assert!(compacted[0] == 0 && compacted[1] > 0, "{compacted:?}");
+        let writers = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+            WHERE a.datname = current_database() AND l.locktype = 'transactionid'";
+        assert_eq!(stage.database.sql(writers), "0\n");
+        stage.close().await;
+    });
 }
 
 /// The number in this variable, or `otherwise`.
