@@ -67,7 +67,7 @@ pub(crate) fn unanswered<T, E: std::fmt::Display>(error: E) -> Kept<T> {
 /// Instants to ask for: at samples, a millisecond beside them, in between, before the first, after the last.
 pub(crate) fn asked(truth: &Truth, most: usize, chance: &mut Chance) -> Vec<i64> {
     let known = &truth.instants;
-    let Some(last) = known.last() else { return vec![chance.below(1 << 41) as i64] };
+    let Some(last) = known.last() else { return vec![i64::try_from(chance.below(1 << 41)).unwrap_or(0)] };
     let mut asked = vec![known.iter().min().unwrap_or(last) - 1, *last, last + 1];
     let grace_ms = truth.interval_ms() * 3;
     asked.extend([last + grace_ms, last + grace_ms + 1]);
