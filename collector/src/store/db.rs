@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::migrate::Migrate as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPool, PgPoolOptions, PgSeverity};
-use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::tx::Dedicated;
 
@@ -25,8 +25,6 @@ pub struct Db {
 impl Db {
     /// Connects lazily-checked connections to `options`; fails if the server cannot be reached within 10 s.
     pub async fn connect(options: PgConnectOptions, most_connections: u32) -> Result<Self, StoreError> {
-        // A slow statement is no reason to write its text, a whole migration perhaps, into the log.
-        let options = options.disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(most_connections)
             .acquire_timeout(CONNECT_TIMEOUT)

@@ -114,5 +114,8 @@ fn a_copy_that_calls_another_collector_is_quarantined_there() {
     let mut pair = Pair::at(&up);
     pair.copy.start_at(&pair.there, other.grpc());
     pair.copy_is_turned_away_and_costs_nothing(&database, &other, &other);
-    assert!(!up.output().contains("refused"), "the original's collector saw nothing of it: {}", up.output());
+    let output = up.output();
+    // A slow machine logs whole migrations, with their comments.
+    let saw = output.lines().filter(|line| !line.contains("slow statement")).any(|line| line.contains("refused"));
+    assert!(!saw, "the original's collector saw nothing of it: {output}");
 }
