@@ -28,9 +28,6 @@ pub(crate) enum Mutation {
 }
 
 impl Mutation {
-    /// All of them.
-    pub(crate) const ALL: [Mutation; 3] = [Mutation::OneTooFar, Mutation::WrongBase, Mutation::DroppedUnmerged];
-
     /// Whether the way in which it compacts is not the product's.
     pub(crate) fn compacts(self) -> bool {
         self != Mutation::DroppedUnmerged

@@ -105,8 +105,18 @@ fn random_worlds_answer_as_a_naive_model_does() {
 
 #[test]
 fn each_planted_defect_of_compaction_is_caught() {
+    are_caught(&[Mutation::OneTooFar, Mutation::WrongBase]);
+}
+
+#[test]
+#[ignore = "minutes: few worlds drop a day that still waits"]
+fn a_day_dropped_before_it_is_merged_is_noticed() {
+    are_caught(&[Mutation::DroppedUnmerged]);
+}
+
+fn are_caught(mutations: &[Mutation]) {
     let mut theatre = Theatre::new();
-    for mutation in Mutation::ALL {
+    for mutation in mutations.iter().copied() {
         let seed = given("HIGHWATER_WORLDS_SEED", SEED);
         let caught = (seed..seed + CAUGHT_WITHIN)
             .find_map(|seed| theatre.play(seed, Some(mutation)).err().map(|failure| (seed, failure)));
