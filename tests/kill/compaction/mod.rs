@@ -76,7 +76,7 @@ fn no_kill_of_a_compactor_loses_or_doubles_a_record_or_leaves_a_partition_behind
         let noon_ms = world.next_ms(&mut dice) / DAY_MS * DAY_MS + 2 * DAY_MS + DAY_MS / 2;
         assert_eq!(compact(&cutter, &world, None, (noon_ms, None)), None);
         records += world.check();
-        world.check_moved();
+        world.check_moved(noon_ms);
         let truth = world.answers();
         assert!(truth.iter().any(|(_, at_ms, held)| *at_ms < BORDER_MS && held.is_some()));
         loop {
