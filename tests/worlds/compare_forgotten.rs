@@ -35,6 +35,7 @@ pub(crate) async fn compare(
         let Ok(answer) = as_of(&mut reading, host, Instant::At(asked_ms), now_ms).await else {
             return broken(format!("{host}: after retention there is no answer as of {asked_ms}"));
         };
+        let got = format!("{answer:?}");
         let right = match (truth.at(asked_ms, now_ms, None), answer.answer) {
             (_, Answer::Held(held)) => {
                 // Of stretches that hold the instant the last may be gone, and an earlier one not.
@@ -49,7 +50,9 @@ pub(crate) async fn compare(
         };
         if !right {
             let expected = truth.at(asked_ms, now_ms, None);
-            return broken(format!("{host}: after retention before {horizon_ms} as of {asked_ms} is not {expected:?}"));
+            return broken(format!(
+                "{host}: after retention before {horizon_ms} as of {asked_ms} is {got}, not {expected:?}"
+            ));
         }
     }
     Ok(())

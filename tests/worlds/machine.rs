@@ -298,6 +298,12 @@ impl Machine {
         true
     }
 
+    /// Whether what is stored of that one's epoch is, by number and chain, what this one made in it.
+    pub(crate) fn said_as_much_as(&self, other: &Self) -> bool {
+        let said = |of: &Self| of.epochs.last().map(|epoch| (epoch.next, epoch.chain));
+        said(self) == said(other)
+    }
+
     /// What it says when it connects.
     pub(crate) fn hello(&self) -> Hello {
         let facts = HostFacts {

@@ -330,11 +330,16 @@ impl World<'_> {
         }
         let ahead_ms = machine.true_ms;
         self.flush(at, usize::MAX).await?;
+        let machine = &self.machines[at];
         if other.true_ms < ahead_ms {
             other.true_ms = ahead_ms;
         }
         other.sample(1, &mut self.chance);
         other.spool.clear();
+        // Heartbeats hand the chain on: twins that read nothing new in as many samples said the same.
+        if other.said_as_much_as(machine) {
+            return Ok(());
+        }
         // Whatever it made since is not what is stored there.
         match self.stage.open(other.host, other.hello()).await {
             Ok((opened, _)) if opened.is_forked() => {}

@@ -167,7 +167,11 @@ async fn gap_at(
     // Where the clock was set back, older stretches lie ahead of the newest: it may yet come to what is between them.
     let is_open = before.as_ref().is_some_and(|before| before.place == newest.place);
     if !is_open && let Some(after) = reading.stretch_begun_after(host, asked_ms).await? {
-        let stored = reading.gap_at(host, asked_ms).await?;
+        let mut stored = reading.gap_at(host, asked_ms).await?;
+        if before.is_none() && stored.is_none() {
+            // A clock that was set forward leaves no gap of its own; what ended before that may be forgotten.
+            stored = reading.forgotten(host).await?;
+        }
         return Ok(Gap::between(before.as_ref(), &after, stored));
     }
     if asked_ms > host_now_ms.saturating_add(in_sight_ms(newest.interval_ms)) {

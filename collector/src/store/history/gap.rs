@@ -51,6 +51,8 @@ const GAPS_BETWEEN_SQL: &str = gaps!(
      COALESCE(st.after_stretch, s.stretch, 0), st.after_epoch_no IS NOT NULL, g.epoch_no, g.seq LIMIT $4"
 );
 
+const FORGOTTEN_SQL: &str = gaps!("AND g.reason = $2 ORDER BY g.epoch_no DESC, g.seq DESC LIMIT 1");
+
 const GAP_CLOSED_BY_SQL: &str = gaps!("AND g.epoch_no = $2 AND g.seq = $3");
 
 impl Reading {
@@ -68,6 +70,13 @@ impl Reading {
     /// The closed gap that holds this wall time, the last one if there are several.
     pub async fn gap_at(&mut self, host: HostId, wall_ms: i64) -> Result<Option<ClosedGap>, StoreError> {
         let query = sqlx::query_as(GAP_AT_SQL).bind(host.0).bind(wall_ms);
+        let row: Option<GapRow> = query.fetch_optional(&mut *self.tx).await?;
+        row.map(GapRow::domain).transpose()
+    }
+
+    /// The gap that says what went by retention; `None` = nothing did.
+    pub async fn forgotten(&mut self, host: HostId) -> Result<Option<ClosedGap>, StoreError> {
+        let query = sqlx::query_as(FORGOTTEN_SQL).bind(host.0).bind(i16::from(GapReason::Retention.code()));
         let row: Option<GapRow> = query.fetch_optional(&mut *self.tx).await?;
         row.map(GapRow::domain).transpose()
     }
