@@ -116,13 +116,14 @@ async fn store(stage: &mut Stage, of: Of, step: (Seq, Seq), chunks: Vec<chunk::C
     tx.commit().await.or_else(unanswered).map(|_| ())
 }
 
-/// Drops every day of fresh chunks, whatever is still read there.
-pub(crate) fn drop_days(stage: &Stage) {
-    stage.database.sql(
-        "DO $$ DECLARE day text; BEGIN
+/// Drops every day of fresh chunks, whatever is still read there. Not on the runtime's thread: readings that were dropped
+/// are only ended by it, and hold their locks until then.
+pub(crate) async fn drop_days(stage: &Stage) -> Kept {
+    const DROP_SQL: &str = "DO $$ DECLARE day text; BEGIN
             FOR day IN SELECT inhrelid::regclass::text FROM pg_inherits
                 WHERE inhparent = 'chunk_fresh'::regclass AND inhrelid <> 'chunk_fresh_fallback'::regclass
             LOOP EXECUTE 'DROP TABLE ' || day; END LOOP;
-        END $$",
-    );
+        END $$";
+    let database = stage.database.clone();
+    tokio::task::spawn_blocking(move || database.sql(DROP_SQL)).await.map_or_else(|e| broken(e.to_string()), |_| Ok(()))
 }

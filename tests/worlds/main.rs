@@ -61,7 +61,7 @@ use world::{BEGIN_MS, Ran};
 
 /// The first seed of the fixed worlds.
 const SEED: u64 = 1;
-const WORLDS: u64 = 100;
+const WORLDS: u64 = 200;
 /// A planted defect must be caught within so many.
 const CAUGHT_WITHIN: u64 = 60;
 const THREADS: u64 = 2;
@@ -83,7 +83,11 @@ fn random_worlds_answer_as_a_naive_model_does() {
                     }
                     match theatre.play(seed, None) {
                         Ok(tally) => add(&mut all.lock().unwrap().0, tally),
-                        Err(failure) => drop(all.lock().unwrap().1.insert(seed, failure)),
+                        Err(failure) => {
+                            // Of many worlds the last is hours away.
+                            println!("seed {seed}: {}", failure.short());
+                            all.lock().unwrap().1.insert(seed, failure);
+                        }
                     }
                 }
             });
@@ -93,7 +97,6 @@ fn random_worlds_answer_as_a_naive_model_does() {
     println!("{tally:?}");
     if let Some((seed, failure)) = failed.first_key_value() {
         failure.trace.iter().for_each(|step| println!("{step}"));
-        failed.iter().take(20).for_each(|(seed, failure)| println!("seed {seed}: {}", failure.short()));
         let seeds: Vec<_> = failed.keys().take(20).collect();
         panic!("{} of {worlds} worlds answer wrong, seeds {seeds:?}; seed {seed}: {}", failed.len(), failure.why);
     }
@@ -105,13 +108,7 @@ fn random_worlds_answer_as_a_naive_model_does() {
 
 #[test]
 fn each_planted_defect_of_compaction_is_caught() {
-    are_caught(&[Mutation::OneTooFar, Mutation::WrongBase]);
-}
-
-#[test]
-#[ignore = "minutes: few worlds drop a day that still waits"]
-fn a_day_dropped_before_it_is_merged_is_noticed() {
-    are_caught(&[Mutation::DroppedUnmerged]);
+    are_caught(&[Mutation::OneTooFar, Mutation::WrongBase, Mutation::DroppedUnmerged]);
 }
 
 fn are_caught(mutations: &[Mutation]) {

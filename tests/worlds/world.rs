@@ -56,7 +56,7 @@ const STEPS: [(&str, u64); 26] = [
     ("two compactions at once", 3),
     ("a compaction without a lease", 1),
     ("a merge", 4),
-    ("days dropped", 1),
+    ("days dropped", 2),
     ("the collector's clock set back", 1),
     ("questions beside a compaction", 5),
 ];
@@ -403,7 +403,7 @@ impl World<'_> {
 
     async fn drop_days(&mut self, now_ms: i64) -> Kept {
         if self.mutation == Some(Mutation::DroppedUnmerged) {
-            crooked::drop_days(self.stage);
+            crooked::drop_days(self.stage).await?;
         }
         let dropped = self.stage.drop_moved(now_ms).await?;
         *self.tally.entry("a partition dropped").or_default() += dropped as u64;

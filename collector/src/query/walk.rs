@@ -56,6 +56,14 @@ pub struct Step {
     pub opening: bool,
 }
 
+impl Step {
+    /// Whether it only says what was held before a span that its stretch shares no instant with: one that was over before
+    /// or, where the clock was set back since, one whose times all lie behind the span.
+    pub fn is_before(&self, (from_ms, until_ms): (i64, i64)) -> bool {
+        self.opening && (self.stretch.end_wall_ms < from_ms || self.stretch.from_wall_ms > until_ms)
+    }
+}
+
 /// A walk that is under way.
 #[derive(Debug)]
 pub struct Walk<'r> {

@@ -193,7 +193,7 @@ impl<'e> Lives<'e> {
         self.close(gone_ms, unseen, |(namespace, ..)| !there.contains(namespace));
         self.known.retain(|(namespace, _)| there.contains(namespace));
         // Before the span it only says what was there: nothing of it is in the span unless a later sample shows it, too.
-        let is_before = step.opening && step.stretch.end_wall_ms < self.since_ms;
+        let is_before = step.is_before((self.since_ms, self.until_ms));
         let from = (!is_before).then_some(snapshot.at.wall_ms.max(self.since_ms));
         for namespace in &state.namespaces {
             let earlier = last.filter(|_| !is_reboot).and_then(|s| s.namespaces.iter().find(|n| n.id == namespace.id));

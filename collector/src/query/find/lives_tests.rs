@@ -108,3 +108,18 @@ fn the_key_of_a_segment_marked_for_destruction_was_another_before() {
     let samples = "shm 5 key=1 size=4096 + shm 5 key=0 size=4096 perms=896 +";
     check("key=1", (1, 3), true, samples, &["shm 5 uid=0 seen 1..2, removed"]);
 }
+
+/// Found by a world: the clock was set back, and the stretch before it lies behind the span by its own times.
+#[test]
+fn what_was_held_before_the_clock_was_set_back_is_not_told_of_the_hour_that_it_was_set_back_to() {
+    let expr: Expr = "key=1".parse().unwrap();
+    let opened = |from: i64, end: i64| {
+        let mut lives = Lives::new(&expr, (1_000, 4_000));
+        let of = Stretch { from_wall_ms: from * 1000, end_wall_ms: end * 1000, ..(*stretch(0)).clone() };
+        let step = sample_step(0, end, state("sem 5 key=1 uid=33"), None);
+        lives.follow(&Step { stretch: Arc::new(of), opening: true, ..step });
+        lives.follow(&sample_step(1, 3, state(""), None));
+        lives.finish(true).len()
+    };
+    assert_eq!([opened(7, 9), opened(0, 2)], [0, 1]);
+}
