@@ -19,8 +19,13 @@ const DAY_MS: i64 = 86_400_000;
 /// it does take is printed.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// How long the query reads.
-const QUERY: Duration = Duration::from_secs(4);
+/// How long the query reads, seconds, unless `HIGHWATER_QUERY_SECONDS` says otherwise.
+const QUERY_SECONDS: u64 = 4;
+
+fn query() -> Duration {
+    let said = std::env::var("HIGHWATER_QUERY_SECONDS").ok();
+    Duration::from_secs(said.map_or(QUERY_SECONDS, |said| said.parse().expect("a number of seconds")))
+}
 
 /// The day so many days ago.
 fn ago(days: i64) -> Day {
@@ -60,11 +65,14 @@ async fn longest_commit(session: &mut Session, host: &mut Host, until: impl Fn(u
     (longest, commits)
 }
 
-/// Makes and drops partitions of every table for longer than the query reads; says how often a drop was tried in vain.
-async fn make_and_drop(db: &Db) -> u32 {
+/// Makes and drops partitions of every table until the query is over; says how often a drop was tried in vain.
+async fn make_and_drop(db: &Db, query_is_over: impl Fn() -> bool) -> u32 {
     let mut connection = db.dedicated().await.unwrap();
     let mut in_vain = 0;
-    for round in 0..25 {
+    for round in 0.. {
+        if query_is_over() {
+            break;
+        }
         for table in Table::ALL {
             ensure(&mut connection, table, ago(1_000 - 40 * round)).await.unwrap();
         }
@@ -92,16 +100,17 @@ fn commits_go_on_while_partitions_are_made_and_dropped_beside_a_long_query() {
     compact(&collector);
     let (alone, _) = runtime.block_on(longest_commit(&mut session, &mut host, |commits| commits == 300));
     compact(&collector);
-    let over = AtomicBool::new(false);
+    let (query_is_over, over) = (AtomicBool::new(false), AtomicBool::new(false));
     let ended = || over.load(Ordering::SeqCst);
     let reading = collector.database.hold("DO $$ BEGIN PERFORM count(*) FROM frame; END $$");
     let (longest, commits, in_vain) = std::thread::scope(|scope| {
         scope.spawn(|| {
-            runtime.block_on(async { tokio::time::sleep(QUERY).await });
+            runtime.block_on(async { tokio::time::sleep(query()).await });
             drop(reading);
+            query_is_over.store(true, Ordering::SeqCst);
         });
         let dropping = scope.spawn(|| {
-            let in_vain = runtime.block_on(make_and_drop(&collector.db));
+            let in_vain = runtime.block_on(make_and_drop(&collector.db, || query_is_over.load(Ordering::SeqCst)));
             // With the query gone, all of them go.
             runtime.block_on(async {
                 let mut connection = collector.db.dedicated().await.unwrap();
