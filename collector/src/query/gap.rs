@@ -97,8 +97,11 @@ impl Gap {
         match (before, stored) {
             (None, None) => gap.reason = Some(GapReason::BeforeFirst),
             // Before the first that is kept there may have been more.
-            (None, Some(stored)) => (gap.reason, gap.detail) = (Some(stored.reason), stored.detail),
-            (Some(_), Some(stored)) => {
+            (None, Some(stored)) if stored.from_wall_ms.is_none() => {
+                (gap.reason, gap.detail) = (Some(stored.reason), stored.detail);
+            }
+            // What ended where it begins may be forgotten; the gap is what it was.
+            (_, Some(stored)) => {
                 gap.from_ms = stored.from_wall_ms;
                 gap.to_ms = Some(stored.to_wall_ms);
                 gap.reason = Some(stored.reason);
@@ -228,6 +231,25 @@ mod tests {
         let gap = Gap::between(Some(&before), &after, Some(stored));
         assert_eq!((gap.from_ms, gap.reason, gap.detail.as_str()), (Some(5_500), Some(GapReason::HostDown), "d"));
         assert_eq!(Gap::between(None, &after, None).reason, Some(GapReason::BeforeFirst));
+    }
+
+    /// Found by a world: the clock had been set back since, so that the first stretch after the instant by its times was
+    /// not the one that ended the gap.
+    #[test]
+    fn a_gap_stays_what_it_was_when_what_lay_before_it_is_forgotten() {
+        let (before, after) = (stretch(1, 0, 5_000), stretch(2, 12_000, 30_000));
+        let stored = ClosedGap {
+            before: Place::own(EpochNo(2), 0),
+            seq: Seq(0),
+            from_wall_ms: Some(5_000),
+            to_wall_ms: 20_000,
+            reason: GapReason::StateLost,
+            detail: String::new(),
+        };
+        let gap = |before| Gap::between(before, &after, Some(stored.clone()));
+        assert_eq!(gap(None), gap(Some(&before)));
+        let first = Gap::between(None, &after, Some(ClosedGap { from_wall_ms: None, ..stored.clone() }));
+        assert_eq!((first.from_ms, first.to_ms), (None, Some(12_000)));
     }
 
     #[test]
