@@ -64,6 +64,8 @@ pub(super) fn build(mut piece: Piece, context: &Context, built: &mut Built) -> R
     gaps(&piece, &runs, context, built);
     let packed = std::mem::take(&mut piece.packed);
     let mut open: Option<Writing<'_>> = None;
+    // What the last state of the run before was, and when.
+    let mut earlier: Option<(State, i64)> = None;
     let mut place = (0_usize, 0_usize);
     packed.each(|taken| {
         let (mark, run) = (place.0, runs.get(place.1));
@@ -71,7 +73,12 @@ pub(super) fn build(mut piece: Piece, context: &Context, built: &mut Built) -> R
         let (Some(run), Some(at)) = (run.filter(|run| mark >= run.marks.0), piece.marks.get(mark)) else {
             return Ok(());
         };
-        let writing = open.get_or_insert_with(|| Writing::new(&piece, run, context, taken.state.boot_id));
+        let writing = open.get_or_insert_with(|| {
+            let mut writing = Writing::new(&piece, run, context, taken.state.boot_id);
+            let earlier = earlier.as_ref().map(|(state, wall_ms)| derive::Before { state, wall_ms: *wall_ms });
+            writing.deriver = writing.deriver.following(earlier);
+            writing
+        });
         writing.take(at, &taken)?;
         if mark == run.marks.1 {
             place.1 = place.1.saturating_add(1);
@@ -80,6 +87,7 @@ pub(super) fn build(mut piece: Piece, context: &Context, built: &mut Built) -> R
             if let Some(writing) = open.take() {
                 writing.finish(ends, built);
             }
+            earlier = Some((taken.state.clone(), at.from_ms));
         }
         Ok::<(), ChunkError>(())
     })
