@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use highwater_ipc::time::format_rfc3339_ms;
+use highwater_proto::token::Token;
 use highwater_tests::answers::instant;
 use highwater_tests::cli::{Answer, Cli};
 use highwater_tests::collector::Up;
@@ -288,6 +289,68 @@ fn only_gaps_are_filled_and_the_agent_of_the_host_goes_on() {
         answer.code == 0 && answer.json()["namespaces"][0]["sem"].as_array().map(Vec::len) == Some(9)
     });
     host.stop();
+}
+
+#[test]
+fn the_past_of_a_host_without_an_agent_is_found_and_blamed_and_the_host_is_in_the_fleet() {
+    let database = Postgres::shared().database();
+    let up = Up::collector(&database);
+    let cli = up.cli();
+    import(&up, "lab", &flat_file(0..132)).must_succeed();
+    let at = |number: i64| instant((BEGIN + number * STEP) * 1_000);
+    // Nothing was heard of it for months: gone, but not forgotten.
+    assert_eq!(cli.json(&["hosts"])["hosts"], json!([]));
+    let all = cli.json(&["hosts", "--all"]);
+    let host = &all["hosts"][0];
+    for (field, value) in [
+        ("name", json!("lab")),
+        ("lifecycle", json!("gone")),
+        ("state", json!("available")),
+        ("connected", json!(false)),
+        ("last_seen", json!(format_rfc3339_ms((BEGIN + 131 * STEP) * 1_000))),
+    ] {
+        assert_eq!(host[field], value, "{field}: {host}");
+    }
+    assert_eq!((&host["worst"]["resource"], &host["worst"]["used_u64"]), (&json!("SHMMNI"), &json!("3")), "{host}");
+    let then = cli.json(&["hosts", "--at", &at(60)]);
+    assert_eq!((&then["hosts"][0]["name"], &then["hosts"][0]["state"]), (&json!("lab"), &json!("available")), "{then}");
+    assert_eq!(cli.json(&["hosts", "--at", &at(-1)])["hosts"], json!([]));
+
+    let key = json!(format!("0x{:08x}", (-788_525_046_i32).cast_unsigned()));
+    let held = cli.json(&["find", &format!("sem.key={}", key.as_str().unwrap()), "--at", &at(60)]);
+    let matches = held["matches"].as_array().unwrap();
+    assert_eq!(matches.len(), 1, "{held}");
+    assert_eq!((&matches[0]["host"], &matches[0]["uid"], &matches[0]["id"]), (&json!("lab"), &json!(33), &json!(100)));
+    let span = cli.json(&["find", "uid=33", "--since", &at(10), "--until", &at(20)]);
+    assert!(!span["matches"].as_array().unwrap().is_empty(), "{span}");
+
+    let grown = cli.json(&["blame", "--fleet", "--kind", "sem", "--since", &at(0), "--until", &at(131)]);
+    assert_eq!(grown["hosts"], 1, "{grown}");
+    let owner = &grown["owners"][0];
+    // Five arrays and up to six more, by the minute; an hour's row tells how it ended.
+    let [before, after] = [59, 131].map(|number| 5 + number % 7);
+    assert_eq!((&owner["host"], &owner["uid"]), (&json!("lab"), &json!(33)), "{grown}");
+    assert_eq!((&owner["arrays_before"], &owner["arrays_after"]), (&json!(before), &json!(after)), "{grown}");
+
+    // What comes later is its present, what is filled in before it is not.
+    import(&up, "lab", &flat_file(200..210)).must_succeed();
+    import(&up, "lab", &flat_file(150..160)).must_succeed();
+    let newest = format_rfc3339_ms((BEGIN + 209 * STEP) * 1_000);
+    assert_eq!(cli.json(&["hosts", "--all"])["hosts"][0]["last_seen"], json!(newest));
+
+    // An agent of its own has the last word of what is true of it.
+    let token = cli.json(&["token", "create", "--host", "lab"]);
+    let token = Token::parse(token["token"].as_str().unwrap()).unwrap();
+    let mut agent = FakeHost::enrol_with(token, up.grpc(), "lab");
+    assert_eq!(Some(agent.id()), host["id"].as_str());
+    agent.start();
+    until("it is live", PATIENCE, || {
+        let host = &cli.json(&["hosts"])["hosts"][0];
+        host["lifecycle"] == "live" && host["connected"] == true && host["agent_version"].is_string()
+    });
+    agent.stop();
+    let held = cli.json(&["find", "uid=33", "--at", &at(60)]);
+    assert!(!held["matches"].as_array().unwrap().is_empty(), "its past is still found: {held}");
 }
 
 #[test]

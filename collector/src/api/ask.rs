@@ -15,6 +15,7 @@ use crate::query::event::EventKind;
 use crate::query::fleet::AtRisk;
 use crate::query::host::{Meaning, Resolved, resolve};
 use crate::query::timeline::Bookmark;
+use crate::query::trail::Anchor;
 use crate::query::walk::{Place, Position};
 
 /// Answers a page holds, unless told otherwise, and at most.
@@ -136,28 +137,52 @@ pub(super) fn read_host_cursor(text: Option<&str>) -> Result<Option<HostName>, P
     read().map(Some).ok_or_else(|| foreign_cursor(text))
 }
 
-/// The end of a page of events.
+/// The end of a page of events, and where to begin to know what was known there.
 pub(super) fn event_cursor(mark: &Bookmark) -> String {
-    let Bookmark { position: Position { place, seq }, told } = mark;
-    let after = place.after().map_or_else(String::new, |(epoch, number)| format!(".{}.{number}", epoch.0));
-    format!("e{}.{}.{}.{told}{after}", place.epoch().0, place.number(), seq.0)
+    let Bookmark { position, told, since } = mark;
+    let since = since.map_or_else(String::new, |since| {
+        let opened = if since.opened { "~o" } else { "~" };
+        format!("{opened}{}", position_text(since.from))
+    });
+    format!("e{}.{told}{since}", position_text(*position))
 }
 
 /// Reads [`event_cursor`].
 pub(super) fn read_event_cursor(text: Option<&str>) -> Result<Option<Bookmark>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let read = || {
-        let mut parts = text.strip_prefix('e')?.split('.');
-        let (epoch, number) = (EpochNo(parts.next()?.parse().ok()?), parts.next()?.parse().ok()?);
-        let seq = Seq(parts.next()?.parse().ok()?);
-        let told = parts.next()?.parse().ok()?;
-        let place = match parts.next() {
-            Some(after) => Place::imported((EpochNo(after.parse().ok()?), parts.next()?.parse().ok()?), epoch, number),
-            None => Place::own(epoch, number),
+        let (mark, since) = match text.strip_prefix('e')?.split_once('~') {
+            Some((mark, since)) => (mark, Some(since)),
+            None => (text.strip_prefix('e')?, None),
         };
-        parts.next().is_none().then_some(Bookmark { position: Position { place, seq }, told })
+        let (position, told) = mark.rsplit_once('.')?;
+        let since = match since {
+            None => None,
+            Some(since) => {
+                let from = since.strip_prefix('o');
+                Some(Anchor { from: read_position(from.unwrap_or(since))?, opened: from.is_some() })
+            }
+        };
+        Some(Bookmark { position: read_position(position)?, told: told.parse().ok()?, since })
     };
     read().map(Some).ok_or_else(|| foreign_cursor(text))
+}
+
+/// A record: its stretch and its place there, and where that is imported what it follows.
+fn position_text(Position { place, seq }: Position) -> String {
+    let after = place.after().map_or_else(String::new, |(epoch, number)| format!(".{}.{number}", epoch.0));
+    format!("{}.{}.{}{after}", place.epoch().0, place.number(), seq.0)
+}
+
+fn read_position(text: &str) -> Option<Position> {
+    let mut parts = text.split('.');
+    let (epoch, number) = (EpochNo(parts.next()?.parse().ok()?), parts.next()?.parse().ok()?);
+    let seq = Seq(parts.next()?.parse().ok()?);
+    let place = match parts.next() {
+        Some(after) => Place::imported((EpochNo(after.parse().ok()?), parts.next()?.parse().ok()?), epoch, number),
+        None => Place::own(epoch, number),
+    };
+    parts.next().is_none().then_some(Position { place, seq })
 }
 
 impl From<AskError> for Problem {
@@ -207,10 +232,26 @@ mod tests {
         assert_eq!(read_host_cursor(Some(&host_cursor(&host))).unwrap(), Some(host));
         let own = Place::own(EpochNo(u64::MAX), 3);
         for place in [own, Place::imported((EpochNo(0), -1), EpochNo(1 << 62), 7)] {
-            let mark = Bookmark { position: Position { place, seq: Seq(9) }, told: usize::MAX };
-            assert_eq!(read_event_cursor(Some(&event_cursor(&mark))).unwrap(), Some(mark));
+            let position = Position { place, seq: Seq(9) };
+            for opened in [None, Some(false), Some(true)] {
+                let since = opened.map(|opened| Anchor { from: position, opened });
+                let mark = Bookmark { position, told: usize::MAX, since };
+                assert_eq!(read_event_cursor(Some(&event_cursor(&mark))).unwrap(), Some(mark));
+            }
         }
-        for other in ["", "h", "e1.2.3", "e1.2.3.4.5", "hzz.00", "h000000000000004d.0", "é"] {
+        for other in [
+            "",
+            "h",
+            "e1.2.3",
+            "e1.2.3.4.5",
+            "e1.2.3.4~",
+            "e1.2.3.4~1.2",
+            "e1.2.3.4~oo1.2.3",
+            "e1.2.3.4~1.2.3~1.2.3",
+            "hzz.00",
+            "h000000000000004d.0",
+            "é",
+        ] {
             assert!(read_host_cursor(Some(other)).is_err(), "{other}");
             assert!(read_event_cursor(Some(other)).is_err(), "{other}");
         }

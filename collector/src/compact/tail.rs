@@ -20,7 +20,7 @@ use crate::store::link::Link;
 use crate::store::object_now::{self, ObjectNow};
 use crate::store::partition::Table;
 use crate::store::usage::Order;
-use crate::store::{Db, StoreError};
+use crate::store::{Db, StoreError, gap_part};
 
 /// The most records and bytes of bodies that one step takes; what is left waits for the next.
 const MOST_RECORDS: usize = 2_048;
@@ -48,11 +48,12 @@ pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held, now_ms: i64)
     let Some(marks) = reading.marks(of).await?.filter(|m| m.framed > m.compacted) else { return Ok(Moved::Nothing) };
     let tail = read_tail(&mut reading, of, marks).await?;
     let before = before(&mut reading, of, tail.first()).await?;
+    let earlier = if before.is_none() { earlier(&mut reading, of, tail.first()).await? } else { None };
     drop(reading);
     let to = tail.last().map_or(marks.framed, |last| last.record.seq.next());
     let records = tail.len();
     let covered_ms = marks.covered_wall_ms.filter(|_| to == marks.framed);
-    let Packed { chunks, derived, now } = pack(of, before, tail, covered_ms)?;
+    let Packed { chunks, derived, now } = pack(of, (earlier, before), tail, covered_ms)?;
     let place = move |slot_ms: i64| Day::believed(slot_ms, now_ms).unwrap_or(Day::FALLBACK);
     let mut parts = derived::partitions([&derived], &place);
     parts.extend(chunks.iter().map(|c| (Table::ChunkFresh, c.part)));
@@ -72,6 +73,7 @@ pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held, now_ms: i64)
             }
             chunk::insert_fresh(&mut tx, &chunks).await?;
             derived::store(&mut tx, &derived, Order::Newest, &place).await?;
+            gap_part::close_ended(&mut tx, of.0).await?;
             object_now::upsert(&mut tx, now.as_slice()).await?;
             tx.commit().await?;
             Ok::<_, StoreError>(Some(true))
@@ -116,6 +118,27 @@ async fn before(
     }
 }
 
+fn in_force(record: &Record) -> Option<Before<'_>> {
+    Some(Before { state: record.state()?, wall_ms: record.wall_ms })
+}
+
+/// The last sample of the stretch before that of a tail's first record.
+async fn earlier(
+    reading: &mut Reading,
+    (host, epoch): (HostId, EpochNo),
+    first: Option<&TailRecord>,
+) -> Result<Option<Record>, CompactError> {
+    let Some(first) = first else { return Ok(None) };
+    let number = i32::try_from(first.stretch).unwrap_or(i32::MAX);
+    let Some(stretch) = reading.stretch(host, (epoch, number)).await? else { return Ok(None) };
+    let Some(before) = reading.stretch_before(host, stretch.place).await? else { return Ok(None) };
+    match state_until(reading, host, &before, Until::Wall(i64::MAX)).await {
+        Ok(found) => Ok(found.map(|found| found.into_record())),
+        Err(AskError::Fold(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What a tail becomes.
 struct Packed {
     chunks: Vec<Chunk>,
@@ -126,12 +149,12 @@ struct Packed {
 /// Folds a tail into chunks and what follows from its states. `covered_ms` is until when its last sample was confirmed.
 fn pack(
     (host, epoch): Of,
-    before: Option<(u32, Record)>,
+    (earlier, before): (Option<Record>, Option<(u32, Record)>),
     tail: Vec<TailRecord>,
     covered_ms: Option<i64>,
 ) -> Result<Packed, CompactError> {
-    let in_force = before.as_ref().and_then(|(_, r)| Some(Before { state: r.state()?, wall_ms: r.wall_ms }));
-    let mut deriver = Deriver::new(host, epoch, in_force);
+    let last = before.as_ref().and_then(|(_, record)| in_force(record));
+    let mut deriver = Deriver::new(host, epoch, last).following(earlier.as_ref().and_then(in_force));
     let mut latest = before.clone();
     let mut packer = Packer::new(host, epoch, before);
     for TailRecord { stretch, day, record: stored } in tail {

@@ -1,7 +1,9 @@
-//! Pieces to what is stored of them: chunks, epochs, and what remains of the gaps. Pure.
+//! Pieces to what is stored of them: chunks, epochs, what remains of the gaps, and what they say of the host. Pure.
 
+use highwater_ipc::availability::Availability;
 use highwater_ipc::chunk::{ChunkError, ChunkWriter, Head, Told};
 use highwater_ipc::record::{Epoch, EpochId, EpochNo, GapReason, RecordKind, Seq};
+use highwater_ipc::risk::Risk;
 use highwater_ipc::snapshot::{BootId, State};
 use highwater_ipc::time::At;
 
@@ -14,6 +16,7 @@ use crate::query::find::{Filter, FilterBuilder};
 use crate::store::chunk::Chunk;
 use crate::store::day::Day;
 use crate::store::gap::Gap;
+use crate::store::host_status::{Present, Usage};
 use crate::store::imported::Imported;
 
 /// Bytes of a chunk's ended segments after which it is ended.
@@ -49,6 +52,23 @@ pub(super) struct Built {
     pub(super) gaps: Vec<Gap>,
     /// What follows from the states, run by run.
     pub(super) derived: Vec<Derived>,
+    /// What the file says of the host itself, where a run begins or it changes.
+    pub(super) described: Vec<Described>,
+    /// What the newest state says of the present.
+    pub(super) newest: Option<(Present, Usage)>,
+}
+
+/// What is true of a host beside its objects, from an instant on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Described {
+    /// The host's wall clock, milliseconds.
+    pub(super) wall_ms: i64,
+    /// Whether it can do System V IPC.
+    pub(super) availability: Availability,
+    /// What threatens it.
+    pub(super) risks: Vec<Risk>,
+    /// Its boot.
+    pub(super) boot_id: BootId,
 }
 
 /// The number of an epoch that begins at this wall time: in the order of time, which is the order of history between two
@@ -64,6 +84,8 @@ pub(super) fn build(mut piece: Piece, context: &Context, built: &mut Built) -> R
     gaps(&piece, &runs, context, built);
     let packed = std::mem::take(&mut piece.packed);
     let mut open: Option<Writing<'_>> = None;
+    // What the last state of the run before was, and when.
+    let mut earlier: Option<(State, i64)> = None;
     let mut place = (0_usize, 0_usize);
     packed.each(|taken| {
         let (mark, run) = (place.0, runs.get(place.1));
@@ -71,7 +93,12 @@ pub(super) fn build(mut piece: Piece, context: &Context, built: &mut Built) -> R
         let (Some(run), Some(at)) = (run.filter(|run| mark >= run.marks.0), piece.marks.get(mark)) else {
             return Ok(());
         };
-        let writing = open.get_or_insert_with(|| Writing::new(&piece, run, context, taken.state.boot_id));
+        let writing = open.get_or_insert_with(|| {
+            let mut writing = Writing::new(&piece, run, context, taken.state.boot_id);
+            let earlier = earlier.as_ref().map(|(state, wall_ms)| derive::Before { state, wall_ms: *wall_ms });
+            writing.deriver = writing.deriver.following(earlier);
+            writing
+        });
         writing.take(at, &taken)?;
         if mark == run.marks.1 {
             place.1 = place.1.saturating_add(1);
@@ -80,6 +107,7 @@ pub(super) fn build(mut piece: Piece, context: &Context, built: &mut Built) -> R
             if let Some(writing) = open.take() {
                 writing.finish(ends, built);
             }
+            earlier = Some((taken.state.clone(), at.from_ms));
         }
         Ok::<(), ChunkError>(())
     })
@@ -97,6 +125,9 @@ struct Writing<'a> {
     chunks: Vec<Chunk>,
     objects: FilterBuilder,
     deriver: Deriver,
+    described: Vec<Described>,
+    /// The own namespace of the last state.
+    own: Option<(u64, Usage)>,
     next: Seq,
     /// First sample, and the last: its clock and until when it was confirmed.
     first: Option<At>,
@@ -119,6 +150,8 @@ impl<'a> Writing<'a> {
             chunks: Vec::new(),
             objects: Filter::builder(),
             deriver: Deriver::new(context.host, no, None),
+            described: Vec::new(),
+            own: None,
             next: Seq(0),
             first: None,
             last: None,
@@ -162,6 +195,13 @@ impl<'a> Writing<'a> {
     /// What is derived from states is derived from these, too.
     fn pass(&mut self, head: &Head, taken: &Taken<'_>, state: &State) {
         self.objects.add(state);
+        let State { availability, risks, boot_id, .. } = state;
+        let known = |d: &Described| (&d.availability, &d.risks, &d.boot_id) == (availability, risks, boot_id);
+        if !self.described.last().is_some_and(known) {
+            let (availability, risks) = (availability.clone(), risks.clone());
+            self.described.push(Described { wall_ms: head.wall_ms, availability, risks, boot_id: *boot_id });
+        }
+        self.own = state.namespaces.first().map(|n| (n.id.inode, Usage { totals: n.totals, limits: n.limits }));
         self.deriver.sample(&derive::Sample {
             seq: head.seq,
             wall_ms: head.wall_ms,
@@ -209,6 +249,13 @@ impl<'a> Writing<'a> {
             after: self.after,
             end_reason: ends.unwrap_or(GapReason::Unexplained),
         });
+        let (namespace, usage) = self.own.take().unzip();
+        let present =
+            Present { sampled_wall_ms: end_ms, interval_ms: self.interval_ms, backlog_from_ms: None, namespace };
+        if built.newest.is_none_or(|(newest, _)| newest.sampled_wall_ms <= end_ms) {
+            built.newest = Some((present, usage.unwrap_or_default()));
+        }
+        built.described.append(&mut self.described);
         built.chunks.append(&mut self.chunks);
         self.deriver.ended(end_ms);
         built.derived.push(self.deriver.finish());

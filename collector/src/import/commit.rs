@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 
 use highwater_ipc::record::{EpochNo, Seq};
+use highwater_ipc::session::HostFacts;
+use highwater_ipc::text::HostText;
 
-use super::build::Built;
+use super::build::{Built, Described};
 use super::{ImportError, Request, Target};
 use crate::compact::{derived, partitions};
 use crate::store::chunk::Chunk;
 use crate::store::day::Day;
 use crate::store::gap::Gap;
+use crate::store::host_facts::{Changed, Facts};
 use crate::store::partition::Table;
 use crate::store::tx::{Dedicated, Write};
 use crate::store::usage::Order;
-use crate::store::{Db, chunk, gap, imported};
+use crate::store::{Db, chunk, gap, host_facts, host_status, imported};
 
 /// Bytes of chunks in one statement, and rows of anything else.
 const STATEMENT_BYTES: usize = 8 << 20;
@@ -66,8 +69,36 @@ async fn transaction(
     for derived in &built.derived {
         derived::store(&mut tx, derived, Order::Filling, &move |slot_ms| place(slot_ms, now_ms)).await?;
     }
+    if target.ground.is_none_or(|ground| !ground.has_agent) {
+        present(&mut tx, target, &built, now_ms).await?;
+    }
     imported::tell(&mut tx, host, &request.who, now_ms).await?;
     tx.commit().await?;
+    Ok(())
+}
+
+/// What `hosts`, `find` and whoever asks for the fleet know a host by: an agent says it, and of a host without one the file.
+async fn present(tx: &mut Write<'_>, target: &Target, built: &Built, now_ms: i64) -> Result<(), ImportError> {
+    let host = target.host.id;
+    let hostname = HostText::from_escaped(&target.host.name).unwrap_or_default();
+    let changed = |of: &Described| Changed {
+        host,
+        epoch: EpochNo(0),
+        seq: Seq(u64::try_from(of.wall_ms).unwrap_or(0)),
+        wall_ms: of.wall_ms,
+        facts: Facts {
+            availability: of.availability.clone(),
+            risks: of.risks.clone(),
+            host: HostFacts { hostname: hostname.clone(), boot_id: of.boot_id, ..HostFacts::default() },
+        },
+    };
+    let facts: Vec<Changed> = built.described.iter().map(changed).collect();
+    for facts in facts.chunks(STATEMENT_ROWS) {
+        host_facts::insert_imported(tx, &facts.iter().collect::<Vec<_>>()).await?;
+    }
+    if let Some((present, usage)) = &built.newest {
+        host_status::import(tx, host, (present, usage), now_ms).await?;
+    }
     Ok(())
 }
 

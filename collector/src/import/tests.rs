@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use highwater_ipc::chunk::{ChunkReader, Told};
+use highwater_ipc::limits::Totals;
 use highwater_ipc::record::{EpochNo, GapReason, Seq};
-use highwater_ipc::snapshot::{BootId, State};
+use highwater_ipc::snapshot::{BootId, Namespace, NamespaceId, Snapshot, State};
+use highwater_ipc::time::At;
+use highwater_proto::json::{Envelope, SnapshotJson};
 use proptest::prelude::*;
 
 use super::build::{Built, Context, build};
@@ -13,6 +16,7 @@ use super::feed::{Bounds, Feed};
 use super::gather::{Gathered, fill};
 use super::hole::{Gap, High, Hole};
 use super::{Form, ImportError};
+use crate::compact::derive::Derived;
 use crate::host::HostId;
 
 const NOW: i64 = 1_795_558_861_000;
@@ -94,6 +98,33 @@ fn equal_samples_of_the_flat_form_become_one_record_that_covers_them() {
     assert!(states.values().all(|state| state.interval_ms == 60_000));
     let gaps: Vec<_> = built.gaps.iter().map(|g| (g.from_wall_ms, g.to_wall_ms, g.reason)).collect();
     assert_eq!(gaps, [(None, 0, GapReason::BeforeFirst)]);
+}
+
+/// One line of an export, with a container beside the host's own namespace or without.
+fn whole(at: i64, with_container: bool) -> String {
+    let namespace = |inode| Namespace {
+        id: NamespaceId { inode, instance: 1 },
+        totals: Some(Totals { sem_arrays: 9, ..Totals::default() }),
+        ..Namespace::default()
+    };
+    let namespaces = [1].into_iter().chain(with_container.then_some(77)).map(namespace).collect();
+    let state = State { interval_ms: 60_000, boot_id: BOOT, namespaces, ..State::default() };
+    let at = At { wall_ms: at * 1_000, boot_us: at.unsigned_abs() * 1_000_000 };
+    let json = SnapshotJson::new(&Snapshot { at, took_us: 3, state }, &Envelope::default());
+    serde_json::to_string(&json).unwrap()
+}
+
+#[test]
+fn a_container_that_went_where_the_file_has_a_pause_is_not_in_use_for_ever() {
+    let lines: Vec<String> =
+        [(60, true), (120, true), (7_200, false), (7_260, false)].map(|(at, c)| whole(at, c)).into();
+    let built = built(&lines, endless()).unwrap();
+    let [before, after] = &built.derived[..] else { panic!("{:?}", built.derived) };
+    let of_it = |derived: &Derived| -> Vec<(i64, Option<u64>)> {
+        let rows = derived.usage.iter().filter(|row| row.namespace.inode == 77);
+        rows.map(|row| (row.slot_ms, row.used[0].last)).collect()
+    };
+    assert_eq!((of_it(before), of_it(after)), (vec![(0, Some(9))], vec![(7_200_000, None)]));
 }
 
 #[test]

@@ -137,6 +137,8 @@ struct KnownNamespace {
     sem: List<SemArray>,
     shm: List<ShmSegment>,
     msg: List<MsgQueue>,
+    /// What of these is carried forward, for the latest sample did not read it whole: limits, then by [`Kind::ALL`].
+    carried: [bool; 4],
 }
 
 /// Rows in the kernel's order; `None` = never read.
@@ -148,6 +150,16 @@ impl Known {
         let mut known = Self::default();
         known.learn(state);
         known
+    }
+
+    /// Whether something is known that the latest state does not say by itself.
+    pub fn carries(&self) -> bool {
+        self.namespaces.values().any(|n| n.carried.contains(&true))
+    }
+
+    /// Forgets that.
+    pub fn forget_carried(&mut self) {
+        self.namespaces.values_mut().for_each(KnownNamespace::forget_carried);
     }
 
     /// Forgets the namespaces that this state does not show, and says nothing of them: whoever sampled it need not have seen
@@ -192,7 +204,7 @@ impl Known {
         self.namespaces.clear();
         if let Some(own) = next.namespaces.first() {
             let (sem, shm, msg) = (Some(Vec::new()), Some(Vec::new()), Some(Vec::new()));
-            let empty = KnownNamespace { name: name_of(own), limits, sem, shm, msg };
+            let empty = KnownNamespace { name: name_of(own), limits, sem, shm, msg, carried: [false; 4] };
             self.namespaces.insert(own.id, empty);
         }
         lost
@@ -238,6 +250,21 @@ impl KnownNamespace {
         learn_list(&mut self.sem, after.sem.as_deref(), is_whole(after, Kind::Sem), AnyObject::Sem, say);
         learn_list(&mut self.shm, after.shm.as_deref(), is_whole(after, Kind::Shm), AnyObject::Shm, say);
         learn_list(&mut self.msg, after.msg.as_deref(), is_whole(after, Kind::Msg), AnyObject::Msg, say);
+        let lacks = |kind| !(after.has(kind) && is_whole(after, kind));
+        self.carried = [
+            self.limits.is_some() && after.limits.is_none(),
+            self.sem.is_some() && lacks(Kind::Sem),
+            self.shm.is_some() && lacks(Kind::Shm),
+            self.msg.is_some() && lacks(Kind::Msg),
+        ];
+    }
+
+    fn forget_carried(&mut self) {
+        let [limits, sem, shm, msg] = std::mem::take(&mut self.carried);
+        self.limits = self.limits.take().filter(|_| !limits);
+        self.sem = self.sem.take().filter(|_| !sem);
+        self.shm = self.shm.take().filter(|_| !shm);
+        self.msg = self.msg.take().filter(|_| !msg);
     }
 }
 

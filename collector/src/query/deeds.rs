@@ -29,11 +29,26 @@ pub(super) struct Deeds {
     /// Acts that the next sample may show.
     waiting: Vec<Open>,
     /// Who did what in namespaces that are not read in every sample.
-    elsewhere: BTreeMap<(NamespaceId, Deed), Actor>,
+    elsewhere: BTreeMap<(NamespaceId, Deed), Elsewhere>,
+    /// Counts samples.
+    sample: u64,
+}
+
+/// What a namespace that is not read in every sample may show later.
+#[derive(Debug)]
+struct Elsewhere {
+    by: Actor,
+    /// The sample that it was traced before.
+    since: u64,
+    /// The last sample that may show it.
+    until: u64,
 }
 
 /// The most acts that are remembered of namespaces that are not read in every sample.
 const MOST_ELSEWHERE: usize = 16_384;
+
+/// The most samples for which an act of such a namespace is remembered.
+const MOST_BEHIND: u64 = 1_000;
 
 /// Whether it was made (else removed), the kind and the id.
 type Deed = (bool, Kind, i32);
@@ -44,8 +59,10 @@ struct Open {
     act: Act,
     /// Its ids that no change has shown yet.
     ids: Vec<i32>,
-    /// Calls beyond its list of ids that no change has shown yet.
+    /// Calls beyond its list of ids that surely no change has shown yet.
     unlisted: u64,
+    /// Those that perhaps none has shown yet: as long as there are some, it may be whose next nameless change is.
+    perhaps: u64,
     /// Whether it waited for this sample already.
     waited: bool,
 }
@@ -57,21 +74,34 @@ impl Deeds {
         this.judge(activity, snapshot, &[]);
         // What that sample showed of them is not known here.
         this.waiting.iter_mut().for_each(|open| open.unlisted = 0);
-        this.waiting.retain(|open| !open.ids.is_empty());
         this
+    }
+
+    /// How many samples back it begins what is remembered of namespaces that are not read in every sample; 0 = nothing is.
+    pub(super) fn behind(&self) -> u64 {
+        let oldest = self.elsewhere.values().map(|deed| deed.since).min();
+        oldest.map_or(0, |since| self.sample.saturating_sub(since).saturating_add(1))
+    }
+
+    /// Whether an act waits for the next sample.
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Puts names to `changes`, which lead to `snapshot`.
     pub(super) fn judge(&mut self, activity: &Activity, snapshot: &Snapshot, changes: &[Change]) -> Judged {
         let mut judged = Judged { by: vec![None; changes.len()], rest: Vec::new() };
+        self.sample = self.sample.saturating_add(1);
         if activity.acts.is_empty() && self.waiting.is_empty() && self.elsewhere.is_empty() {
             return judged;
         }
         let mut open: Vec<Open> = std::mem::take(&mut self.waiting);
         open.extend(activity.acts.iter().filter_map(Open::new));
         name_listed(&mut open, changes, &mut judged.by);
-        name_unlisted(&mut open, activity, changes, &mut judged.by);
+        name_unlisted(&mut open, (activity, &snapshot.state), changes, &mut judged.by);
         self.name_elsewhere(changes, &mut judged.by);
+        let sample = self.sample;
+        self.elsewhere.retain(|_, deed| deed.until > sample);
         judged.rest = self.leave(open, snapshot);
         let refused = activity.acts.iter().filter(|act| matches!(act.did, Did::Refused(_)));
         judged.rest.extend(refused.map(|act| (act.clone(), false)));
@@ -82,7 +112,7 @@ impl Deeds {
     fn name_elsewhere(&mut self, changes: &[Change], by: &mut [Option<Actor>]) {
         for (change, by) in changes.iter().zip(by) {
             if let (None, Some(deed)) = (&by, deed(change)) {
-                *by = self.elsewhere.remove(&(change.namespace, deed));
+                *by = self.elsewhere.remove(&(change.namespace, deed)).map(|deed| deed.by);
             }
         }
     }
@@ -103,7 +133,7 @@ impl Deeds {
         }
         for mut open in removed {
             // One that is still there was removed after it was read. Of one that no sample shows, its maker's word is
-            // enough; if somebody else removed it, that is worth telling.
+            // enough; if somebody else removed it, that is worth telling. Of what it does not list nothing is told.
             let (namespace, kind, pid) = (open.act.namespace, open.act.kind, open.act.by.pid);
             open.unlisted = 0;
             let place = find(&snapshot.state, namespace);
@@ -120,22 +150,28 @@ impl Deeds {
 
     /// What is left of one act, unless a later sample may show it.
     fn left(&mut self, open: Open, snapshot: &Snapshot) -> Option<(Act, bool)> {
-        if open.ids.is_empty() && open.unlisted == 0 {
+        if open.ids.is_empty() && open.unlisted == 0 && (open.perhaps == 0 || open.waited) {
             return None;
         }
         let is_made = open.act.did == Did::Created;
         let namespace = find(&snapshot.state, open.act.namespace);
         if let Some(namespace) = namespace.filter(|n| n.skipped > 0) {
+            // Twice the samples to its next visit: an id that comes back much later is another object.
+            let (since, visits) = (self.sample, u64::from(namespace.skipped).saturating_add(1).saturating_mul(2));
+            let until = since.saturating_add(visits.min(MOST_BEHIND));
             for id in open.ids {
                 if self.elsewhere.len() < MOST_ELSEWHERE {
-                    let deed = (is_made, open.act.kind, id);
-                    self.elsewhere.insert((namespace.id, deed), open.act.by.clone());
+                    let by = open.act.by.clone();
+                    self.elsewhere.insert((namespace.id, (is_made, open.act.kind, id)), Elsewhere { by, since, until });
                 }
             }
             return None;
         }
         if open.is_late(snapshot) {
             self.waiting.push(Open { waited: true, ..open });
+            return None;
+        }
+        if open.ids.is_empty() && open.unlisted == 0 {
             return None;
         }
         let whole = |n: &Namespace| n.has(open.act.kind) && is_whole(n, open.act.kind);
@@ -154,7 +190,8 @@ impl Open {
         let listed = u64::try_from(act.ids.len()).unwrap_or(u64::MAX);
         let unlisted = act.count.saturating_sub(listed);
         let has_ids = matches!(act.did, Did::Created | Did::Removed);
-        has_ids.then(|| Self { act: act.clone(), ids: act.ids.clone(), unlisted, waited: false })
+        let (act, ids) = (act.clone(), act.ids.clone());
+        has_ids.then_some(Self { act, ids, unlisted, perhaps: unlisted, waited: false })
     }
 
     fn is_made(&self) -> bool {
@@ -211,7 +248,13 @@ fn name_listed(open: &mut [Open], changes: &[Change], by: &mut [Option<Actor>]) 
 }
 
 /// Changes beyond the list of an act that made or removed more than it lists: its own, if nobody else can have done them.
-fn name_unlisted(open: &mut [Open], activity: &Activity, changes: &[Change], by: &mut [Option<Actor>]) {
+/// An act of nobody knows where can have, and in a namespace that is not read in every sample one of long before.
+fn name_unlisted(
+    open: &mut [Open],
+    (activity, state): (&Activity, &State),
+    changes: &[Change],
+    by: &mut [Option<Actor>],
+) {
     let mut nameless: BTreeMap<(NamespaceId, bool, Kind), Vec<usize>> = BTreeMap::new();
     for (index, change) in changes.iter().enumerate() {
         if let (Some((made, kind, _)), Some(None)) = (deed(change), by.get(index)) {
@@ -219,21 +262,26 @@ fn name_unlisted(open: &mut [Open], activity: &Activity, changes: &[Change], by:
         }
     }
     for ((namespace, made, kind), indexes) in nameless {
-        let is_of_it = |o: &&mut Open| {
-            o.unlisted > 0 && o.is_made() == made && o.act.kind == kind && o.act.namespace == Some(namespace)
+        let of_it = |o: &&mut Open| {
+            let here = o.act.namespace.is_none_or(|n| n == namespace);
+            o.perhaps > 0 && o.is_made() == made && o.act.kind == kind && here
         };
-        let mut candidates: Vec<&mut Open> = open.iter_mut().filter(is_of_it).collect();
+        let mut candidates: Vec<&mut Open> = open.iter_mut().filter(of_it).collect();
         let left = u64::try_from(indexes.len()).unwrap_or(u64::MAX);
-        if let ([one], 0, 0) = (candidates.as_slice(), activity.lost, activity.more)
-            && left <= one.unlisted
+        if let ([one], 0, 0) = (candidates.as_mut_slice(), activity.lost, activity.more)
+            && one.act.namespace.is_some()
+            && left <= one.perhaps
+            && find(state, Some(namespace)).is_none_or(|n| n.skipped == 0)
         {
+            one.perhaps = one.perhaps.saturating_sub(left);
             for index in &indexes {
                 if let Some(by) = by.get_mut(*index) {
                     *by = Some(one.act.by.clone());
                 }
             }
         }
-        // Whose they are is not known, so all are counted as each one's: better too few told to have come and gone.
+        // Whose they are is not known, so all are counted as each one's: better too few told to have come and gone. But each
+        // one goes on as if none were its own: better too few named.
         for one in &mut candidates {
             one.unlisted = one.unlisted.saturating_sub(left);
         }

@@ -39,6 +39,7 @@ pub mod story;
 #[cfg(test)]
 mod story_tests;
 pub mod timeline;
+pub mod trail;
 pub mod walk;
 
 pub use crate::store::fleet::{HostName, TurnedAway};

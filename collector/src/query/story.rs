@@ -12,6 +12,7 @@ use super::change::{Change, Known, What};
 use super::deeds::{Deeds, Judged};
 use super::event::{Event, Happened, Names, Place};
 use super::fold::Said;
+use super::trail::{Anchor, Trail};
 use super::walk::Step;
 use crate::store::history::Stretch;
 
@@ -21,6 +22,9 @@ pub struct Story {
     known: Known,
     last: Option<Last>,
     deeds: Deeds,
+    trail: Trail,
+    /// Where it goes on, until the sample before that is told.
+    resumed: Option<Anchor>,
 }
 
 #[derive(Debug)]
@@ -30,6 +34,18 @@ struct Last {
 }
 
 impl Story {
+    /// Goes on where another one was: it is to be told what a walk from [`Anchor::from`] on comes to, and says of all that
+    /// the other one had not been told yet what that would have said.
+    pub fn resumed(anchor: Anchor) -> Self {
+        Self { resumed: Some(anchor), ..Self::default() }
+    }
+
+    /// From where on another one must be told to know what this one knows; `None` = from its beginning. At most
+    /// [`super::trail::MOST_CARRIED`] samples lie between.
+    pub fn anchor(&self) -> Option<Anchor> {
+        self.trail.anchor()
+    }
+
     /// Says what happened at this record, given all told before it. Nothing happens at the first sample ever: what it shows
     /// was there before anybody looked.
     pub fn tell(&mut self, step: &Step) -> Vec<Event> {
@@ -37,6 +53,7 @@ impl Story {
             Said::Sample { snapshot, gap, activity } => {
                 let before = self.last.as_ref().map(|l| l.snapshot.clone());
                 let mut events = self.sample(step, snapshot, activity, *gap);
+                self.mark(step, before.is_none());
                 events.iter_mut().for_each(|event| event.place = place(event.namespace, snapshot, before.as_deref()));
                 events
             }
@@ -59,7 +76,8 @@ impl Story {
         let last = self.last.replace(Last { snapshot: snapshot.clone(), stretch: step.stretch.clone() });
         if step.opening {
             self.known = Known::new(&snapshot.state);
-            self.deeds = Deeds::opening(activity, snapshot);
+            let knows_all = self.resumed.is_some_and(|anchor| !anchor.opened);
+            self.deeds = if knows_all { Deeds::default() } else { Deeds::opening(activity, snapshot) };
             return Vec::new();
         }
         let mut events = Vec::new();
@@ -103,6 +121,25 @@ impl Story {
             events.push(Event { after_ms, namespace, ..Event::exact(at_ms, happened) });
         }
         events
+    }
+
+    /// Notes how far back what is known now was learnt.
+    fn mark(&mut self, step: &Step, is_first: bool) {
+        let from = step.position.next();
+        if step.opening {
+            let opened = self.resumed.take().is_none_or(|anchor| anchor.opened);
+            self.trail.begin(Anchor { from, opened });
+            return;
+        }
+        if is_first {
+            self.trail.begin(Anchor { from: step.position, opened: false });
+        }
+        let rests = !self.known.carries() && !self.deeds.waits();
+        if !self.trail.sample(rests.then_some(from), self.deeds.behind()) {
+            self.known.forget_carried();
+            self.deeds = Deeds::default();
+            self.trail.begin(Anchor { from, opened: false });
+        }
     }
 
     fn reboot(&mut self, last: &Last, snapshot: &Snapshot) -> Happened {

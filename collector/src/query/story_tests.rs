@@ -6,8 +6,9 @@ use highwater_ipc::time::At;
 
 use super::diff::{bury, ids_of, owner_changes};
 use super::fold::Said;
-use super::scenes::{check, own, position, sample_step, show, show_diff, state, stretch};
+use super::scenes::{activity, check, own, position, sample_step, show, show_diff, state, stretch, told_step};
 use super::story::Story;
+use super::trail::MOST_CARRIED;
 use super::walk::Step;
 
 #[test]
@@ -170,4 +171,96 @@ fn owners_are_summed_by_kind() {
     let [one] = sums.as_slice() else { panic!("{sums:?}") };
     assert_eq!((one.kind, one.uid), (Kind::Sem, 33));
     assert_eq!((one.before.objects, one.after.objects, one.after.semaphores), (1, 2, 7));
+}
+
+/// Tells it once, and again from each sample on as a page would that ends before it: the same is said.
+fn check_resumed(samples: &str) {
+    let steps: Vec<Step> = (1..)
+        .zip(samples.split('+'))
+        .map(|(second, text)| told_step(0, second, state(text), activity(text), None))
+        .collect();
+    let opening = |step: &Step| Step { opening: true, ..step.clone() };
+    // The whole may have been opened, too.
+    for opened in 0..2 {
+        let mut cuts = Vec::new();
+        let mut told = Vec::new();
+        let mut whole = Story::default();
+        for (index, step) in steps.iter().enumerate() {
+            cuts.push(whole.anchor());
+            told.push(whole.tell(&if index < opened { opening(step) } else { step.clone() }));
+        }
+        for (cut, anchor) in cuts.into_iter().enumerate().filter_map(|(cut, anchor)| Some((cut, anchor?))) {
+            let mut page = Story::resumed(anchor);
+            let from = steps.iter().position(|step| step.position >= anchor.from).unwrap_or(steps.len());
+            if let Some(before) = from.checked_sub(1) {
+                page.tell(&opening(&steps[before]));
+            }
+            for (index, step) in steps.iter().enumerate().skip(from) {
+                let said = page.tell(step);
+                assert!(index < cut || said == told[index], "{samples}\nfrom {cut}, at {index}: {}", show(&said));
+            }
+        }
+    }
+}
+
+#[test]
+fn who_goes_on_knows_what_was_read_before_it_could_not_be_read_any_more() {
+    check_resumed(
+        "sem 5 key=1 nsems=3\nshm 7 key=0 size=5
+         +
+         unreadable sem\nshm 7 key=0 size=5
+         +
+         unreadable sem\nshm 8 key=0 size=5
+         +
+         sem 6 key=1 nsems=3\nshm 8 key=0 size=5",
+    );
+    check_resumed(
+        "sem 5 key=1 nsems=3\nsem 6 key=2 nsems=1\n+\nleft_out sem 1\nsem 6 key=2 nsems=1\n+\nshm 1 key=0 size=5\n+\n",
+    );
+}
+
+#[test]
+fn who_goes_on_knows_what_was_done_before() {
+    check_resumed(
+        "sem 1 key=1 nsems=1
+         act created sem 10 at=1000 pid=70 comm=php count=2
+         +
+         sem 1 key=1 nsems=1
+         act created sem 11,12 at=2000 pid=71 comm=php count=3
+         +
+         sem 10 key=1 nsems=1
+         act created sem 13 at=3000 pid=72 comm=php
+         +
+         sem 13 key=1 nsems=1\nsem 12 key=1 nsems=1\nsem 14 key=1 nsems=1
+         +",
+    );
+    check_resumed(
+        "in 8 a\nskipped 3
+         +
+         in 8 a\nskipped 3
+         act created sem 10 in=8 at=1400 pid=70 comm=php
+         +
+         in 8 a\nskipped 3\nshm 7 key=0 size=5
+         +
+         in 8 a\nskipped 3
+         +
+         in 8 a\nskipped 3\nsem 10 key=1 nsems=1",
+    );
+}
+
+#[test]
+fn what_was_not_read_for_too_long_is_forgotten_by_whoever_never_paused_too() {
+    let mut story = Story::default();
+    let seen = "sem 5 key=1 nsems=3";
+    story.tell(&sample_step(0, 1, state(seen), None));
+    let before = story.anchor();
+    let hidden = |second: i64| sample_step(0, second, state("unreadable sem"), None);
+    let most = i64::try_from(MOST_CARRIED).unwrap();
+    for second in 2..=most + 1 {
+        story.tell(&hidden(second));
+    }
+    assert_eq!(story.anchor(), before, "it is remembered");
+    story.tell(&hidden(most + 2));
+    assert_eq!(story.anchor().map(|anchor| anchor.from), Some(position(0, u64::try_from(most + 3).unwrap())));
+    assert_eq!(story.tell(&sample_step(0, most + 3, state("sem 6 key=1 nsems=1"), None)), []);
 }

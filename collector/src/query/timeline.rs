@@ -10,6 +10,7 @@ use super::as_of::{Answer, Instant, as_of};
 use super::event::{Event, EventKind, Happened};
 use super::gap::{Gap, GapState};
 use super::story::Story;
+use super::trail::Anchor;
 use super::walk::{Begin, Position, Walk};
 use crate::host::HostId;
 use crate::store::history::{ClosedGap, Reading};
@@ -29,13 +30,16 @@ pub struct Question {
     pub after: Option<Bookmark>,
 }
 
-/// Where an answer ended: `told` events of that record were given.
+/// Where an answer ended: `told` events of that record were given. The answer that goes on is what this one would have said
+/// next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bookmark {
     /// The record.
     pub position: Position,
     /// How many of its events were given.
     pub told: usize,
+    /// From where on the records are to be read again to know what was known there; `None` = from the beginning.
+    pub since: Option<Anchor>,
 }
 
 /// The answer.
@@ -64,21 +68,26 @@ pub async fn timeline(
     let open = open_gap(reading, host, question.span_ms.1, now_ms).await?;
     let (from_ms, until_ms) = question.span_ms;
     let mut pages = Pages::new(question, gaps);
-    let mut walk = match question.after {
-        None => Walk::new(reading, host, Begin::At(from_ms), until_ms),
-        Some(mark) => Walk::new(reading, host, Begin::With(mark.position), until_ms).not_before(from_ms),
+    let (begin, mut story) = match question.after.and_then(|mark| mark.since) {
+        None => (Begin::At(from_ms), Story::default()),
+        Some(anchor) => (Begin::With(anchor.from), Story::resumed(anchor)),
     };
-    let mut story = Story::default();
+    let mut walk = Walk::new(reading, host, begin, until_ms).not_before(from_ms);
     let mut records = 0_usize;
     while let Some(step) = walk.next().await? {
-        records = records.saturating_add(1);
+        let since = story.anchor();
         let events = story.tell(&step);
-        let room = step.opening || pages.take(step.position, events);
-        if !room {
+        let is_over = question.after.is_some_and(|mark| step.position < mark.position);
+        if is_over {
+            pages.pass(step.position);
+            continue;
+        }
+        records = records.saturating_add(usize::from(!step.opening));
+        if !pages.take((step.position, since), events) {
             return Ok(pages.full());
         }
-        if records >= MOST_RECORDS && !step.opening {
-            return Ok(pages.paused_at(step.position));
+        if records >= MOST_RECORDS {
+            return Ok(pages.paused_at(step.position, since));
         }
     }
     Ok(pages.finish(open))
@@ -118,13 +127,16 @@ struct Pages<'q> {
 
 impl<'q> Pages<'q> {
     fn new(question: &'q Question, gaps: Vec<ClosedGap>) -> Self {
-        let from = question.after.map(|m| m.position);
-        let gaps: Vec<ClosedGap> = gaps.into_iter().filter(|g| from.is_none_or(|from| g.closed_by() >= from)).collect();
         Self { question, gaps: gaps.into_iter().peekable(), events: Vec::new(), mark: question.after }
     }
 
+    /// Passes by a record that an earlier page told, and the gaps before it.
+    fn pass(&mut self, position: Position) {
+        while self.gaps.next_if(|g| g.closed_by() <= position).is_some() {}
+    }
+
     /// Takes the events of one record; `false` = the page is full and they do not all fit.
-    fn take(&mut self, position: Position, events: Vec<Event>) -> bool {
+    fn take(&mut self, (position, since): (Position, Option<Anchor>), events: Vec<Event>) -> bool {
         let mut here = Vec::new();
         while let Some(gap) = self.gaps.next_if(|g| g.closed_by() <= position) {
             here.push(gap_event(closed(gap)));
@@ -142,7 +154,7 @@ impl<'q> Pages<'q> {
                 }
                 self.events.push(event);
             }
-            self.mark = Some(Bookmark { position, told: index.saturating_add(1) });
+            self.mark = Some(Bookmark { position, told: index.saturating_add(1), since });
         }
         true
     }
@@ -156,8 +168,8 @@ impl<'q> Pages<'q> {
         Timeline { events: self.events, next: self.mark }
     }
 
-    fn paused_at(self, position: Position) -> Timeline {
-        Timeline { events: self.events, next: Some(Bookmark { position, told: usize::MAX }) }
+    fn paused_at(self, position: Position, since: Option<Anchor>) -> Timeline {
+        Timeline { events: self.events, next: Some(Bookmark { position, told: usize::MAX, since }) }
     }
 
     /// Everything was read: gaps that are closed by a record beyond the span, and the open one, come last.

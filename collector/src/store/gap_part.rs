@@ -20,6 +20,14 @@ const CLOSE_SQL: &str = "UPDATE gap_part AS g SET to_wall_ms = c.to_wall_ms
 const CLOSE_ALL_SQL: &str =
     "UPDATE gap_part SET to_wall_ms = $3 WHERE host_id = $1 AND epoch_no = $2 AND to_wall_ms IS NULL";
 
+/// An epoch is over once a later one of the agent has records, and nothing more comes of it once its tail has moved. What was
+/// covered of it last is where the gap begins.
+const CLOSE_ENDED_SQL: &str = "UPDATE gap_part AS g SET to_wall_ms = GREATEST(g.from_wall_ms, s.covered_wall_ms)
+    FROM stream s WHERE g.host_id = $1 AND g.to_wall_ms IS NULL AND s.host_id = g.host_id AND s.epoch_no = g.epoch_no
+        AND s.covered_wall_ms IS NOT NULL AND s.compacted_to >= s.framed_to
+        AND EXISTS (SELECT FROM stream n WHERE n.host_id = s.host_id AND n.epoch_no > s.epoch_no
+            AND n.after_epoch_no IS NULL AND n.next_seq > 0)";
+
 const INSERT_SQL: &str = "INSERT INTO gap_part (host_id, epoch_no, seq, namespace, instance, kind, from_wall_ms,
         to_wall_ms, detail)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[]::numeric[], $6::smallint[],
@@ -45,7 +53,8 @@ pub struct GapPart {
     pub kind: Kind,
     /// Last sample that read it, or the first that saw the namespace in its stretch: host's clock, milliseconds.
     pub from_wall_ms: i64,
-    /// First sample that reads it again or sees that the namespace is gone, or the stretch's last; `None` = none yet.
+    /// First sample that reads it again or sees that the namespace is gone, or the stretch's last; `None` = none yet. What is
+    /// open when its epoch ends is ended by the first compaction that knows of a later one.
     pub to_wall_ms: Option<i64>,
     /// Why, escaped.
     pub detail: String,
@@ -81,6 +90,13 @@ pub struct StretchEnd {
 pub async fn close_all(tx: &mut Write<'_>, end: StretchEnd) -> Result<(), StoreError> {
     let query = sqlx::query(CLOSE_ALL_SQL).bind(end.host.0).bind(bigint(end.epoch.0)).bind(end.to_wall_ms);
     query.execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// Ends every span of a host that is open in an epoch which is over: with that epoch, for nothing is known of the gap behind
+/// it.
+pub async fn close_ended(tx: &mut Write<'_>, host: HostId) -> Result<(), StoreError> {
+    sqlx::query(CLOSE_ENDED_SQL).bind(host.0).execute(tx.connection()).await?;
     Ok(())
 }
 

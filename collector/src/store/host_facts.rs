@@ -19,15 +19,24 @@ const LATEST_SQL: &str =
         machine_id, boot_id
     FROM host_facts WHERE host_id = $1 ORDER BY epoch_no DESC, seq DESC LIMIT 1";
 
-const INSERT_SQL: &str =
-    "INSERT INTO host_facts (host_id, epoch_no, seq, wall_ms, state, evidence, remedy, name, kernel,
-        arch, distro, agent_version, machine_id, boot_id, risks)
-    SELECT f.host_id, f.epoch_no, f.seq, f.wall_ms, f.state, f.evidence::jsonb, f.remedy, f.name, f.kernel, f.arch,
-        f.distro, f.agent_version, f.machine_id, f.boot_id, f.risks::jsonb
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
-                $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::text[])
-        AS f (host_id, epoch_no, seq, wall_ms, state, evidence, remedy, name, kernel, arch, distro, agent_version,
-              machine_id, boot_id, risks)";
+macro_rules! insert {
+    ($rest:literal) => {
+        concat!(
+            "INSERT INTO host_facts (host_id, epoch_no, seq, wall_ms, state, evidence, remedy, name, kernel,
+                arch, distro, agent_version, machine_id, boot_id, risks)
+            SELECT f.host_id, f.epoch_no, f.seq, f.wall_ms, f.state, f.evidence::jsonb, f.remedy, f.name, f.kernel,
+                f.arch, f.distro, f.agent_version, f.machine_id, f.boot_id, f.risks::jsonb
+            FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+                $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::text[])
+                AS f (host_id, epoch_no, seq, wall_ms, state, evidence, remedy, name, kernel, arch, distro,
+                      agent_version, machine_id, boot_id, risks)",
+            $rest
+        )
+    };
+}
+
+const INSERT_SQL: &str = insert!("");
+const INSERT_IMPORTED_SQL: &str = insert!(" ON CONFLICT (host_id, epoch_no, seq) DO NOTHING");
 
 /// All that is kept about a host beside its objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +72,19 @@ pub async fn latest(tx: &mut Write<'_>, host: HostId) -> Result<Option<Facts>, S
 
 /// Adds changes.
 pub async fn insert(tx: &mut Write<'_>, rows: &[&Changed]) -> Result<(), StoreError> {
+    insert_by(INSERT_SQL, tx, rows).await
+}
+
+/// Adds what a file says of a host that has no agent, but for instants of which something is stored. Their epoch is 0, and
+/// their position the wall time: facts are in the order of (epoch, position), and an agent that comes later has the last
+/// word.
+pub async fn insert_imported(tx: &mut Write<'_>, rows: &[&Changed]) -> Result<(), StoreError> {
+    insert_by(INSERT_IMPORTED_SQL, tx, rows).await
+}
+
+async fn insert_by(sql: &'static str, tx: &mut Write<'_>, rows: &[&Changed]) -> Result<(), StoreError> {
     let text = |f: fn(&Facts) -> &HostText| rows.iter().map(|r| f(&r.facts).escaped()).collect::<Vec<_>>();
-    sqlx::query(INSERT_SQL)
+    sqlx::query(sql)
         .bind(rows.iter().map(|r| r.host.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|r| bigint(r.epoch.0)).collect::<Vec<_>>())
         .bind(rows.iter().map(|r| bigint(r.seq.0)).collect::<Vec<_>>())

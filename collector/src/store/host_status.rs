@@ -1,4 +1,5 @@
-//! Table `host_status`: the present of each host. A row exists from a host's first record, or `now`, on.
+//! Table `host_status`: the present of each host. A row exists from a host's first record, or `now`, or
+//! import, on.
 
 use std::net::IpAddr;
 
@@ -33,6 +34,21 @@ const UPSERT_SQL: &str = "INSERT INTO host_status AS s (host_id, last_seen_ms, s
         shm_segments = COALESCE(excluded.shm_segments, s.shm_segments), shmmni = COALESCE(excluded.shmmni, s.shmmni),
         shm_pages = COALESCE(excluded.shm_pages, s.shm_pages), shmall = COALESCE(excluded.shmall, s.shmall),
         msg_queues = COALESCE(excluded.msg_queues, s.msg_queues), msgmni = COALESCE(excluded.msgmni, s.msgmni)";
+
+/// No agent's session is 0, so that none is overwritten by what was imported.
+const IMPORTED_SQL: &str = "INSERT INTO host_status AS s (host_id, last_seen_ms, sampled_wall_ms, skew_ms, interval_ms,
+        session, disconnected_ms, namespace, sem_arrays, semmni, semaphores, semmns, shm_segments, shmmni, shm_pages,
+        shmall, msg_queues, msgmni)
+    VALUES ($1, $2, $2, 0, $3, 0, $4, $5, $6::text::numeric, $7::text::numeric, $8::text::numeric, $9::text::numeric,
+        $10::text::numeric, $11::text::numeric, $12::text::numeric, $13::text::numeric, $14::text::numeric,
+        $15::text::numeric)
+    ON CONFLICT (host_id) DO UPDATE SET last_seen_ms = excluded.last_seen_ms,
+        sampled_wall_ms = excluded.sampled_wall_ms, interval_ms = excluded.interval_ms,
+        disconnected_ms = excluded.disconnected_ms, namespace = excluded.namespace, sem_arrays = excluded.sem_arrays,
+        semmni = excluded.semmni, semaphores = excluded.semaphores, semmns = excluded.semmns,
+        shm_segments = excluded.shm_segments, shmmni = excluded.shmmni, shm_pages = excluded.shm_pages,
+        shmall = excluded.shmall, msg_queues = excluded.msg_queues, msgmni = excluded.msgmni
+    WHERE s.session = 0 AND s.sampled_wall_ms <= excluded.sampled_wall_ms";
 
 /// A session that another one has followed says nothing about the present.
 const OWN_SQL: &str = "SELECT host_id FROM stream WHERE host_id = ANY ($1) AND session = ANY ($2)
@@ -179,6 +195,28 @@ pub async fn upsert(tx: &mut Write<'_>, rows: &[Status]) -> Result<(), StoreErro
         .bind(rows.iter().map(|s| s.present.namespace.map(bigint)).collect::<Vec<_>>());
     for resource in Resource::ALL {
         query = query.bind(used(resource)).bind(limit(resource));
+    }
+    query.execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// The present of a host that has no agent is the newest sample that was imported; `now_ms` is the collector's clock. What
+/// an agent, or a newer sample, says of the present stays.
+pub async fn import(
+    tx: &mut Write<'_>,
+    host: HostId,
+    (present, usage): (&Present, &Usage),
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let mut query = sqlx::query(IMPORTED_SQL)
+        .bind(host.0)
+        .bind(present.sampled_wall_ms)
+        .bind(int(present.interval_ms))
+        .bind(now_ms)
+        .bind(present.namespace.map(bigint));
+    for resource in Resource::ALL {
+        let (used, limit) = usage.of(resource);
+        query = query.bind(used).bind(limit);
     }
     query.execute(tx.connection()).await?;
     Ok(())

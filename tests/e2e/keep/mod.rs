@@ -1,5 +1,6 @@
-//! What is kept, what is dropped and who does it: partitions, leases, retention, on a real PostgreSQL.
+//! What is kept, what is dropped and who does it: what is derived, partitions, leases, retention, on a real PostgreSQL.
 
+mod derived;
 mod leases;
 mod partitions;
 mod retention;

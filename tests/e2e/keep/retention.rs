@@ -6,6 +6,7 @@ use highwater::compact::retention::{Retention, RetentionError};
 use highwater::host::HostId;
 use highwater::query::Reading;
 use highwater::query::as_of::{Answer, Instant, as_of};
+use highwater::query::gap::GapState;
 use highwater::query::status::retention as dry_run;
 use highwater::store::chunk::{Chunk, insert_merged};
 use highwater::store::day::Day;
@@ -13,7 +14,7 @@ use highwater::store::keep::Keep;
 use highwater::store::lease::{self, Fence, LeaseError};
 use highwater::store::partition::{Table, ensure, list};
 use highwater_ipc::chunk::{ChunkWriter, Head, Told};
-use highwater_ipc::record::{Content, EpochNo, RecordKind, Seq};
+use highwater_ipc::record::{Content, EpochNo, GapReason, RecordKind, Seq};
 use highwater_ipc::snapshot::State;
 use highwater_ipc::time::At;
 use highwater_tests::wait::now_ms;
@@ -201,6 +202,34 @@ fn an_array_unchanged_for_longer_than_is_kept_is_still_there_and_what_is_older_s
     }
     assert_eq!(collector.database.sql("SELECT count(*) FROM chunk WHERE host_id IN (21, 23)"), "2\n");
     assert_eq!(collector.database.sql("SELECT count(*), min(reason) FROM gap WHERE host_id = 21"), "1|15\n");
+}
+
+#[test]
+fn what_went_before_a_clock_was_set_forward_is_told_as_forgotten_up_to_its_new_time() {
+    let collector = Collector::shared();
+    let now = now_ms();
+    let host = collector.host(25);
+    let old = Day::of(now - 130 * DAY_MS).week().start_ms() + 2 * DAY_MS;
+    let set_to = now - 5 * DAY_MS;
+    stretch(&collector, &host, 0, (0, old, old + DAY_MS), 2);
+    stretch(&collector, &host, 1, (2, set_to, now), 3);
+    // A clock that is set leaves no gap: the agent sampled on.
+    collector.database.sql("DELETE FROM gap WHERE host_id = 25 AND seq = 2");
+    let before = chunk(&host, 0, &[(0, old, 1), (1, old + DAY_MS, 2)], Day::of(old).week());
+    store(&collector, vec![before, chunk(&host, 1, &[(2, set_to, 7)], Day::of(set_to).week())]);
+    assert_eq!(told(&collector, host.id(), Instant::At(old + HOUR_MS)), Ok(1));
+
+    let fence = take(&collector, now);
+    assert!(retain(&collector, fence, now).unwrap() >= 1);
+    assert_eq!(told(&collector, host.id(), Instant::At(set_to)), Ok(7));
+    for asked_ms in [set_to - 1, set_to - DAY_MS, old + DAY_MS + HOUR_MS, old + HOUR_MS, old - 1] {
+        let answer = collector.runtime.block_on(async {
+            let mut reading = Reading::begin(&collector.db).await.unwrap();
+            as_of(&mut reading, host.id(), Instant::At(asked_ms), now).await.unwrap().answer
+        });
+        let Answer::Gap(gap) = answer else { panic!("{asked_ms}: {answer:?}") };
+        assert_eq!((gap.state, gap.reason), (GapState::Closed, Some(GapReason::Retention)), "{asked_ms}: {gap:?}");
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@
 //! D2. A slot in which nothing changed has no row, but for the first slot of a partition (a month, a year) that a stretch
 //!     reaches: there each series has one, so that partitions before it can be dropped.
 //! D3. What could not be read is `None`, never 0 and never "all gone".
+//! D4. A series whose namespace is gone ends with a row of `None`s, also where that went in a gap or with a boot: else what
+//!     was last read of it would be in use for ever.
 
 mod baseline;
 mod owners;
@@ -33,7 +35,7 @@ pub use self::owners::merge;
 /// The most namespaces of a host whose use is kept, the host's own first.
 pub const MAX_NAMESPACES: usize = 64;
 
-/// The state in force before the first sample of a step, in the same stretch.
+/// The state in force before the first sample of a step: in the same stretch, or at the end of the one before.
 #[derive(Clone, Copy, Debug)]
 pub struct Before<'s> {
     /// What the last sample before read.
@@ -101,12 +103,22 @@ impl Deriver {
             last_ms: None,
         };
         if let Some(before) = before {
-            new.usage.resume(before.state);
+            new.usage.resume(before.state, before.wall_ms);
             new.owners.resume(before.state, before.wall_ms);
             new.parts.resume(before.state);
             new.last_ms = Some(before.wall_ms);
         }
         new
+    }
+
+    /// Where the first sample begins a stretch: what the last one of the stretch before read, so that it can be said which of
+    /// its namespaces are gone.
+    #[must_use]
+    pub fn following(mut self, earlier: Option<Before<'_>>) -> Self {
+        if let Some(earlier) = earlier {
+            self.usage.resume(earlier.state, earlier.wall_ms);
+        }
+        self
     }
 
     /// Takes the next sample.

@@ -179,7 +179,9 @@ pub(in crate::compact) fn derive(
 ) -> Derived {
     let before = from.checked_sub(1).filter(|_| !samples[from].begins).map(|i| &samples[i]);
     let before = before.map(|b| Before { state: &b.state, wall_ms: b.wall_ms });
-    let mut deriver = Deriver::new(host, EPOCH, before);
+    let earlier = from.checked_sub(1).filter(|_| samples[from].begins).map(|i| &samples[i]);
+    let earlier = earlier.map(|e| Before { state: &e.state, wall_ms: e.wall_ms });
+    let mut deriver = Deriver::new(host, EPOCH, before).following(earlier);
     for (index, taken) in samples.iter().enumerate().take(to).skip(from) {
         deriver.sample(&Sample {
             seq: Seq(u64::try_from(index).unwrap()),
@@ -288,6 +290,17 @@ fn naive_usage(samples: &[Taken], covered_ms: i64, step: Step) -> BTreeMap<(i64,
     for (number, stretch) in all.iter().enumerate() {
         let covered_ms = if number + 1 == all.len() { covered_ms } else { i64::MIN };
         for index in 0..2 {
+            if let Some(last) = number.checked_sub(1).and_then(|before| all[before].last())
+                && values(&last.state, id(index)).is_some()
+                && values(&stretch[0].state, id(index)).is_none()
+            {
+                // It went in between.
+                let slot_ms = last.wall_ms.max(stretch[0].wall_ms).div_euclid(step.length_ms()) * step.length_ms();
+                let was = rows.get(&(slot_ms, id(index))).map(|row: &UsageRow| row.used).unwrap_or_default();
+                let used = was.map(|used| Used { most: used.most, ..Used::default() });
+                let row = UsageRow { host: HOST, namespace: id(index), slot_ms, own: index == 0, used };
+                rows.insert((slot_ms, id(index)), row);
+            }
             let values: Vec<(i64, Option<Values>)> =
                 stretch.iter().map(|t| (t.wall_ms, values(&t.state, id(index)))).collect();
             let peaks = naive_peaks(stretch, &values, id(index), step);

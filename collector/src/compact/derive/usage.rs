@@ -59,26 +59,29 @@ fn values_of(state: &State) -> InForce {
 pub(super) struct Usage {
     tables: [Table; 2],
     in_force: InForce,
+    /// When that was read, wall time, milliseconds.
+    read_ms: Option<i64>,
 }
 
 impl Default for Usage {
     fn default() -> Self {
         let table = |step, first_of| Table { step, first_of, rows: BTreeMap::new() };
-        Self { tables: [table(Step::TenMinutes, Day::month), table(Step::Hour, Day::year)], in_force: InForce::new() }
+        let tables = [table(Step::TenMinutes, Day::month), table(Step::Hour, Day::year)];
+        Self { tables, in_force: InForce::new(), read_ms: None }
     }
 }
 
 impl Usage {
-    pub(super) fn resume(&mut self, state: &State) {
-        self.in_force = values_of(state);
+    pub(super) fn resume(&mut self, state: &State, wall_ms: i64) {
+        (self.in_force, self.read_ms) = (values_of(state), Some(wall_ms));
     }
 
     /// Takes a sample; `since_ms` is the wall time of the one before it in its stretch.
     pub(super) fn sample(&mut self, since_ms: Option<i64>, sample: &Sample<'_>) {
-        if since_ms.is_none() {
-            self.in_force.clear();
-        }
         let now = values_of(sample.state);
+        if since_ms.is_none() {
+            self.begin(&now, sample.wall_ms);
+        }
         for table in &mut self.tables {
             if let Some(since_ms) = since_ms {
                 table.reach(&self.in_force, since_ms, sample.wall_ms.saturating_sub(1));
@@ -88,7 +91,20 @@ impl Usage {
             table.peaks(&self.in_force, &now, since_ms, sample);
             table.change(&self.in_force, &now, since_ms, sample.wall_ms);
         }
-        self.in_force = now;
+        (self.in_force, self.read_ms) = (now, Some(sample.wall_ms));
+    }
+
+    /// A stretch begins: of what was in force at the end of the one before, only that it is gone is said, where it is. A
+    /// clock that was set back does not hide that behind the row that says what it was.
+    fn begin(&mut self, now: &InForce, wall_ms: i64) {
+        let before = std::mem::take(&mut self.in_force);
+        let told_ms = self.read_ms.map_or(wall_ms, |read_ms| read_ms.max(wall_ms));
+        for (id, values) in before.iter().filter(|(id, _)| !now.contains_key(*id)) {
+            for table in &mut self.tables {
+                let slot_ms = slot_of(told_ms, table.step.length_ms());
+                table.touch((slot_ms, *id), &values.gone(), [None; 5]);
+            }
+        }
     }
 
     /// What is in force lasts until `until_ms`.
