@@ -490,7 +490,10 @@ fn merged<'m>(records: impl Iterator<Item = &'m Made>, chance: &mut Chance) -> V
     for made in records {
         let is_beat = made.record.kind == RecordKind::Heartbeat;
         match out.last_mut().filter(|last| {
-            let follows = last.epoch == made.epoch && last.record.seq.next() == made.record.first_seq;
+            // As one they say when the last of them was: where the clock crept back that is not the latest time.
+            let follows = last.epoch == made.epoch
+                && last.record.seq.next() == made.record.first_seq
+                && last.body.at.wall_ms <= made.body.at.wall_ms;
             is_beat && follows && last.record.kind == RecordKind::Heartbeat
         }) {
             Some(last) if chance.one_in(2) => {
