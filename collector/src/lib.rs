@@ -9,6 +9,8 @@ pub mod cli;
 pub mod clock;
 pub mod compact;
 pub mod embedded;
+pub mod flag;
+pub mod forecast;
 pub mod health;
 pub mod host;
 pub mod identity;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod event;
 mod find;
+mod flag;
 mod fleet;
 mod status;
 
@@ -19,6 +20,9 @@ pub use self::event::{
     ByJson, DetailJson, ErrnoJson, EventJson, HolderJson, LostJson, PeakJson, SubjectJson, TimelineJson,
 };
 pub use self::find::{FindJson, MatchJson};
+pub use self::flag::{
+    AcknowledgeJson, FlagEventJson, FlagJson, FlagNoteJson, FlagOwnerJson, FlagsJson, SilenceJson, SilencedJson,
+};
 pub use self::fleet::{FleetBlameJson, FleetOwnerJson, FleetUnknownJson};
 pub use self::status::{
     CheckJson, DatabaseJson, DiskJson, DroppingJson, IngestJson, LeaseJson, RetainedJson, RetentionJson, StatusJson,

@@ -10,6 +10,7 @@ mod ask;
 mod auth;
 mod export;
 mod find;
+mod flags;
 mod fleet_blame;
 mod history;
 mod hosts;

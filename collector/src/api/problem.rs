@@ -39,6 +39,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "no_such_token", "There is no such token", detail)
     }
 
+    /// There is no such flag.
+    pub(super) fn no_such_flag(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_such_flag", "There is no such flag", detail)
+    }
+
     /// The request was meant for another server.
     pub(super) fn misdirected(detail: &str) -> Self {
         Self::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "This request names another server", detail)

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, export, find, fleet_blame, history, hosts, import, openapi, status, tokens};
+use super::{auth, export, find, flags, fleet_blame, history, hosts, import, openapi, status, tokens};
 use crate::clock::WallClock;
 use crate::health::{AskDisk, Health};
 use crate::identity::operators::Operators;
@@ -79,6 +79,10 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/find", get(find::find))
         .route("/hosts/{host}/export", get(export::export))
         .route("/import", post(import::import))
+        .route("/flags", get(flags::flags))
+        .route("/flags/{flag}", get(flags::one_flag))
+        .route("/flags/{flag}/ack", post(flags::acknowledge))
+        .route("/hosts/{host}/silence", post(flags::silence))
         .route("/tokens", post(tokens::create).get(tokens::list).layer(DefaultBodyLimit::max(tokens::MAX_BODY)))
         .route("/tokens/{token}", delete(tokens::revoke))
         .route_layer(from_fn_with_state(state.clone(), auth::require_operator));

@@ -4,7 +4,9 @@ use std::io::IsTerminal;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
-use super::{blame, diff, export, find, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up, version};
+use super::{
+    blame, diff, export, find, flags, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up, version,
+};
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
 #[derive(Debug, Parser)]
@@ -43,6 +45,9 @@ pub enum Command {
     Blame(blame::BlameArgs),
     /// An object across fleet and time, by key, owner, size, program or what nobody holds
     Find(find::FindArgs),
+    /// What is going wrong: limits that are reached or will be, since when, who holds them, what to do
+    #[command(visible_alias = "flag")]
+    Flags(flags::FlagsArgs),
     /// Every stored sample of a span, whole, as JSON lines
     Export(export::ExportArgs),
     /// Fill the gaps of a host's history from a file

@@ -13,6 +13,7 @@ pub mod event_text;
 pub mod exit;
 pub mod export;
 pub mod find;
+pub mod flags;
 pub mod fleet_blame;
 pub mod host;
 pub mod hosts;

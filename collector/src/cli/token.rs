@@ -79,7 +79,7 @@ const LISTED: usize = 1000;
 
 /// A token's life, milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ttl(i64);
+pub(super) struct Ttl(pub(super) i64);
 
 /// A label.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,6 +24,8 @@ pub struct Config {
     /// A tail is compacted when its oldest record is so old, milliseconds: that late are `usage`, `owner_usage` and the
     /// first look of `find`. [default: 10 min]
     pub tail_age_ms: i64,
+    /// Or so old, where a limit is near or has come nearer: that late is a flag. [default: 15 s]
+    pub urgent_age_ms: i64,
     /// Or when it spans so many positions, heartbeats included. [default: 512]
     pub tail_positions: i64,
     /// A day's fresh chunks are merged so long after its end, milliseconds. [default: 1 h]
@@ -38,6 +40,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             tail_age_ms: 600_000,
+            urgent_age_ms: 15_000,
             tail_positions: 512,
             merge_after_ms: 3_600_000,
             partitions_every_ms: 600_000,
@@ -95,6 +98,7 @@ impl Compactor {
     pub async fn round(&mut self, now_ms: i64) -> Result<Round, CompactError> {
         let due = Due {
             received_ms: now_ms.saturating_sub(self.config.tail_age_ms),
+            urgent_ms: now_ms.saturating_sub(self.config.urgent_age_ms),
             positions: self.config.tail_positions,
             now_ms,
         };

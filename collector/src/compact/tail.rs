@@ -7,6 +7,8 @@ use tracing::warn;
 use super::derive::{Before, Derived, Deriver, Sample};
 use super::pack::{PackError, Packer};
 use super::{CompactError, Held, derived, partitions};
+use crate::flag::judge::{self, Changes, Judge};
+use crate::flag::{feed, state};
 use crate::host::HostId;
 use crate::query::AskError;
 use crate::query::find::Filter;
@@ -20,7 +22,7 @@ use crate::store::link::Link;
 use crate::store::object_now::{self, ObjectNow};
 use crate::store::partition::Table;
 use crate::store::usage::Order;
-use crate::store::{Db, StoreError, gap_part};
+use crate::store::{Db, StoreError, flag, gap_part};
 
 /// The most records and bytes of bodies that one step takes; what is left waits for the next.
 const MOST_RECORDS: usize = 2_048;
@@ -48,12 +50,14 @@ pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held, now_ms: i64)
     let Some(marks) = reading.marks(of).await?.filter(|m| m.framed > m.compacted) else { return Ok(Moved::Nothing) };
     let tail = read_tail(&mut reading, of, marks).await?;
     let before = before(&mut reading, of, tail.first()).await?;
+    let remembered = reading.flag_state(of.0).await?;
     let earlier = if before.is_none() { earlier(&mut reading, of, tail.first()).await? } else { None };
     drop(reading);
     let to = tail.last().map_or(marks.framed, |last| last.record.seq.next());
     let records = tail.len();
     let covered_ms = marks.covered_wall_ms.filter(|_| to == marks.framed);
-    let Packed { chunks, derived, now } = pack(of, (earlier, before), tail, covered_ms)?;
+    let judge = Judge::new(of.0, remembered.and_then(|bytes| state::unpack(&bytes)).unwrap_or_default());
+    let Packed { chunks, derived, now, judged } = pack(of, (earlier, before), judge, tail, covered_ms)?;
     let place = move |slot_ms: i64| Day::believed(slot_ms, now_ms).unwrap_or(Day::FALLBACK);
     let mut parts = derived::partitions([&derived], &place);
     parts.extend(chunks.iter().map(|c| (Table::ChunkFresh, c.part)));
@@ -75,6 +79,11 @@ pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held, now_ms: i64)
             derived::store(&mut tx, &derived, Order::Newest, &place).await?;
             gap_part::close_ended(&mut tx, of.0).await?;
             object_now::upsert(&mut tx, now.as_slice()).await?;
+            flag::upsert(&mut tx, &judged.changes.flags).await?;
+            flag::tell(&mut tx, &judged.changes.events).await?;
+            if let Some(memory) = &judged.memory {
+                flag::remember(&mut tx, of.0, judged.near, memory).await?;
+            }
             tx.commit().await?;
             Ok::<_, StoreError>(Some(true))
         })
@@ -144,12 +153,22 @@ struct Packed {
     chunks: Vec<Chunk>,
     derived: Derived,
     now: Option<ObjectNow>,
+    judged: Judged,
+}
+
+/// What the evaluator says of a step.
+struct Judged {
+    changes: Changes,
+    /// What it remembers; `None` = it does not fit, and begins anew.
+    memory: Option<Vec<u8>>,
+    near: f64,
 }
 
 /// Folds a tail into chunks and what follows from its states. `covered_ms` is until when its last sample was confirmed.
 fn pack(
     (host, epoch): Of,
     (earlier, before): (Option<Record>, Option<(u32, Record)>),
+    mut judge: Judge,
     tail: Vec<TailRecord>,
     covered_ms: Option<i64>,
 ) -> Result<Packed, CompactError> {
@@ -182,14 +201,22 @@ fn pack(
             let begins_stretch = latest.as_ref().is_none_or(|(of, _)| *of != stretch);
             let (state, boot_us) = (&snapshot.state, snapshot.at.boot_us);
             deriver.sample(&Sample { seq, wall_ms, boot_us, prev_wall_ms, begins_stretch, state, activity });
+            let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch, state };
+            judge.sample(&judge::Sample { place: (epoch, seq), sample, activity });
             latest = Some((stretch, record));
         }
     }
-    covered_ms.iter().for_each(|wall_ms| deriver.covered(*wall_ms));
+    if let Some(wall_ms) = covered_ms {
+        deriver.covered(wall_ms);
+        judge.covered(wall_ms);
+    }
+    let last = latest.as_ref().and_then(|(_, record)| record.state());
+    let (changes, memory) = judge.finish(last);
+    let judged = Judged { changes, memory: state::pack(&memory), near: last.map_or(0.0, judge::nearest) };
     let now = latest.as_ref().and_then(|(_, r)| Some((r, r.state()?))).map(|(record, state)| {
         let mut objects = Filter::builder();
         objects.add(state);
         ObjectNow { host, epoch, seq: record.seq, wall_ms: record.wall_ms, objects: objects.finish() }
     });
-    Ok(Packed { chunks: packer.finish(), derived: deriver.finish(), now })
+    Ok(Packed { chunks: packer.finish(), derived: deriver.finish(), now, judged })
 }

@@ -30,6 +30,7 @@ pub mod holder;
 pub mod host;
 pub mod owners;
 pub mod past;
+pub mod product;
 pub mod raw;
 pub mod remedy;
 #[cfg(test)]

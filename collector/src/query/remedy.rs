@@ -5,11 +5,13 @@ use highwater_ipc::activity::{Act, Did};
 use highwater_ipc::limits::{Resource, Usage, nearest};
 use highwater_ipc::remedy::{INITIAL_PID_NAMESPACE, Raise, raise, removals};
 use highwater_ipc::render::lsipc::Parameter;
-use highwater_ipc::snapshot::{Namespace, State};
+use highwater_ipc::snapshot::{Namespace, NamespaceId, State};
+use highwater_ipc::text::HostText;
 use highwater_ipc::who::Grade;
 
 use super::event::{Bound, bound_by};
 use super::owners::Owner;
+use super::product::Product;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +29,41 @@ pub fn steps(after: &State, owners: &[Owner]) -> Vec<Step> {
     let Some(owner) = owners.iter().find(|o| !o.orphans(Grade::Certain).is_empty()) else { return Vec::new() };
     let Some(namespace) = after.namespaces.iter().find(|n| n.id == owner.namespace) else { return Vec::new() };
     let mut steps = raising(namespace);
+    steps.extend(removing(after, namespace, owner.uid));
+    steps
+}
+
+/// For a limit that is running out: raising it; then what frees what its first holder has left behind. A product whose
+/// objects nobody else may remove has a procedure of its own, and no command.
+pub fn of_flag(state: &State, place: NamespaceId, resource: Resource, holder: Option<&Owner>) -> Vec<Step> {
+    let Some(namespace) = state.namespaces.iter().find(|n| n.id == place) else { return Vec::new() };
+    let mut steps = raising_of(namespace, resource);
+    let Some(owner) = holder else { return steps };
+    let names = [owner.user.as_ref(), owner.comm.as_ref()].map(|name| name.map(HostText::escaped));
+    if let Some(product) = Product::of(names[0].as_deref(), names[1].as_deref()) {
+        steps.push(Step {
+            what: format!("{}: {}", product.name, product.procedure),
+            command: None,
+            risk: product.risk.to_owned(),
+        });
+        return steps;
+    }
+    if matches!(resource, Resource::Semmni | Resource::Semmns) {
+        steps.extend(removing(state, namespace, owner.uid));
+    }
+    let program = owner.comm.as_ref().map_or_else(|| format!("the programs of uid {}", owner.uid), HostText::escaped);
+    steps.push(Step {
+        what: format!("find why {program} does not free what it makes; stopped in an orderly way it removes its own"),
+        command: None,
+        risk: "what depends on it is away meanwhile; killed with SIGKILL it frees nothing".to_owned(),
+    });
+    steps
+}
+
+/// Removes the certain orphans of a uid, as far as one command goes.
+fn removing(after: &State, namespace: &Namespace, uid: u32) -> impl Iterator<Item = Step> + use<> {
     let removals = removals(after.boot_id, namespace, INITIAL_PID_NAMESPACE);
-    steps.extend(removals.into_iter().filter(|removal| removal.uid == owner.uid).map(|removal| {
-        Step {
+    removals.into_iter().filter(move |removal| removal.uid == uid).map(|removal| Step {
         what: match (removal.named, removal.of) {
             (1, 1) => format!("remove the array of uid {} that nobody holds", removal.uid),
             (named, of) if named == of => format!("remove the {named} arrays of uid {} that nobody holds", removal.uid),
@@ -42,16 +76,19 @@ pub fn steps(after: &State, owners: &[Owner]) -> Vec<Step> {
         risk: "a removed array does not come back; the command looks again first, and does nothing where a process of \
                that uid lives, in another boot or namespace, or to a row that has changed"
             .to_owned(),
-    }
-    }));
-    steps
+    })
 }
 
 /// Raises the limit of semaphores that is nearest to its use, now and for good.
 fn raising(namespace: &Namespace) -> Vec<Step> {
     let Some((totals, limits)) = namespace.totals.as_ref().zip(namespace.limits.as_ref()) else { return Vec::new() };
     let nearest = nearest(totals, limits);
-    let resource = if nearest.resource == Resource::Semmns { Resource::Semmns } else { Resource::Semmni };
+    raising_of(namespace, if nearest.resource == Resource::Semmns { Resource::Semmns } else { Resource::Semmni })
+}
+
+/// Raises a limit, now and for good.
+fn raising_of(namespace: &Namespace, resource: Resource) -> Vec<Step> {
+    let Some((totals, limits)) = namespace.totals.as_ref().zip(namespace.limits.as_ref()) else { return Vec::new() };
     let (used, limit) = resource.of(totals, limits);
     let usage = Usage { resource, used, limit };
     let name = resource.name();

@@ -12,11 +12,18 @@ use crate::host::HostId;
 
 // An epoch's first uncompacted record is old enough, or there are many: seq counts heartbeats as well, so many is a guess
 // that costs nothing but an early compaction.
+/// Where a limit is near, or is nearer by some percent than when the evaluator looked last, it looks soon.
 const TAILS_DUE_SQL: &str = "SELECT s.host_id, s.epoch_no FROM stream s
     CROSS JOIN LATERAL (SELECT f.received_ms FROM frame f WHERE f.host_id = s.host_id AND f.epoch_no = s.epoch_no
         AND f.seq >= s.compacted_to ORDER BY f.seq LIMIT 1) AS oldest
     WHERE s.framed_to > s.compacted_to
-        AND (oldest.received_ms <= $1 OR s.framed_to - s.compacted_to >= $2 OR oldest.received_ms > $3)
+        AND (oldest.received_ms <= $1 OR s.framed_to - s.compacted_to >= $2 OR oldest.received_ms > $3
+            OR oldest.received_ms <= $7 AND EXISTS (SELECT FROM host_status h
+                LEFT JOIN flag_state j ON j.host_id = h.host_id
+                WHERE h.host_id = s.host_id AND GREATEST(h.sem_arrays / NULLIF(h.semmni, 0),
+                    h.semaphores / NULLIF(h.semmns, 0), h.shm_segments / NULLIF(h.shmmni, 0),
+                    h.shm_pages / NULLIF(h.shmall, 0), h.msg_queues / NULLIF(h.msgmni, 0))
+                    >= LEAST(0.8, COALESCE(j.near, 0)::numeric + 0.04)))
         AND (s.host_id, s.epoch_no) > ($4, $5)
     ORDER BY s.host_id, s.epoch_no LIMIT $6";
 
@@ -71,6 +78,8 @@ pub struct Fresh {
 pub struct Due {
     /// Those whose oldest record came at or before this time of the collector's clock, milliseconds ..
     pub received_ms: i64,
+    /// .. and at or before this one, where a limit is near or comes nearer ..
+    pub urgent_ms: i64,
     /// .. and those that span so many positions.
     pub positions: i64,
     /// A record that came later than this was received by a clock that was set back since.
@@ -82,7 +91,8 @@ impl Reading {
     pub async fn tails_due(&mut self, due: Due, after: Option<Of>, most: i64) -> Result<Vec<Of>, StoreError> {
         let (host, epoch) = after.map_or((i64::MIN, -1), |(host, epoch)| (host.0, bigint(epoch.0)));
         let query = sqlx::query_as(TAILS_DUE_SQL).bind(due.received_ms).bind(due.positions).bind(due.now_ms);
-        let rows: Vec<(i64, i64)> = query.bind(host).bind(epoch).bind(most).fetch_all(&mut *self.tx).await?;
+        let rows: Vec<(i64, i64)> =
+            query.bind(host).bind(epoch).bind(most).bind(due.urgent_ms).fetch_all(&mut *self.tx).await?;
         rows.into_iter().map(of).collect()
     }
 

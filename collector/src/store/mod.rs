@@ -11,6 +11,7 @@ pub mod day;
 mod db;
 pub mod enrolment_token;
 pub mod find;
+pub mod flag;
 pub mod fleet;
 pub mod frame;
 pub mod gap;

@@ -1,0 +1,130 @@
+//! Flags.
+
+use serde::{Deserialize, Serialize};
+
+use super::RemedyJson;
+
+/// What is going wrong, or went.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlagsJson {
+    /// The newest first.
+    pub flags: Vec<FlagJson>,
+    /// Where to go on.
+    pub next_cursor: Option<String>,
+}
+
+/// One flag.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlagJson {
+    /// Its number.
+    pub id: String,
+    /// The host's name.
+    pub host: String,
+    /// Its id.
+    pub host_id: String,
+    /// Inode of the namespace.
+    pub namespace: u64,
+    /// SEMMNI, SEMMNS, SHMMNI, SHMALL or MSGMNI.
+    pub resource: String,
+    /// `trend`, `tight` or `refusing`.
+    pub kind: String,
+    /// `warning` or `critical`.
+    pub severity: String,
+    /// `open`, `acknowledged`, `silenced` or `cleared`.
+    pub state: String,
+    /// When it was raised, host's clock.
+    pub raised_at: String,
+    /// When it was cleared; null = it is up.
+    pub cleared_at: Option<String>,
+    /// What was used when it was judged last.
+    pub used_u64: String,
+    /// The limit.
+    pub limit_u64: String,
+    /// Growth that it rests on; null = it says nothing of growth.
+    pub growth_per_hour: Option<f64>,
+    /// When the next allocation will fail, host's clock; null = not in sight.
+    pub eta: Option<String>,
+    /// Lower end of the 80 % interval for that.
+    pub eta_low: Option<String>,
+    /// Upper end; null with a lower one = it may never come.
+    pub eta_high: Option<String>,
+    /// Who holds most of it; null = not known.
+    pub owner: Option<FlagOwnerJson>,
+    /// In words.
+    pub why: String,
+    /// What to do, in order.
+    pub remedy: Vec<RemedyJson>,
+    /// What somebody said of it who knows; null = nobody did.
+    pub note: Option<FlagNoteJson>,
+    /// Until when nobody is told of its host's flags, collector's clock; null = everybody is.
+    pub silenced_until: Option<String>,
+    /// Its transitions, in order; only where one flag was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<FlagEventJson>,
+}
+
+/// Who holds most of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlagOwnerJson {
+    /// Whose.
+    pub uid: u32,
+    /// Its name; null = none.
+    pub user: Option<String>,
+    /// The program's comm; null = not known, or the uid runs several.
+    pub comm: Option<String>,
+    /// Objects: arrays, segments or queues.
+    pub arrays: u64,
+    /// What nobody seems to hold any more.
+    pub orphans: u64,
+}
+
+/// What an operator said.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlagNoteJson {
+    /// The words.
+    pub note: String,
+    /// Who.
+    pub by: String,
+    /// When, collector's clock.
+    pub at: String,
+}
+
+/// A transition.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlagEventJson {
+    /// When, host's clock.
+    pub at: String,
+    /// `raised`, `worsened`, `eased` or `cleared`.
+    pub what: String,
+    /// `warning` or `critical`: since, or until when it was cleared.
+    pub severity: String,
+}
+
+/// What to say of a flag.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcknowledgeJson {
+    /// The words, at most 1,000 characters.
+    pub note: String,
+}
+
+/// For how long nobody is told of a host's flags.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SilenceJson {
+    /// Milliseconds; 0 ends a silence.
+    pub for_ms: i64,
+    /// Why, at most 1,000 characters.
+    pub note: String,
+}
+
+/// A silence.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SilencedJson {
+    /// The host's name.
+    pub host: String,
+    /// Its id.
+    pub host_id: String,
+    /// Until when, collector's clock.
+    pub until: String,
+}

@@ -1,0 +1,329 @@
+//! What of a host is going wrong: one flag for each series, kept from sample to sample. Pure.
+//!
+//! J1. Records are judged in order of (epoch, seq), each once: what lies before the mark is passed over.
+//! J2. A flag is up while the forecaster's is, or while calls are refused and for half an hour after.
+//! J3. Its number follows from host, series and record, so that whoever judges the same again finds the same flag.
+
+use std::collections::BTreeMap;
+
+use highwater_ipc::activity::{Activity, Did};
+use highwater_ipc::limits::Resource;
+use highwater_ipc::record::{EpochNo, Seq};
+use highwater_ipc::snapshot::{NamespaceId, State};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::feed::{self, Feed, Input, Place, Which};
+use super::words;
+use super::{Eta, Flag, FlagEvent, FlagId, Kind, Severity, What};
+use crate::forecast::{self, Evaluator, Transition};
+use crate::host::HostId;
+
+/// A refused call speaks so long, milliseconds.
+const REFUSING_MS: i64 = 1_800_000;
+/// `errno(3)`: no space left; of these calls: a limit is reached.
+const ENOSPC: u32 = 28;
+
+/// What is remembered of a host between two steps.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// The last record that was judged.
+    mark: Option<(u64, u64)>,
+    feed: Feed,
+    series: BTreeMap<Which, Series>,
+    /// The place's present id and name.
+    ids: BTreeMap<Place, (u64, u64)>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Series {
+    evaluator: Evaluator,
+    /// What the forecaster says; `None` = nothing is wrong.
+    said: Option<Said>,
+    refused_ms: Option<i64>,
+    used: u64,
+    limit: u64,
+    open: Option<Open>,
+}
+
+/// The forecaster's last word.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Said {
+    severity: Severity,
+    eta: Eta,
+    why: forecast::why::Why,
+}
+
+/// A flag that is up.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Open {
+    id: FlagId,
+    kind: Kind,
+    severity: Severity,
+    raised_ms: i64,
+    /// Transitions so far.
+    events: u32,
+}
+
+/// What a step changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Flags that were raised, refreshed or cleared, as they are at its end.
+    pub flags: Vec<Flag>,
+    /// Their transitions, in order.
+    pub events: Vec<FlagEvent>,
+}
+
+/// One sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'s> {
+    /// Its record.
+    pub place: (EpochNo, Seq),
+    /// The sample.
+    pub sample: feed::Sample<'s>,
+    /// What happened just before it.
+    pub activity: &'s Activity,
+}
+
+/// Judges one host's records, step by step.
+#[derive(Debug)]
+pub struct Judge {
+    host: HostId,
+    memory: Memory,
+    touched: BTreeMap<Which, Vec<Flag>>,
+    events: Vec<FlagEvent>,
+    at: (EpochNo, Seq),
+}
+
+impl Judge {
+    /// Goes on with what an earlier step left; the default begins anew.
+    pub fn new(host: HostId, memory: Memory) -> Self {
+        Self { host, memory, touched: BTreeMap::new(), events: Vec::new(), at: (EpochNo(0), Seq(0)) }
+    }
+
+    /// Takes the next sample.
+    pub fn sample(&mut self, sample: &Sample<'_>) {
+        let (epoch, seq) = sample.place;
+        if self.memory.mark.is_some_and(|mark| (epoch.0, seq.0) <= mark) {
+            return;
+        }
+        self.memory.mark = Some((epoch.0, seq.0));
+        self.at = sample.place;
+        self.memory.ids =
+            feed::places(sample.sample.state).map(|(place, id)| (place, (id.inode, id.instance))).collect();
+        let mut feed = std::mem::take(&mut self.memory.feed);
+        feed.sample(&sample.sample, &mut |which, input| self.take(which, input));
+        self.memory.feed = feed;
+        self.refusals(sample);
+    }
+
+    /// Says that what the last sample read was still so then, host's wall clock, milliseconds.
+    pub fn covered(&mut self, wall_ms: i64) {
+        let mut feed = std::mem::take(&mut self.memory.feed);
+        feed.covered(wall_ms, &mut |which, input| self.take(which, input));
+        self.memory.feed = feed;
+    }
+
+    /// What to store; `state` is what the last sample read, which says who holds what and what to do.
+    pub fn finish(mut self, state: Option<&State>) -> (Changes, Memory) {
+        // Whoever looks at a flag that is up wants today's figures.
+        let open: Vec<Which> = self.memory.series.iter().filter(|(_, s)| s.open.is_some()).map(|(w, _)| *w).collect();
+        for which in open {
+            if let Some(series) = self.memory.series.get(&which).cloned()
+                && let Some(open) = series.open
+            {
+                self.touch(which, flag(self.host, which, self.namespace(which), &series, open));
+            }
+        }
+        let mut flags: Vec<Flag> = self.touched.into_values().flatten().collect();
+        if let Some(state) = state {
+            flags.iter_mut().filter(|flag| flag.cleared_ms.is_none()).for_each(|flag| words::explain(flag, state));
+        }
+        (Changes { flags, events: self.events }, self.memory)
+    }
+
+    fn take(&mut self, which: Which, input: Input) {
+        let Input::Row(row) = input else {
+            if let Some(mut series) = self.memory.series.remove(&which)
+                && let Some(open) = series.open.take()
+            {
+                let at_ms = series_ms(&series, open.raised_ms);
+                self.close(which, &series, open, at_ms, "its namespace is gone");
+            }
+            return;
+        };
+        let series = self.memory.series.entry(which).or_default();
+        let mut evaluator = std::mem::take(&mut series.evaluator);
+        (series.used, series.limit) = (row.used, row.limit);
+        let at_ms = ms(row.at);
+        let mut said: Vec<Transition> = Vec::new();
+        evaluator.take(&row, |transition| said.push(transition));
+        series.evaluator = evaluator;
+        for transition in said {
+            let series = self.memory.series.entry(which).or_default();
+            series.said = transition.raised.then(|| Said {
+                severity: severity(transition.severity),
+                eta: Eta {
+                    at_ms: transition.eta.map(ms),
+                    low_ms: transition.eta_low.map(ms),
+                    high_ms: transition.eta_high.map(ms),
+                },
+                why: transition.why,
+            });
+            self.decide(which, ms(transition.at), true);
+        }
+        self.decide(which, at_ms, false);
+    }
+
+    fn refusals(&mut self, sample: &Sample<'_>) {
+        let at_ms = sample.sample.wall_ms;
+        for act in sample.activity.acts.iter().filter(|act| act.did == Did::Refused(ENOSPC)) {
+            let Some((namespace, bound)) = act.namespace.zip(act.bound_by) else { continue };
+            let place = self.memory.ids.iter().find(|(_, id)| **id == (namespace.inode, namespace.instance));
+            let Some(place) = place.map(|(place, _)| *place) else { continue };
+            let which = self.memory.series.keys().find(|w| w.place == place && w.resource() == bound.resource).copied();
+            let Some(which) = which else { continue };
+            if let Some(series) = self.memory.series.get_mut(&which) {
+                series.refused_ms = Some(at_ms);
+            }
+            self.decide(which, at_ms, true);
+        }
+    }
+
+    /// Raises, refreshes or clears the flag of a series; `news` = something was said since it was decided last.
+    fn decide(&mut self, which: Which, at_ms: i64, news: bool) {
+        let Some(series) = self.memory.series.get_mut(&which) else { return };
+        if series.refused_ms.is_some_and(|refused_ms| at_ms.saturating_sub(refused_ms) > REFUSING_MS) {
+            series.refused_ms = None;
+        } else if !news && series.refused_ms.is_none() {
+            return;
+        }
+        let is_refusing = series.refused_ms.is_some();
+        let Some((kind, severity)) = verdict(series.said.as_ref(), is_refusing) else {
+            if let Some(open) = series.open.take() {
+                let series = series.clone();
+                self.close(which, &series, open, at_ms, "the danger is over");
+            }
+            return;
+        };
+        let id = FlagId(number(self.host, which, self.at));
+        let before = series.open.map(|open| (open.severity, open.kind));
+        let open = series.open.get_or_insert(Open { id, kind, severity, raised_ms: at_ms, events: 0 });
+        let what = match before {
+            None => Some(What::Raised),
+            Some((was, _)) if was < severity => Some(What::Worsened),
+            Some((was, _)) if was > severity => Some(What::Eased),
+            Some(_) => None,
+        };
+        if !news && what.is_none() && before.is_some_and(|(_, was)| was == kind) {
+            return;
+        }
+        (open.kind, open.severity) = (kind, severity);
+        let no = open.events;
+        open.events = open.events.saturating_add(u32::from(what.is_some()));
+        let (open, series) = (*open, series.clone());
+        self.touch(which, flag(self.host, which, self.namespace(which), &series, open));
+        if let Some(what) = what {
+            self.tell(open, no, at_ms, what);
+        }
+    }
+
+    fn close(&mut self, which: Which, series: &Series, open: Open, at_ms: i64, why: &str) {
+        let flag = flag(self.host, which, self.namespace(which), series, open);
+        let cleared_ms = Some(at_ms.max(open.raised_ms));
+        self.touch(which, Flag { cleared_ms, why: why.to_owned(), eta: Eta::default(), remedy: Vec::new(), ..flag });
+        self.tell(open, open.events, at_ms, What::Cleared);
+    }
+
+    fn touch(&mut self, which: Which, flag: Flag) {
+        let flags = self.touched.entry(which).or_default();
+        match flags.iter_mut().find(|known| known.id == flag.id) {
+            Some(known) => *known = flag,
+            None => flags.push(flag),
+        }
+    }
+
+    fn tell(&mut self, open: Open, no: u32, at_ms: i64, what: What) {
+        let (host, (epoch, seq), severity) = (self.host, self.at, open.severity);
+        self.events.push(FlagEvent { host, flag: open.id, no, at_ms, epoch, seq, what, severity });
+    }
+
+    fn namespace(&self, which: Which) -> NamespaceId {
+        let (inode, instance) = match (which.place, self.memory.ids.get(&which.place)) {
+            (_, Some(id)) => *id,
+            (Place::Other(inode, instance), None) => (inode, instance),
+            (Place::Own, None) => (0, 0),
+        };
+        NamespaceId { inode, instance }
+    }
+}
+
+fn verdict(said: Option<&Said>, is_refusing: bool) -> Option<(Kind, Severity)> {
+    if is_refusing {
+        return Some((Kind::Refusing, Severity::Critical));
+    }
+    let said = said?;
+    let grows = matches!(said.why.reason, forecast::why::Reason::Growth(..));
+    Some((if grows { Kind::Trend } else { Kind::Tight }, said.severity))
+}
+
+fn flag(host: HostId, which: Which, namespace: NamespaceId, series: &Series, open: Open) -> Flag {
+    let growth = series.said.as_ref().and_then(|said| match said.why.reason {
+        forecast::why::Reason::Growth(_, growth) => Some(growth.per_day / 24.0),
+        _ => None,
+    });
+    Flag {
+        host,
+        id: open.id,
+        namespace,
+        resource: which.resource(),
+        kind: open.kind,
+        severity: open.severity,
+        raised_ms: open.raised_ms,
+        cleared_ms: None,
+        used: series.used,
+        limit: series.limit,
+        growth_per_hour: growth.filter(|growth| growth.is_finite()),
+        eta: series.said.map(|said| said.eta).unwrap_or_default(),
+        holder: None,
+        why: words::why(which.resource(), (series.used, series.limit), series.said.as_ref().map(|s| &s.why), open.kind),
+        remedy: Vec::new(),
+    }
+}
+
+fn severity(severity: forecast::Severity) -> Severity {
+    match severity {
+        forecast::Severity::Warning => Severity::Warning,
+        forecast::Severity::Critical => Severity::Critical,
+    }
+}
+
+/// Positive, and the same for the same record.
+fn number(host: HostId, which: Which, (epoch, seq): (EpochNo, Seq)) -> i64 {
+    let text = format!("{host} {which:?} {} {}", epoch.0, seq.0);
+    let digest = Sha256::digest(text.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    (i64::from_be_bytes(first) & i64::MAX).max(1)
+}
+
+fn series_ms(series: &Series, otherwise: i64) -> i64 {
+    series.refused_ms.unwrap_or(otherwise)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "saturates")]
+fn ms(seconds: f64) -> i64 {
+    (seconds * 1000.0).round() as i64
+}
+
+/// The highest share of a limit that is in use, 0..1 and above: what says that a host is worth a look soon.
+pub fn nearest(state: &State) -> f64 {
+    let usage = |namespace: &highwater_ipc::snapshot::Namespace| {
+        let (totals, limits) = (namespace.totals.as_ref()?, namespace.limits.as_ref()?);
+        Some(Resource::ALL.map(|resource| {
+            let (used, limit) = resource.of(totals, limits);
+            highwater_ipc::limits::Usage { resource, used, limit }.ratio()
+        }))
+    };
+    state.namespaces.iter().take(feed::MAX_NAMESPACES).filter_map(usage).flatten().fold(0.0, f64::max)
+}

@@ -1,0 +1,95 @@
+//! Why a flag is up, who holds most, and what to do. Pure.
+
+use highwater_ipc::limits::Resource;
+use highwater_ipc::object::Kind as Objects;
+use highwater_ipc::snapshot::{NamespaceId, State};
+use highwater_ipc::who::Grade;
+
+use super::{Flag, Holder, Kind};
+use crate::forecast::why::{Reason, Why};
+use crate::query::owners::{Owner, of_place};
+use crate::query::remedy;
+
+/// Which objects a limit counts.
+pub fn objects_of(resource: Resource) -> Objects {
+    match resource {
+        Resource::Semmni | Resource::Semmns => Objects::Sem,
+        Resource::Shmmni | Resource::Shmall => Objects::Shm,
+        Resource::Msgmni => Objects::Msg,
+    }
+}
+
+/// What a limit counts, in words.
+pub fn counted(resource: Resource) -> &'static str {
+    match resource {
+        Resource::Semmni => "semaphore arrays",
+        Resource::Semmns => "semaphores",
+        Resource::Shmmni => "shared memory segments",
+        Resource::Shmall => "pages of shared memory",
+        Resource::Msgmni => "message queues",
+    }
+}
+
+/// Why, with figures.
+pub fn why(resource: Resource, (used, limit): (u64, u64), why: Option<&Why>, kind: Kind) -> String {
+    let room = format!("{used} of {limit} {} are in use", counted(resource));
+    let grows = match why.map(|why| why.reason) {
+        Some(Reason::Growth(_, growth)) => {
+            format!("; {} more a day over {}", figure(growth.per_day), span(growth.over))
+        }
+        _ => String::new(),
+    };
+    match kind {
+        Kind::Refusing => format!("calls are refused: {room}{grows}"),
+        Kind::Trend => format!("{room}{grows}"),
+        Kind::Tight => format!("{room}: little is left"),
+    }
+}
+
+fn figure(number: f64) -> String {
+    if number.abs() < 10.0 { format!("{number:.1}") } else { format!("{number:.0}") }
+}
+
+fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 2.0 * 3_600.0 => format!("{:.0} min", s / 60.0),
+        s if s < 2.0 * 86_400.0 => format!("{:.0} h", s / 3_600.0),
+        s => format!("{:.1} d", s / 86_400.0),
+    }
+}
+
+/// Adds who holds most of it, and what to do.
+pub fn explain(flag: &mut Flag, state: &State) {
+    let owners = owners(state, flag.namespace, objects_of(flag.resource));
+    let most = owners.iter().max_by_key(|owner| share(owner, flag.resource));
+    flag.holder = most.map(|owner| Holder {
+        uid: owner.uid,
+        user: owner.user.as_ref().map(|user| user.escaped()),
+        comm: owner.comm.as_ref().map(|comm| comm.escaped()),
+        objects: owner.after.objects,
+        orphans: owner.orphans.values().map(|ids| ids.len() as u64).sum(),
+    });
+    if let Some(owner) = most {
+        let certain = owner.orphans(Grade::Certain).len();
+        let name = owner.user.as_ref().map_or_else(|| format!("uid {}", owner.uid), |user| user.escaped());
+        let program = owner.comm.as_ref().map_or_else(String::new, |comm| format!(" ({})", comm.escaped()));
+        flag.why += &format!("; {name}{program} holds {}", share(owner, flag.resource));
+        if certain > 0 {
+            flag.why += &format!(", and nobody holds {certain} of its arrays any more");
+        }
+    }
+    flag.remedy = remedy::of_flag(state, flag.namespace, flag.resource, most);
+}
+
+fn owners(state: &State, id: NamespaceId, kind: Objects) -> Vec<Owner> {
+    let namespace = state.namespaces.iter().find(|namespace| namespace.id == id);
+    of_place(id, kind, (None, namespace), (state, state))
+}
+
+fn share(owner: &Owner, resource: Resource) -> u64 {
+    match resource {
+        Resource::Semmns => owner.after.semaphores,
+        Resource::Shmall => owner.after.bytes,
+        _ => owner.after.objects,
+    }
+}

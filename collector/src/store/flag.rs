@@ -1,0 +1,352 @@
+//! Tables `flag`, `flag_event`, `flag_state` and `silence`: what goes wrong on a host, or went, what people said of it, and
+//! what the evaluator remembers.
+
+use highwater_ipc::limits::Resource;
+use highwater_ipc::snapshot::NamespaceId;
+use serde::{Deserialize, Serialize};
+use sqlx::FromRow;
+
+use super::StoreError;
+use super::fleet::HostName;
+use super::history::Reading;
+use super::number::bigint;
+use super::tx::{Connection, Write};
+use crate::flag::{Eta, Flag, FlagEvent, FlagId, Holder, Kind, Severity};
+use crate::host::HostId;
+use crate::query::remedy::Step;
+
+/// What people said of a flag stays; what is cleared stays cleared.
+const UPSERT_SQL: &str = "INSERT INTO flag AS f (host_id, flag_id, namespace, instance, resource, kind, severity, state,
+        raised_ms, cleared_ms, used, limit_, growth_per_hour, eta_ms, eta_low_ms, eta_high_ms, owner_uid, owner_user,
+        owner_comm, owner_arrays, owner_orphans, why, remedy)
+    VALUES ($1, $2, $3, $4::text::numeric, $5, $6, $7, $8, $9, $10, $11::text::numeric, $12::text::numeric, $13, $14, $15,
+        $16, $17, $18, $19, $20, $21, $22, $23::text::jsonb)
+    ON CONFLICT (host_id, flag_id) DO UPDATE SET kind = excluded.kind, severity = excluded.severity,
+        state = CASE WHEN excluded.state = 'open' THEN f.state ELSE excluded.state END,
+        cleared_ms = excluded.cleared_ms, used = excluded.used, limit_ = excluded.limit_,
+        growth_per_hour = excluded.growth_per_hour, eta_ms = excluded.eta_ms, eta_low_ms = excluded.eta_low_ms,
+        eta_high_ms = excluded.eta_high_ms,
+        owner_uid = COALESCE(excluded.owner_uid, f.owner_uid), owner_user = COALESCE(excluded.owner_user, f.owner_user),
+        owner_comm = COALESCE(excluded.owner_comm, f.owner_comm),
+        owner_arrays = COALESCE(excluded.owner_arrays, f.owner_arrays),
+        owner_orphans = COALESCE(excluded.owner_orphans, f.owner_orphans),
+        why = excluded.why, remedy = excluded.remedy
+    WHERE f.state <> 'cleared'";
+
+const EVENT_SQL: &str = "INSERT INTO flag_event (host_id, flag_id, no, at_ms, epoch_no, seq, what, severity)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+
+const STATE_SQL: &str = "SELECT body FROM flag_state WHERE host_id = $1";
+const KEEP_SQL: &str = "INSERT INTO flag_state (host_id, near, body) VALUES ($1, $2, $3)
+    ON CONFLICT (host_id) DO UPDATE SET near = excluded.near, body = excluded.body";
+
+// A silence is the collector's matter: $now is its clock.
+macro_rules! flags {
+    ($rest:literal) => {
+        concat!(
+            "SELECT f.host_id, h.name, f.flag_id, f.namespace, f.instance::text, f.resource, f.kind, f.severity, f.state,
+                f.raised_ms, f.cleared_ms, f.used::text, f.limit_::text, f.growth_per_hour, f.eta_ms, f.eta_low_ms,
+                f.eta_high_ms, f.owner_uid, f.owner_user, f.owner_comm, f.owner_arrays, f.owner_orphans, f.why,
+                f.remedy::text AS remedy, f.note, f.noted_by, f.noted_ms, s.until_ms, s.note AS silence_note
+            FROM flag f JOIN host h ON h.host_id = f.host_id
+            LEFT JOIN silence s ON s.host_id = f.host_id AND s.until_ms > $1 ",
+            $rest
+        )
+    };
+}
+
+const LIST_SQL: &str = flags!(
+    "WHERE ($2::bigint IS NULL OR f.host_id = $2) AND ($3 OR f.state <> 'cleared')
+        AND ($4::bigint IS NULL OR (f.raised_ms, f.flag_id) < ($4, $5))
+    ORDER BY f.raised_ms DESC, f.flag_id DESC LIMIT $6"
+);
+const ONE_SQL: &str = flags!("WHERE f.flag_id = $2");
+const EVENTS_SQL: &str =
+    "SELECT no, at_ms, what, severity FROM flag_event WHERE host_id = $1 AND flag_id = $2 ORDER BY no";
+
+const ACKNOWLEDGE_SQL: &str = "UPDATE flag SET state = 'acknowledged', note = $3, noted_by = $4, noted_ms = $5
+    WHERE host_id = $1 AND flag_id = $2 AND state IN ('open', 'acknowledged') RETURNING flag_id";
+const SILENCE_SQL: &str = "INSERT INTO silence (host_id, until_ms, note, made_by, made_ms) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (host_id) DO UPDATE SET until_ms = excluded.until_ms, note = excluded.note, made_by = excluded.made_by,
+        made_ms = excluded.made_ms";
+
+/// What people see of a flag's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlagState {
+    /// It is up.
+    Open,
+    /// It is up, and somebody knows.
+    Acknowledged,
+    /// It is up, and nobody is told for a while.
+    Silenced,
+    /// It is over.
+    Cleared,
+}
+
+impl FlagState {
+    /// The word of the JSON contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            FlagState::Open => "open",
+            FlagState::Acknowledged => "acknowledged",
+            FlagState::Silenced => "silenced",
+            FlagState::Cleared => "cleared",
+        }
+    }
+}
+
+/// What an operator said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The words.
+    pub text: String,
+    /// Who.
+    pub by: String,
+    /// When, collector's clock, milliseconds.
+    pub at_ms: i64,
+}
+
+/// A flag as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredFlag {
+    /// Its host.
+    pub host: HostName,
+    /// As it was judged last.
+    pub flag: Flag,
+    /// What people see of its life.
+    pub state: FlagState,
+    /// What somebody said of it.
+    pub note: Option<Note>,
+    /// Until when its host is silenced, and why.
+    pub silence: Option<(i64, String)>,
+}
+
+/// A transition as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// When, host's clock, milliseconds.
+    pub at_ms: i64,
+    /// What happened: raised, worsened, eased, cleared.
+    pub what: String,
+    /// How urgent it was since.
+    pub severity: String,
+}
+
+/// Which flags are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct FlagFilter {
+    /// Only this host's.
+    pub host: Option<HostId>,
+    /// Those that are over, too.
+    pub all: bool,
+    /// Those after this one: when it was raised, and its number.
+    pub after: Option<(i64, FlagId)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredStep {
+    step: String,
+    command: Option<String>,
+    risk: String,
+}
+
+/// Stores flags as they were judged.
+pub async fn upsert(tx: &mut Write<'_>, flags: &[Flag]) -> Result<(), StoreError> {
+    for flag in flags {
+        let steps = flag.remedy.iter().map(|step| StoredStep {
+            step: step.what.clone(),
+            command: step.command.clone(),
+            risk: step.risk.clone(),
+        });
+        let remedy = serde_json::to_string(&steps.collect::<Vec<_>>()).unwrap_or_else(|_| "[]".to_owned());
+        let holder = flag.holder.as_ref();
+        sqlx::query(UPSERT_SQL)
+            .bind(flag.host.0)
+            .bind(flag.id.0)
+            .bind(flag.namespace.inode.cast_signed())
+            .bind(flag.namespace.instance.to_string())
+            .bind(flag.resource.name())
+            .bind(flag.kind.name())
+            .bind(flag.severity.name())
+            .bind(if flag.cleared_ms.is_some() { "cleared" } else { "open" })
+            .bind(flag.raised_ms)
+            .bind(flag.cleared_ms)
+            .bind(flag.used.to_string())
+            .bind(flag.limit.to_string())
+            .bind(flag.growth_per_hour)
+            .bind(flag.eta.at_ms)
+            .bind(flag.eta.low_ms)
+            .bind(flag.eta.high_ms)
+            .bind(holder.map(|h| i64::from(h.uid)))
+            .bind(holder.and_then(|h| h.user.as_deref()))
+            .bind(holder.and_then(|h| h.comm.as_deref()))
+            .bind(holder.map(|h| bigint(h.objects)))
+            .bind(holder.map(|h| bigint(h.orphans)))
+            .bind(&flag.why)
+            .bind(remedy)
+            .execute(tx.connection())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Stores transitions.
+pub async fn tell(tx: &mut Write<'_>, events: &[FlagEvent]) -> Result<(), StoreError> {
+    for event in events {
+        sqlx::query(EVENT_SQL)
+            .bind(event.host.0)
+            .bind(event.flag.0)
+            .bind(i32::try_from(event.no).unwrap_or(i32::MAX))
+            .bind(event.at_ms)
+            .bind(bigint(event.epoch.0))
+            .bind(bigint(event.seq.0))
+            .bind(event.what.name())
+            .bind(event.severity.name())
+            .execute(tx.connection())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Stores what the evaluator remembers of a host; `near` is the highest share of a limit that is in use.
+pub async fn remember(tx: &mut Write<'_>, host: HostId, near: f64, body: &[u8]) -> Result<(), StoreError> {
+    #[expect(clippy::cast_possible_truncation, reason = "a share; compared with two digits")]
+    let near = near as f32;
+    sqlx::query(KEEP_SQL).bind(host.0).bind(near).bind(body).execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// Says that somebody knows of a flag; `false` = it is over, or there is none such.
+pub async fn acknowledge(
+    connection: &mut Connection,
+    (host, flag): (HostId, FlagId),
+    note: &Note,
+) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar(ACKNOWLEDGE_SQL).bind(host.0).bind(flag.0).bind(&note.text).bind(&note.by);
+    let done: Option<i64> = query.bind(note.at_ms).fetch_optional(connection).await?;
+    Ok(done.is_some())
+}
+
+/// Says that nobody is told of a host's flags until then, by the collector's clock, milliseconds.
+pub async fn silence(connection: &mut Connection, host: HostId, until_ms: i64, note: &Note) -> Result<(), StoreError> {
+    let query = sqlx::query(SILENCE_SQL).bind(host.0).bind(until_ms).bind(&note.text).bind(&note.by).bind(note.at_ms);
+    query.execute(connection).await?;
+    Ok(())
+}
+
+impl Reading {
+    /// What the evaluator remembers of a host.
+    pub async fn flag_state(&mut self, host: HostId) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(sqlx::query_scalar(STATE_SQL).bind(host.0).fetch_optional(&mut *self.tx).await?)
+    }
+
+    /// Flags, the newest first; `now_ms` is the collector's clock.
+    pub async fn flags(&mut self, filter: &FlagFilter, now_ms: i64, most: i64) -> Result<Vec<StoredFlag>, StoreError> {
+        let (raised_ms, id) = filter.after.map(|(raised_ms, id)| (raised_ms, id.0)).unzip();
+        let query = sqlx::query_as(LIST_SQL).bind(now_ms).bind(filter.host.map(|h| h.0)).bind(filter.all);
+        let rows: Vec<FlagRow> = query.bind(raised_ms).bind(id).bind(most).fetch_all(&mut *self.tx).await?;
+        rows.into_iter().map(FlagRow::domain).collect()
+    }
+
+    /// One flag.
+    pub async fn flag(&mut self, id: FlagId, now_ms: i64) -> Result<Option<StoredFlag>, StoreError> {
+        let query = sqlx::query_as(ONE_SQL).bind(now_ms).bind(id.0);
+        let row: Option<FlagRow> = query.fetch_optional(&mut *self.tx).await?;
+        row.map(FlagRow::domain).transpose()
+    }
+
+    /// Its transitions, in order.
+    pub async fn flag_events(&mut self, host: HostId, id: FlagId) -> Result<Vec<StoredEvent>, StoreError> {
+        let query = sqlx::query_as(EVENTS_SQL).bind(host.0).bind(id.0);
+        let rows: Vec<(i32, i64, String, String)> = query.fetch_all(&mut *self.tx).await?;
+        Ok(rows.into_iter().map(|(_, at_ms, what, severity)| StoredEvent { at_ms, what, severity }).collect())
+    }
+}
+
+#[derive(FromRow)]
+struct FlagRow {
+    host_id: i64,
+    name: String,
+    flag_id: i64,
+    namespace: i64,
+    instance: String,
+    resource: String,
+    kind: String,
+    severity: String,
+    state: String,
+    raised_ms: i64,
+    cleared_ms: Option<i64>,
+    used: Option<String>,
+    limit_: Option<String>,
+    growth_per_hour: Option<f64>,
+    eta_ms: Option<i64>,
+    eta_low_ms: Option<i64>,
+    eta_high_ms: Option<i64>,
+    owner_uid: Option<i64>,
+    owner_user: Option<String>,
+    owner_comm: Option<String>,
+    owner_arrays: Option<i64>,
+    owner_orphans: Option<i64>,
+    why: String,
+    remedy: String,
+    note: Option<String>,
+    noted_by: Option<String>,
+    noted_ms: Option<i64>,
+    until_ms: Option<i64>,
+    silence_note: Option<String>,
+}
+
+impl FlagRow {
+    fn domain(self) -> Result<StoredFlag, StoreError> {
+        let corrupt = |column: &str, value: &str| StoreError::Corrupt { what: format!("flag.{column} = {value}") };
+        let number = |column: &str, text: &str| text.parse::<u64>().map_err(|_| corrupt(column, text));
+        let resource = Resource::ALL.into_iter().find(|r| r.name() == self.resource);
+        let steps: Vec<StoredStep> =
+            serde_json::from_str(&self.remedy).map_err(|error| corrupt("remedy", &error.to_string()))?;
+        let remedy = steps.into_iter().map(|s| Step { what: s.step, command: s.command, risk: s.risk }).collect();
+        let holder = self.owner_uid.map(|uid| Holder {
+            uid: u32::try_from(uid).unwrap_or(u32::MAX),
+            user: self.owner_user,
+            comm: self.owner_comm,
+            objects: u64::try_from(self.owner_arrays.unwrap_or(0)).unwrap_or(0),
+            orphans: u64::try_from(self.owner_orphans.unwrap_or(0)).unwrap_or(0),
+        });
+        let host = HostId(self.host_id);
+        let state = match (self.state.as_str(), self.until_ms) {
+            ("cleared", _) => FlagState::Cleared,
+            (_, Some(_)) => FlagState::Silenced,
+            ("acknowledged", None) => FlagState::Acknowledged,
+            (_, None) => FlagState::Open,
+        };
+        Ok(StoredFlag {
+            state,
+            note: self.note.map(|text| Note {
+                text,
+                by: self.noted_by.unwrap_or_default(),
+                at_ms: self.noted_ms.unwrap_or(0),
+            }),
+            silence: self.until_ms.map(|until_ms| (until_ms, self.silence_note.unwrap_or_default())),
+            host: HostName { name: self.name, id: host },
+            flag: Flag {
+                host,
+                id: FlagId(self.flag_id),
+                namespace: NamespaceId {
+                    inode: self.namespace.cast_unsigned(),
+                    instance: number("instance", &self.instance)?,
+                },
+                resource: resource.ok_or_else(|| corrupt("resource", &self.resource))?,
+                kind: Kind::from_name(&self.kind).ok_or_else(|| corrupt("kind", &self.kind))?,
+                severity: Severity::from_name(&self.severity).ok_or_else(|| corrupt("severity", &self.severity))?,
+                raised_ms: self.raised_ms,
+                cleared_ms: self.cleared_ms,
+                used: number("used", self.used.as_deref().unwrap_or("0"))?,
+                limit: number("limit_", self.limit_.as_deref().unwrap_or("0"))?,
+                growth_per_hour: self.growth_per_hour,
+                eta: Eta { at_ms: self.eta_ms, low_ms: self.eta_low_ms, high_ms: self.eta_high_ms },
+                holder,
+                why: self.why,
+                remedy,
+            },
+        })
+    }
+}
