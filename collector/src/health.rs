@@ -13,6 +13,8 @@ pub enum Part {
     Compactor,
     /// Makes and drops partitions, and forgets what is older than is kept.
     Retention,
+    /// The database, as it answers whoever asks it: work, or a person.
+    Database,
 }
 
 impl Part {
@@ -22,6 +24,7 @@ impl Part {
             Part::Writer(_) => "writer",
             Part::Compactor => "compactor",
             Part::Retention => "retention",
+            Part::Database => "database",
         }
     }
 }

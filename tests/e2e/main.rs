@@ -7,6 +7,7 @@ mod adaptive;
 mod apache;
 mod api;
 mod availability;
+mod away;
 mod cli;
 mod clone;
 mod doctor;

@@ -318,8 +318,7 @@ impl World<'_> {
     /// Two machines wake from one memory image; the one that is late to speak goes on in an epoch of its own.
     async fn wake_twice(&mut self, at: usize) -> Kept {
         self.flush(at, usize::MAX).await?;
-        let Self { machines, chance, .. } = self;
-        let machine = &mut machines[at];
+        let (machine, chance) = (&mut self.machines[at], &mut self.chance);
         if !machine.spool.is_empty() || machine.durable.is_empty() || machine.session.is_none() {
             return Ok(());
         }
@@ -328,16 +327,12 @@ impl World<'_> {
         for _ in 0..=chance.below(3) {
             machine.sample(1, chance);
         }
-        let ahead_ms = machine.true_ms;
+        other.true_ms = other.true_ms.max(machine.true_ms);
         self.flush(at, usize::MAX).await?;
-        let machine = &self.machines[at];
-        if other.true_ms < ahead_ms {
-            other.true_ms = ahead_ms;
-        }
         other.sample(1, &mut self.chance);
         other.spool.clear();
         // Heartbeats hand the chain on: twins that read nothing new in as many samples said the same.
-        if other.said_as_much_as(machine) {
+        if other.said_as_much_as(&self.machines[at]) {
             return Ok(());
         }
         // Whatever it made since is not what is stored there.

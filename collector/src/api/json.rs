@@ -25,8 +25,8 @@ pub use self::flag::{
 };
 pub use self::fleet::{FleetBlameJson, FleetOwnerJson, FleetUnknownJson};
 pub use self::status::{
-    CheckJson, DatabaseJson, DiskJson, DroppingJson, IngestJson, LeaseJson, RetainedJson, RetentionJson, StatusJson,
-    StorageJson, TableJson,
+    AwayJson, CheckJson, DatabaseJson, DiskJson, DroppingJson, IngestJson, LeaseJson, RetainedJson, RetentionJson,
+    StatusJson, StorageJson, TableJson,
 };
 /// The kinds of events: what `kind` of an event can say.
 pub use crate::query::event::EventKind;

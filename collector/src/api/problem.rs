@@ -96,6 +96,15 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Not now", detail)
     }
 
+    /// The database does not answer; later it may.
+    pub(super) fn away(error: &str) -> Self {
+        let detail = format!(
+            "{error}; see whether the PostgreSQL server runs and its log (`highwater doctor`): the collector connects again \
+             by itself, agents keep their records meanwhile"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_away", "The database does not answer", &detail)
+    }
+
     /// The collector cannot answer; its log says more.
     pub(super) fn internal(detail: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The collector could not answer", detail)
@@ -125,6 +134,10 @@ impl From<QueryRejection> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if error.is_away() {
+            tracing::warn!(%error, "an answer failed: the database is away");
+            return Self::away(&error.to_string());
+        }
         tracing::error!(%error, "an answer failed");
         Self::internal(&error.to_string())
     }

@@ -65,7 +65,6 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
     let state = Shared { db, clock, operators, tokens, importing, health, disk, keep, bound };
     let closed = Router::new()
         .route("/version", get(version))
-        .route("/status", get(status::status))
         .route("/storage", get(status::storage))
         .route("/retention", get(status::retention))
         .route("/blame", get(fleet_blame::fleet_blame))
@@ -86,11 +85,14 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/tokens", post(tokens::create).get(tokens::list).layer(DefaultBodyLimit::max(tokens::MAX_BODY)))
         .route("/tokens/{token}", delete(tokens::revoke))
         .route_layer(from_fn_with_state(state.clone(), auth::require_operator));
+    let known = Router::new()
+        .route("/status", get(status::status))
+        .route_layer(from_fn_with_state(state.clone(), auth::require_known_operator));
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/openapi.json", get(openapi::document))
         .route("/api/v1/openapi.json", get(openapi::document))
-        .nest("/api/v1", closed)
+        .nest("/api/v1", closed.merge(known))
         .fallback(async |uri: Uri| Problem::no_such_path(uri.path()))
         .method_not_allowed_fallback(async |method: Method| Problem::no_such_method(method.as_str()))
         .layer(DefaultBodyLimit::max(MAX_BODY))

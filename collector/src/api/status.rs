@@ -1,24 +1,52 @@
 //! `/status`, `/storage` and `/retention`: the collector's own health.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
+use axum::http::Extensions;
 use highwater_ipc::time::format_rfc3339_ms;
+use tokio::time::timeout;
 
+use super::auth::{Away, note};
 use super::json::{
-    CheckJson, DatabaseJson, DiskJson, DroppingJson, IngestJson, LeaseJson, RetainedJson, RetentionJson, StatusJson,
-    StorageJson, TableJson,
+    AwayJson, CheckJson, DatabaseJson, DiskJson, DroppingJson, IngestJson, LeaseJson, RetainedJson, RetentionJson,
+    StatusJson, StorageJson, TableJson,
 };
 use super::problem::Problem;
 use super::router::Shared;
+use crate::health::Part;
 use crate::query::Reading;
 use crate::query::status::{self, Check, Database, Retained, Status};
+use crate::store::StoreError;
 
-/// How the collector is.
-pub(super) async fn status(State(shared): State<Shared>) -> Json<StatusJson> {
+/// How long the database is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How the collector is; that the database does not answer is an answer.
+pub(super) async fn status(State(shared): State<Shared>, extensions: Extensions) -> Json<StatusJson> {
     let now_ms = shared.clock.now_ms();
     let disk = shared.disk.as_ref().and_then(|ask| ask());
-    let status = status::status(&shared.db, shared.health.known(now_ms), disk, now_ms).await;
-    Json(write(&status))
+    let database = match extensions.get::<Away>() {
+        Some(away) => Err(away.0.clone()),
+        None => ask(&shared, now_ms).await,
+    };
+    let known = shared.health.known(now_ms);
+    Json(write(&Status { now_ms, database, disk, known }))
+}
+
+async fn ask(shared: &Shared, now_ms: i64) -> Result<Database, String> {
+    let unanswered = StoreError::Unanswered { seconds: PATIENCE.as_secs() };
+    match timeout(PATIENCE, status::database(&shared.db, now_ms)).await.unwrap_or(Err(unanswered)) {
+        Ok(database) => {
+            shared.health.works(Part::Database);
+            Ok(database)
+        }
+        Err(error) => {
+            note(shared, &error);
+            Err(error.to_string())
+        }
+    }
 }
 
 /// What is stored.
@@ -50,6 +78,10 @@ fn write(status: &Status) -> StatusJson {
         now: format_rfc3339_ms(status.now_ms),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         database: status.database.as_ref().ok().map(database),
+        database_away: status.database.as_ref().err().map(|why| AwayJson {
+            since: format_rfc3339_ms(status.away_since_ms().unwrap_or(status.now_ms)),
+            why: why.clone(),
+        }),
         disk: status.disk.as_ref().map(|disk| DiskJson {
             path: disk.path.clone(),
             free_bytes: disk.free,

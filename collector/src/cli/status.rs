@@ -63,7 +63,7 @@ pub fn doctor(_: &DoctorArgs, global: &Global) -> anyhow::Result<Exit> {
     let client = Client::from_environment()?;
     let answer = match client.get("/status", &[]) {
         Ok(answer) => answer,
-        // Who asks is looked up in the database: it does not answer, and that is the diagnosis.
+        // No collector, or one that never saw this token and whose database cannot say whose it is: that is the diagnosis.
         Err(error) => {
             eprintln!("highwater: {error}; see whether the collector and its PostgreSQL server run, and their logs");
             return Ok(Exit::Trouble);
@@ -82,7 +82,10 @@ fn status(status: &StatusJson, color: bool) -> String {
             out.push_str(&format!("database   PostgreSQL {}, {}\n", database.version, size(database.bytes)));
             out.push_str(&format!("hosts      {} live, {} silent\n", database.hosts_live, database.hosts_silent));
         }
-        None => out.push_str("database   does not answer\n"),
+        None => match &status.database_away {
+            Some(away) => out.push_str(&format!("database   does NOT answer since {}: {}\n", away.since, away.why)),
+            None => out.push_str("database   does NOT answer\n"),
+        },
     }
     if let Some(disk) = &status.disk {
         let (free, all) = (amount::bytes(disk.free_bytes), amount::bytes(disk.bytes));

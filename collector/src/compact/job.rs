@@ -12,11 +12,11 @@ use super::tail::Moved;
 use super::{CompactError, Held, merge, partitions, tail};
 use crate::clock::WallClock;
 use crate::health::{Health, Part};
-use crate::store::Db;
 use crate::store::compaction::{Due, Of};
 use crate::store::day::Day;
 use crate::store::history::Reading;
 use crate::store::link::Link;
+use crate::store::{Db, StoreError};
 
 /// When something is due.
 #[derive(Clone, Copy, Debug)]
@@ -187,14 +187,21 @@ impl Job {
             let steady_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
             let now = Now { wall_ms: self.clock.now_ms(), steady_ms };
             match self.round(&mut keeper, &mut compactor, config, now).await {
-                Ok(()) => self.health.works(Part::Compactor),
+                Ok(()) => {
+                    self.health.works(Part::Compactor);
+                    self.health.works(Part::Database);
+                }
                 Err(CompactError::LeaseLost) => {
                     info!("another collector compacts now");
                     keeper.lost(now);
                 }
                 Err(error) => {
                     warn!(%error, "compacting; tried again");
-                    let sqlstate = if let CompactError::Store(error) = &error { error.sqlstate() } else { None };
+                    let store = if let CompactError::Store(error) = &error { Some(error) } else { None };
+                    let sqlstate = store.and_then(StoreError::sqlstate);
+                    if store.is_some_and(StoreError::is_away) {
+                        self.health.failed(Part::Database, now.wall_ms, error.to_string(), sqlstate.clone());
+                    }
                     self.health.failed(Part::Compactor, now.wall_ms, error.to_string(), sqlstate);
                 }
             }

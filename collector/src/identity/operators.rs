@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use highwater_proto::bounds;
 
@@ -147,10 +147,12 @@ impl Operators {
         if let Some(operator) = self.remembered(&token, now_ms) {
             return Ok(Some(operator));
         }
-        let Some(stored) = operator_token::find(&self.db, &token.id).await? else {
+        let stored = operator_token::find(&self.db, &token.id).await?;
+        let Some(stored) = stored.filter(|stored| stored.revoked_ms.is_none()) else {
+            self.known().remove(&token.id);
             return Ok(None);
         };
-        if !secret::matches(&token.secret, &stored.secret_sha256) || stored.revoked_ms.is_some() {
+        if !secret::matches(&token.secret, &stored.secret_sha256) {
             return Ok(None);
         }
         let role = Role::parse(&stored.role)
@@ -160,17 +162,29 @@ impl Operators {
         Ok(Some(operator))
     }
 
+    /// Whose token this was when the database said it last, however long ago: only for what must be said while that does not
+    /// answer. A token that was revoked since its last use is not known to be.
+    pub fn recall(&self, text: &str) -> Option<Operator> {
+        let token = OperatorToken::parse(text)?;
+        let known = self.known();
+        let known = known.get(&token.id).filter(|k| secret::matches(&token.secret, &k.secret_sha256));
+        known.map(|k| k.operator.clone())
+    }
+
     fn remembered(&self, token: &OperatorToken, now_ms: i64) -> Option<Operator> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known
+        self.known()
             .get(&token.id)
             .filter(|k| now_ms.abs_diff(k.at_ms) < REMEMBERED_MS.unsigned_abs())
             .filter(|k| secret::matches(&token.secret, &k.secret_sha256))
             .map(|k| k.operator.clone())
     }
 
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn remember(&self, new: Known) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         if known.len() >= REMEMBERED {
             known.clear();
         }

@@ -61,13 +61,8 @@ pub struct Check {
     pub remedy: String,
 }
 
-/// Asks the database; that it does not answer is an answer.
-pub async fn status(db: &Db, known: Known, disk: Option<Disk>, now_ms: i64) -> Status {
-    let database = database(db, now_ms).await.map_err(|e| e.to_string());
-    Status { now_ms, database, disk, known }
-}
-
-async fn database(db: &Db, now_ms: i64) -> Result<Database, StoreError> {
+/// Asks the database.
+pub async fn database(db: &Db, now_ms: i64) -> Result<Database, StoreError> {
     let (version, bytes) = report::server(db).await?;
     let mut reading = Reading::begin(db).await?;
     Ok(Database {
@@ -84,6 +79,13 @@ impl Status {
     /// Whether records are acked, as far as is known.
     pub fn is_acking(&self) -> bool {
         self.known.unacked().is_none()
+    }
+
+    /// Since when the database does not answer, collector's clock, milliseconds, as far as somebody has asked; `None` = it
+    /// does.
+    pub fn away_since_ms(&self) -> Option<i64> {
+        let noticed = self.known.troubles.get(&Part::Database).map(|trouble| trouble.since_ms);
+        self.database.is_err().then(|| noticed.unwrap_or(self.now_ms))
     }
 
     /// Everything that is looked at, well or not.
@@ -105,7 +107,10 @@ impl Status {
             Err(error) => Check {
                 name: "database",
                 ok: false,
-                what: error.clone(),
+                what: format!(
+                    "does not answer since {}: {error}",
+                    highwater_ipc::time::format_rfc3339_ms(self.away_since_ms().unwrap_or(self.now_ms))
+                ),
                 remedy: "see whether the PostgreSQL server runs and its log (postgres.log in the data directory of \
                          `up`); the collector connects again by itself, agents keep their records meanwhile"
                     .to_owned(),

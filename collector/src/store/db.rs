@@ -114,6 +114,17 @@ impl StoreError {
         }
     }
 
+    /// Whether the database is away: not reached, not answering, ending or not ready yet.
+    pub fn is_away(&self) -> bool {
+        use sqlx::Error::{Io, PoolClosed, PoolTimedOut, WorkerCrashed};
+        match self {
+            StoreError::Unanswered { .. } => true,
+            StoreError::Sql(Io(_) | PoolClosed | PoolTimedOut | WorkerCrashed) => true,
+            // Connection exceptions, and what a server says that ends or does not take anybody yet.
+            other => other.sqlstate().is_some_and(|code| code.starts_with("08") || code.starts_with("57P0")),
+        }
+    }
+
     /// Whether the server itself said so, and goes on: then its connection is still good.
     pub fn from_server(&self) -> bool {
         let StoreError::Sql(sqlx::Error::Database(error)) = self else { return false };

@@ -9,7 +9,7 @@ use highwater_tests::binaries;
 use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::stand_in::StandIn;
 use highwater_tests::wait::{PATIENCE, now_ms, until, until_some};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Host, os, tool};
 use crate::stories::stage::{Stage, fields};
@@ -68,8 +68,8 @@ fn who_was_refused_in_an_exhausted_container_three_deep_is_named() {
     // A look right after its unshare finds the tool's own name, and the next one at all processes the one that it took.
     until("the last of eight is seen, in what is called httpd", PATIENCE, || {
         let answer = cli.run(&["ipcs", "deep", "--json", "--namespace", &inner.inode().to_string()]);
-        let shown = (answer.code == 0).then(|| answer.json()["namespaces"][0].clone()).unwrap_or_default();
-        shown["totals"]["sem_arrays"] == 8 && shown["name"] == "httpd"
+        let eight = |shown: &Value| shown["totals"]["sem_arrays"] == 8 && shown["name"] == "httpd";
+        answer.code == 0 && eight(&answer.json()["namespaces"][0])
     });
     assert_eq!(inner.call("create-sem private 1"), -28, "ENOSPC");
     let refused = until_some("the refusal is told", PATIENCE, || {

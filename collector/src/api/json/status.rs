@@ -11,12 +11,24 @@ pub struct StatusJson {
     pub version: String,
     /// The database; null = it does not answer.
     pub database: Option<DatabaseJson>,
+    /// Since when it does not, and why; null = it answers.
+    #[serde(default)]
+    pub database_away: Option<AwayJson>,
     /// Room on the database's disk; null = not known: it is no disk of this machine's own.
     pub disk: Option<DiskJson>,
     /// Whether what arrives is acked.
     pub ingest: IngestJson,
     /// Everything that was looked at, well or not.
     pub checks: Vec<CheckJson>,
+}
+
+/// A database that does not answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AwayJson {
+    /// Since when, as far as anybody has asked it.
+    pub since: String,
+    /// The words of the last attempt.
+    pub why: String,
 }
 
 /// What the database says.
