@@ -131,21 +131,30 @@ fn in_force(record: &Record) -> Option<Before<'_>> {
     Some(Before { state: record.state()?, wall_ms: record.wall_ms })
 }
 
-/// The last sample of the stretch before that of a tail's first record.
+/// The stretch before that of a tail's first record.
+struct Earlier {
+    /// Its last sample, where it makes a state.
+    record: Option<Record>,
+    /// Until when that was confirmed.
+    end_wall_ms: i64,
+}
+
+/// The stretch before that of a tail's first record.
 async fn earlier(
     reading: &mut Reading,
     (host, epoch): (HostId, EpochNo),
     first: Option<&TailRecord>,
-) -> Result<Option<Record>, CompactError> {
+) -> Result<Option<Earlier>, CompactError> {
     let Some(first) = first else { return Ok(None) };
     let number = i32::try_from(first.stretch).unwrap_or(i32::MAX);
     let Some(stretch) = reading.stretch(host, (epoch, number)).await? else { return Ok(None) };
     let Some(before) = reading.stretch_before(host, stretch.place).await? else { return Ok(None) };
-    match state_until(reading, host, &before, Until::Wall(i64::MAX)).await {
-        Ok(found) => Ok(found.map(|found| found.into_record())),
-        Err(AskError::Fold(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let record = match state_until(reading, host, &before, Until::Wall(i64::MAX)).await {
+        Ok(found) => found.map(|found| found.into_record()),
+        Err(AskError::Fold(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Some(Earlier { record, end_wall_ms: before.end_wall_ms }))
 }
 
 /// What a tail becomes.
@@ -167,13 +176,17 @@ struct Judged {
 /// Folds a tail into chunks and what follows from its states. `covered_ms` is until when its last sample was confirmed.
 fn pack(
     (host, epoch): Of,
-    (earlier, before): (Option<Record>, Option<(u32, Record)>),
+    (earlier, before): (Option<Earlier>, Option<(u32, Record)>),
     mut judge: Judge,
     tail: Vec<TailRecord>,
     covered_ms: Option<i64>,
 ) -> Result<Packed, CompactError> {
     let last = before.as_ref().and_then(|(_, record)| in_force(record));
-    let mut deriver = Deriver::new(host, epoch, last).following(earlier.as_ref().and_then(in_force));
+    let mut deriver = Deriver::new(host, epoch, last).following(earlier.as_ref().and_then(|earlier| in_force(earlier.record.as_ref()?)));
+    // Heartbeats have no record: what confirmed the end of another epoch is not in this tail.
+    if let Some(earlier) = &earlier {
+        judge.covered(earlier.end_wall_ms);
+    }
     let mut latest = before.clone();
     let mut packer = Packer::new(host, epoch, before);
     for TailRecord { stretch, day, record: stored } in tail {

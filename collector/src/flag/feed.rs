@@ -147,8 +147,8 @@ impl Feed {
 
     fn follows(&mut self, sample: &Sample<'_>) -> Follows {
         let Some(last) = &mut self.last else { return Follows::First };
+        last.covered_ms = last.covered_ms.max(sample.prev_wall_ms.unwrap_or(last.covered_ms));
         if !sample.begins_stretch {
-            last.covered_ms = last.covered_ms.max(sample.prev_wall_ms.unwrap_or(last.covered_ms));
             return Follows::Directly;
         }
         if last.boot_id != sample.state.boot_id.0 {

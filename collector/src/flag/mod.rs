@@ -7,6 +7,8 @@ pub mod desk;
 pub mod feed;
 pub mod judge;
 pub mod state;
+#[cfg(test)]
+mod tests;
 pub mod words;
 
 use highwater_ipc::limits::Resource;
