@@ -70,6 +70,15 @@ pub(super) fn event(event: &Event) -> EventJson {
             json.detail.events_lost = Some((*lost).min(MOST));
             json.detail.calls_beyond = Some((*more).min(MOST));
         }
+        Happened::Flag(told) => {
+            json.detail.flag = Some(FlagToldJson {
+                id: told.id.to_string(),
+                resource: told.resource.clone(),
+                kind: told.kind.clone(),
+                severity: told.severity.clone(),
+                why: told.why.clone(),
+            });
+        }
         Happened::RiskRaised(found) | Happened::RiskCleared(found) => json.detail.risk = Some(risk(found)),
     }
     json

@@ -97,6 +97,9 @@ fn words(event: &EventJson, zone: &TimeZone) -> String {
             detail.risk.as_ref().map_or_else(String::new, |r| format!("{}  {}; remedy: {}", r.kind, r.why, r.remedy))
         }
         ("risk_cleared", ..) => detail.risk.as_ref().map_or_else(String::new, |r| format!("{}  {}", r.kind, r.why)),
+        ("flag_raised" | "flag_cleared", ..) => detail.flag.as_ref().map_or_else(String::new, |f| {
+            format!("{} {} {}: {}; flag {}", f.severity, f.kind, f.resource, f.why, f.id)
+        }),
         ("agent_started", ..) => detail.epoch.as_ref().map_or_else(String::new, |e| format!("epoch {e}")),
         _ => String::new(),
     };

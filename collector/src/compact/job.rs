@@ -24,7 +24,7 @@ pub struct Config {
     /// A tail is compacted when its oldest record is so old, milliseconds: that late are `usage`, `owner_usage` and the
     /// first look of `find`. [default: 10 min]
     pub tail_age_ms: i64,
-    /// Or so old, where a limit is near or has come nearer: that late is a flag. [default: 15 s]
+    /// Or so old, where a limit is near or use has moved by some percent of one: that late is a flag. [default: 15 s]
     pub urgent_age_ms: i64,
     /// Or when it spans so many positions, heartbeats included. [default: 512]
     pub tail_positions: i64,

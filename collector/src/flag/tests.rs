@@ -77,7 +77,7 @@ fn play(story: &[Next]) -> Vec<Made> {
     let (mut wall_ms, mut boot_us, mut boot, mut epoch) = (BEGIN_MS, 60_000_000_u64, 1_u8, 1_u64);
     let (mut used, mut limit) = (5_u64, 100_u64);
     let mut made: Vec<Made> = Vec::new();
-    let mut pass = |wall_ms: &mut i64, boot_us: &mut u64, seconds: u64| {
+    let pass = |wall_ms: &mut i64, boot_us: &mut u64, seconds: u64| {
         *wall_ms += i64::try_from(seconds).unwrap() * 1000;
         *boot_us += seconds * 1_000_000;
     };

@@ -12,6 +12,7 @@ use highwater_ipc::text::HostText;
 
 use super::change::What;
 use super::gap::Gap;
+use crate::flag::FlagId;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +63,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All kinds with their words: those of the contract, then those added to it. Flags are recorded by later versions
-    /// only.
+    /// All kinds with their words: those of the contract, then those added to it.
     pub const ALL: [(EventKind, &'static str); 18] = [
         (EventKind::Created, "created"),
         (EventKind::Removed, "removed"),
@@ -165,6 +165,25 @@ pub enum Happened {
     },
     /// The agent was stopped in order.
     AgentStopped,
+    /// A flag went up or down.
+    Flag(Box<FlagTold>),
+}
+
+/// A flag that went up or down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlagTold {
+    /// Which one.
+    pub id: FlagId,
+    /// Whether it went up.
+    pub raised: bool,
+    /// Of which limit.
+    pub resource: String,
+    /// What sort of trouble it is, or was.
+    pub kind: String,
+    /// How urgent it was then.
+    pub severity: String,
+    /// In words, as it was judged last.
+    pub why: String,
 }
 
 /// Names of users and groups, shared.
@@ -220,6 +239,8 @@ impl Event {
             Happened::Gap(_) => EventKind::Gap,
             Happened::AgentStarted { .. } => EventKind::AgentStarted,
             Happened::AgentStopped => EventKind::AgentStopped,
+            Happened::Flag(told) if told.raised => EventKind::FlagRaised,
+            Happened::Flag(_) => EventKind::FlagCleared,
             Happened::Acted { act, .. } => match act.did {
                 Did::Created => EventKind::Created,
                 Did::Removed => EventKind::Removed,

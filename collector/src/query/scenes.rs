@@ -126,6 +126,7 @@ pub(super) fn show(events: &[Event]) -> String {
             }
             Happened::Peak { peak, .. } => format!("peak {} / {}", peak.sem_arrays, peak.semaphores),
             Happened::Lost { lost, .. } => format!("lost {lost}"),
+            Happened::Flag(told) => format!("{} {}", event.kind().name(), told.resource),
             Happened::RiskRaised(risk) | Happened::RiskCleared(risk) => format!("{} {}", event.kind().name(), risk.why),
             Happened::Change { what: What::Changed { after, .. }, .. } => {
                 format!("changed {} {}", after.kind().name(), after.id())

@@ -4,6 +4,7 @@
 //! between two samples carries both instants: it is not older than the earlier one.
 
 use highwater_ipc::object::Kind;
+use highwater_ipc::record::{EpochNo, Seq};
 
 use super::AskError;
 use super::as_of::{Answer, Instant, as_of};
@@ -67,7 +68,8 @@ pub async fn timeline(
     let gaps = closed_gaps(reading, host, question.span_ms).await?;
     let open = open_gap(reading, host, question.span_ms.1, now_ms).await?;
     let (from_ms, until_ms) = question.span_ms;
-    let mut pages = Pages::new(question, gaps);
+    let flags = told_flags(reading, host, question.span_ms).await?;
+    let mut pages = Pages::new(question, gaps, flags);
     let (begin, mut story) = match question.after.and_then(|mark| mark.since) {
         None => (Begin::At(from_ms), Story::default()),
         Some(anchor) => (Begin::With(anchor.from), Story::resumed(anchor)),
@@ -108,6 +110,20 @@ pub(super) async fn closed_gaps(
     Ok(gaps.into_iter().filter(|g| g.from_wall_ms.is_some()).collect())
 }
 
+/// The flags that went up or down in a span; [`AskError::TooMuch`] beyond 10,000.
+async fn told_flags(
+    reading: &mut Reading,
+    host: HostId,
+    span_ms: (i64, i64),
+) -> Result<Vec<((EpochNo, Seq), Event)>, AskError> {
+    let most = i64::try_from(MOST_GAPS).unwrap_or(0);
+    let flags = reading.flags_told(host, span_ms, most.saturating_add(1)).await?;
+    if flags.len() > MOST_GAPS {
+        return Err(AskError::TooMuch { what: "flags", most: MOST_GAPS });
+    }
+    Ok(flags)
+}
+
 /// The gap at the end of a span that reaches to or beyond the last sample.
 async fn open_gap(reading: &mut Reading, host: HostId, until_ms: i64, now_ms: i64) -> Result<Option<Gap>, AskError> {
     let now = as_of(reading, host, Instant::Now, now_ms).await?;
@@ -121,18 +137,34 @@ async fn open_gap(reading: &mut Reading, host: HostId, until_ms: i64, now_ms: i6
 struct Pages<'q> {
     question: &'q Question,
     gaps: std::iter::Peekable<std::vec::IntoIter<ClosedGap>>,
+    /// With the record that each was decided by.
+    flags: std::iter::Peekable<std::vec::IntoIter<((EpochNo, Seq), Event)>>,
     events: Vec<Event>,
     mark: Option<Bookmark>,
 }
 
 impl<'q> Pages<'q> {
-    fn new(question: &'q Question, gaps: Vec<ClosedGap>) -> Self {
-        Self { question, gaps: gaps.into_iter().peekable(), events: Vec::new(), mark: question.after }
+    fn new(question: &'q Question, gaps: Vec<ClosedGap>, flags: Vec<((EpochNo, Seq), Event)>) -> Self {
+        let (gaps, flags) = (gaps.into_iter().peekable(), flags.into_iter().peekable());
+        Self { question, gaps, flags, events: Vec::new(), mark: question.after }
     }
 
     /// Passes by a record that an earlier page told, and the gaps before it.
     fn pass(&mut self, position: Position) {
         while self.gaps.next_if(|g| g.closed_by() <= position).is_some() {}
+        self.flags_until(position);
+    }
+
+    /// Flags that were decided by a record or one before it. What was imported decides none.
+    fn flags_until(&mut self, position: Position) -> Vec<Event> {
+        let here = (position.place.epoch(), position.seq);
+        let mut flags = Vec::new();
+        while position.place.after().is_none()
+            && let Some((_, event)) = self.flags.next_if(|(by, _)| *by <= here)
+        {
+            flags.push(event);
+        }
+        flags
     }
 
     /// Takes the events of one record; `false` = the page is full and they do not all fit.
@@ -141,6 +173,7 @@ impl<'q> Pages<'q> {
         while let Some(gap) = self.gaps.next_if(|g| g.closed_by() <= position) {
             here.push(gap_event(closed(gap)));
         }
+        here.extend(self.flags_until(position));
         let from_ms = self.question.span_ms.0;
         here.extend(events.into_iter().filter(|e| e.at_ms >= from_ms));
         let told_before = match self.question.after {
@@ -175,6 +208,7 @@ impl<'q> Pages<'q> {
     /// Everything was read: gaps that are closed by a record beyond the span, and the open one, come last.
     fn finish(mut self, open: Option<Gap>) -> Timeline {
         let mut last: Vec<Event> = self.gaps.by_ref().map(|g| gap_event(closed(g))).collect();
+        last.extend(self.flags.by_ref().map(|(_, event)| event));
         last.extend(open.map(gap_event));
         last.retain(|e| self.wants(e));
         self.events.extend(last);

@@ -12,7 +12,7 @@ use crate::host::HostId;
 
 // An epoch's first uncompacted record is old enough, or there are many: seq counts heartbeats as well, so many is a guess
 // that costs nothing but an early compaction.
-/// Where a limit is near, or is nearer by some percent than when the evaluator looked last, it looks soon.
+/// Where a limit is near, or use has moved by some percent of one since the evaluator looked last, it looks soon.
 const TAILS_DUE_SQL: &str = "SELECT s.host_id, s.epoch_no FROM stream s
     CROSS JOIN LATERAL (SELECT f.received_ms FROM frame f WHERE f.host_id = s.host_id AND f.epoch_no = s.epoch_no
         AND f.seq >= s.compacted_to ORDER BY f.seq LIMIT 1) AS oldest
@@ -20,10 +20,10 @@ const TAILS_DUE_SQL: &str = "SELECT s.host_id, s.epoch_no FROM stream s
         AND (oldest.received_ms <= $1 OR s.framed_to - s.compacted_to >= $2 OR oldest.received_ms > $3
             OR oldest.received_ms <= $7 AND EXISTS (SELECT FROM host_status h
                 LEFT JOIN flag_state j ON j.host_id = h.host_id
-                WHERE h.host_id = s.host_id AND GREATEST(h.sem_arrays / NULLIF(h.semmni, 0),
+                CROSS JOIN LATERAL (SELECT GREATEST(h.sem_arrays / NULLIF(h.semmni, 0),
                     h.semaphores / NULLIF(h.semmns, 0), h.shm_segments / NULLIF(h.shmmni, 0),
-                    h.shm_pages / NULLIF(h.shmall, 0), h.msg_queues / NULLIF(h.msgmni, 0))
-                    >= LEAST(0.8, COALESCE(j.near, 0)::numeric + 0.04)))
+                    h.shm_pages / NULLIF(h.shmall, 0), h.msg_queues / NULLIF(h.msgmni, 0))::real AS near) AS n
+                WHERE h.host_id = s.host_id AND (n.near >= 0.8 OR abs(n.near - COALESCE(j.near, 0)) >= 0.04)))
         AND (s.host_id, s.epoch_no) > ($4, $5)
     ORDER BY s.host_id, s.epoch_no LIMIT $6";
 

@@ -2,6 +2,7 @@
 //! what the evaluator remembers.
 
 use highwater_ipc::limits::Resource;
+use highwater_ipc::record::{EpochNo, Seq};
 use highwater_ipc::snapshot::NamespaceId;
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
@@ -9,10 +10,11 @@ use sqlx::FromRow;
 use super::StoreError;
 use super::fleet::HostName;
 use super::history::Reading;
-use super::number::bigint;
+use super::number::{bigint, unsigned};
 use super::tx::{Connection, Write};
 use crate::flag::{Eta, Flag, FlagEvent, FlagId, Holder, Kind, Severity};
 use crate::host::HostId;
+use crate::query::event::{Event, FlagTold, Happened};
 use crate::query::remedy::Step;
 
 /// What people said of a flag stays; what is cleared stays cleared.
@@ -63,6 +65,13 @@ const LIST_SQL: &str = flags!(
 const ONE_SQL: &str = flags!("WHERE f.flag_id = $2");
 const EVENTS_SQL: &str =
     "SELECT no, at_ms, what, severity FROM flag_event WHERE host_id = $1 AND flag_id = $2 ORDER BY no";
+
+/// What made it worse or better is a matter of the flag; a timeline tells that it went up and down.
+const TOLD_SQL: &str = "SELECT e.flag_id, e.at_ms, e.epoch_no, e.seq, e.what, e.severity, f.namespace, f.instance::text,
+        f.resource, f.kind, f.why
+    FROM flag_event e JOIN flag f ON f.host_id = e.host_id AND f.flag_id = e.flag_id
+    WHERE e.host_id = $1 AND e.at_ms >= $2 AND e.at_ms <= $3 AND e.what IN ('raised', 'cleared')
+    ORDER BY e.epoch_no, e.seq, e.at_ms, e.flag_id, e.no LIMIT $4";
 
 const ACKNOWLEDGE_SQL: &str = "UPDATE flag SET state = 'acknowledged', note = $3, noted_by = $4, noted_ms = $5
     WHERE host_id = $1 AND flag_id = $2 AND state IN ('open', 'acknowledged') RETURNING flag_id";
@@ -255,11 +264,58 @@ impl Reading {
         row.map(FlagRow::domain).transpose()
     }
 
+    /// Flags of a host that went up or down between two instants of its clock, milliseconds, in order of the records they
+    /// were decided by, at most `most`.
+    pub async fn flags_told(
+        &mut self,
+        host: HostId,
+        (from_ms, to_ms): (i64, i64),
+        most: i64,
+    ) -> Result<Vec<((EpochNo, Seq), Event)>, StoreError> {
+        let query = sqlx::query_as(TOLD_SQL).bind(host.0).bind(from_ms).bind(to_ms).bind(most);
+        let rows: Vec<ToldRow> = query.fetch_all(&mut *self.tx).await?;
+        rows.into_iter().map(ToldRow::domain).collect()
+    }
+
     /// Its transitions, in order.
     pub async fn flag_events(&mut self, host: HostId, id: FlagId) -> Result<Vec<StoredEvent>, StoreError> {
         let query = sqlx::query_as(EVENTS_SQL).bind(host.0).bind(id.0);
         let rows: Vec<(i32, i64, String, String)> = query.fetch_all(&mut *self.tx).await?;
         Ok(rows.into_iter().map(|(_, at_ms, what, severity)| StoredEvent { at_ms, what, severity }).collect())
+    }
+}
+
+#[derive(FromRow)]
+struct ToldRow {
+    flag_id: i64,
+    at_ms: i64,
+    epoch_no: i64,
+    seq: i64,
+    what: String,
+    severity: String,
+    namespace: i64,
+    instance: String,
+    resource: String,
+    kind: String,
+    why: String,
+}
+
+impl ToldRow {
+    fn domain(self) -> Result<((EpochNo, Seq), Event), StoreError> {
+        let position =
+            (EpochNo(unsigned("flag_event.epoch_no", self.epoch_no)?), Seq(unsigned("flag_event.seq", self.seq)?));
+        let instance = self.instance.parse().map_err(|_| StoreError::Corrupt { what: "flag.instance".to_owned() })?;
+        let told = FlagTold {
+            id: FlagId(self.flag_id),
+            raised: self.what == "raised",
+            resource: self.resource,
+            kind: self.kind,
+            severity: self.severity,
+            why: self.why,
+        };
+        let namespace = NamespaceId { inode: self.namespace.cast_unsigned(), instance };
+        let event = Event::exact(self.at_ms, Happened::Flag(Box::new(told)));
+        Ok((position, Event { namespace: Some(namespace), ..event }))
     }
 }
 

@@ -136,6 +136,9 @@ pub struct DetailJson {
     /// lost: calls beyond what one sample carries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls_beyond: Option<u64>,
+    /// flag_raised, flag_cleared: which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flag: Option<FlagToldJson>,
     /// risk_raised, risk_cleared: which.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub risk: Option<RiskJson>,
@@ -242,4 +245,19 @@ pub struct PeakJson {
     pub semmni: Option<u64>,
     /// The limit of semaphores.
     pub semmns: Option<u64>,
+}
+
+/// A flag that went up or down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlagToldJson {
+    /// Its number.
+    pub id: String,
+    /// SEMMNI, SEMMNS, SHMMNI, SHMALL or MSGMNI.
+    pub resource: String,
+    /// `trend`, `tight` or `refusing`.
+    pub kind: String,
+    /// `warning` or `critical`.
+    pub severity: String,
+    /// In words, as it was judged last.
+    pub why: String,
 }
