@@ -4,6 +4,7 @@ DO $$
 BEGIN
 
 ALTER TABLE flag ADD COLUMN instance numeric(20,0) NOT NULL DEFAULT 0; -- tells two namespaces of one inode apart
+ALTER TABLE flag ADD COLUMN own boolean NOT NULL DEFAULT true;          -- it is the host's own one
 ALTER TABLE flag ADD COLUMN note text;                     -- what somebody said of it who knows of it
 ALTER TABLE flag ADD COLUMN noted_by text;                 -- which operator
 ALTER TABLE flag ADD COLUMN noted_ms bigint;               -- collector's clock

@@ -66,8 +66,14 @@ pub(crate) struct Stage {
 /// Hosts that one stage has room for.
 const HOSTS: i64 = 600;
 
-const EAGER: Config =
-    Config { tail_age_ms: 0, tail_positions: 1, merge_after_ms: 0, partitions_every_ms: i64::MAX, round_ms: 0 };
+const EAGER: Config = Config {
+    tail_age_ms: 0,
+    urgent_age_ms: i64::MAX,
+    tail_positions: 1,
+    merge_after_ms: 0,
+    partitions_every_ms: i64::MAX,
+    round_ms: 0,
+};
 const LAZY: Config = Config { tail_age_ms: 6 * 3_600_000, tail_positions: 8, merge_after_ms: 3_600_000, ..EAGER };
 
 impl Stage {

@@ -17,8 +17,7 @@ mod status;
 pub use highwater_proto::json::RiskJson;
 
 pub use self::event::{
-    FlagToldJson,
-    ByJson, DetailJson, ErrnoJson, EventJson, HolderJson, LostJson, PeakJson, SubjectJson, TimelineJson,
+    ByJson, DetailJson, ErrnoJson, EventJson, FlagToldJson, HolderJson, LostJson, PeakJson, SubjectJson, TimelineJson,
 };
 pub use self::find::{FindJson, MatchJson};
 pub use self::flag::{

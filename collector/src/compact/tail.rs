@@ -182,7 +182,8 @@ fn pack(
     covered_ms: Option<i64>,
 ) -> Result<Packed, CompactError> {
     let last = before.as_ref().and_then(|(_, record)| in_force(record));
-    let mut deriver = Deriver::new(host, epoch, last).following(earlier.as_ref().and_then(|earlier| in_force(earlier.record.as_ref()?)));
+    let mut deriver = Deriver::new(host, epoch, last)
+        .following(earlier.as_ref().and_then(|earlier| in_force(earlier.record.as_ref()?)));
     // Heartbeats have no record: what confirmed the end of another epoch is not in this tail.
     if let Some(earlier) = &earlier {
         judge.covered(earlier.end_wall_ms);

@@ -276,6 +276,7 @@ fn flag(host: HostId, which: Which, namespace: NamespaceId, series: &Series, ope
         host,
         id: open.id,
         namespace,
+        own: which.place == Place::Own,
         resource: which.resource(),
         kind: open.kind,
         severity: open.severity,

@@ -121,6 +121,8 @@ pub struct Flag {
     pub id: FlagId,
     /// Where.
     pub namespace: NamespaceId,
+    /// Whether that is the host's own.
+    pub own: bool,
     /// Of which limit.
     pub resource: Resource,
     /// What sort of trouble.

@@ -288,7 +288,8 @@ fn records_that_were_judged_are_passed_over_and_the_same_records_make_the_same_f
     let state = host_with(1, Some(39), 40);
     let (_, memory) = {
         let mut judge = Judge::new(HostId(7), Memory::default());
-        let sample = feed::Sample { wall_ms: BEGIN_MS, prev_wall_ms: None, boot_us: 1, begins_stretch: true, state: &state };
+        let sample =
+            feed::Sample { wall_ms: BEGIN_MS, prev_wall_ms: None, boot_us: 1, begins_stretch: true, state: &state };
         judge.sample(&Sample { place: (EpochNo(1), Seq(5)), sample, activity: &Activity::default() });
         judge.finish(Some(&state))
     };

@@ -12,7 +12,7 @@ use crate::host::HostId;
 
 // An epoch's first uncompacted record is old enough, or there are many: seq counts heartbeats as well, so many is a guess
 // that costs nothing but an early compaction.
-/// Where a limit is near, or use has moved by some percent of one since the evaluator looked last, it looks soon.
+/// Where a limit is reached, or use has moved by some percent of one since the evaluator looked last, it looks soon.
 const TAILS_DUE_SQL: &str = "SELECT s.host_id, s.epoch_no FROM stream s
     CROSS JOIN LATERAL (SELECT f.received_ms FROM frame f WHERE f.host_id = s.host_id AND f.epoch_no = s.epoch_no
         AND f.seq >= s.compacted_to ORDER BY f.seq LIMIT 1) AS oldest
@@ -23,7 +23,8 @@ const TAILS_DUE_SQL: &str = "SELECT s.host_id, s.epoch_no FROM stream s
                 CROSS JOIN LATERAL (SELECT GREATEST(h.sem_arrays / NULLIF(h.semmni, 0),
                     h.semaphores / NULLIF(h.semmns, 0), h.shm_segments / NULLIF(h.shmmni, 0),
                     h.shm_pages / NULLIF(h.shmall, 0), h.msg_queues / NULLIF(h.msgmni, 0))::real AS near) AS n
-                WHERE h.host_id = s.host_id AND (n.near >= 0.8 OR abs(n.near - COALESCE(j.near, 0)) >= 0.04)))
+                WHERE h.host_id = s.host_id AND (n.near >= 0.99
+                    OR abs(n.near - COALESCE(j.near, 0)) >= CASE WHEN n.near >= 0.8 THEN 0.005 ELSE 0.04 END)))
         AND (s.host_id, s.epoch_no) > ($4, $5)
     ORDER BY s.host_id, s.epoch_no LIMIT $6";
 

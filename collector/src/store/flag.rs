@@ -14,15 +14,15 @@ use super::number::{bigint, unsigned};
 use super::tx::{Connection, Write};
 use crate::flag::{Eta, Flag, FlagEvent, FlagId, Holder, Kind, Severity};
 use crate::host::HostId;
-use crate::query::event::{Event, FlagTold, Happened};
+use crate::query::event::{Event, FlagTold, Happened, Place};
 use crate::query::remedy::Step;
 
 /// What people said of a flag stays; what is cleared stays cleared.
 const UPSERT_SQL: &str = "INSERT INTO flag AS f (host_id, flag_id, namespace, instance, resource, kind, severity, state,
         raised_ms, cleared_ms, used, limit_, growth_per_hour, eta_ms, eta_low_ms, eta_high_ms, owner_uid, owner_user,
-        owner_comm, owner_arrays, owner_orphans, why, remedy)
+        owner_comm, owner_arrays, owner_orphans, why, remedy, own)
     VALUES ($1, $2, $3, $4::text::numeric, $5, $6, $7, $8, $9, $10, $11::text::numeric, $12::text::numeric, $13, $14, $15,
-        $16, $17, $18, $19, $20, $21, $22, $23::text::jsonb)
+        $16, $17, $18, $19, $20, $21, $22, $23::text::jsonb, $24)
     ON CONFLICT (host_id, flag_id) DO UPDATE SET kind = excluded.kind, severity = excluded.severity,
         state = CASE WHEN excluded.state = 'open' THEN f.state ELSE excluded.state END,
         cleared_ms = excluded.cleared_ms, used = excluded.used, limit_ = excluded.limit_,
@@ -49,7 +49,7 @@ macro_rules! flags {
             "SELECT f.host_id, h.name, f.flag_id, f.namespace, f.instance::text, f.resource, f.kind, f.severity, f.state,
                 f.raised_ms, f.cleared_ms, f.used::text, f.limit_::text, f.growth_per_hour, f.eta_ms, f.eta_low_ms,
                 f.eta_high_ms, f.owner_uid, f.owner_user, f.owner_comm, f.owner_arrays, f.owner_orphans, f.why,
-                f.remedy::text AS remedy, f.note, f.noted_by, f.noted_ms, s.until_ms, s.note AS silence_note
+                f.remedy::text AS remedy, f.own, f.note, f.noted_by, f.noted_ms, s.until_ms, s.note AS silence_note
             FROM flag f JOIN host h ON h.host_id = f.host_id
             LEFT JOIN silence s ON s.host_id = f.host_id AND s.until_ms > $1 ",
             $rest
@@ -67,8 +67,9 @@ const EVENTS_SQL: &str =
     "SELECT no, at_ms, what, severity FROM flag_event WHERE host_id = $1 AND flag_id = $2 ORDER BY no";
 
 /// What made it worse or better is a matter of the flag; a timeline tells that it went up and down.
-const TOLD_SQL: &str = "SELECT e.flag_id, e.at_ms, e.epoch_no, e.seq, e.what, e.severity, f.namespace, f.instance::text,
-        f.resource, f.kind, f.why
+const TOLD_SQL: &str =
+    "SELECT e.flag_id, e.at_ms, e.epoch_no, e.seq, e.what, e.severity, f.namespace, f.instance::text,
+        f.own, f.resource, f.kind, f.why
     FROM flag_event e JOIN flag f ON f.host_id = e.host_id AND f.flag_id = e.flag_id
     WHERE e.host_id = $1 AND e.at_ms >= $2 AND e.at_ms <= $3 AND e.what IN ('raised', 'cleared')
     ORDER BY e.epoch_no, e.seq, e.at_ms, e.flag_id, e.no LIMIT $4";
@@ -193,6 +194,7 @@ pub async fn upsert(tx: &mut Write<'_>, flags: &[Flag]) -> Result<(), StoreError
             .bind(holder.map(|h| bigint(h.orphans)))
             .bind(&flag.why)
             .bind(remedy)
+            .bind(flag.own)
             .execute(tx.connection())
             .await?;
     }
@@ -295,6 +297,7 @@ struct ToldRow {
     severity: String,
     namespace: i64,
     instance: String,
+    own: bool,
     resource: String,
     kind: String,
     why: String,
@@ -315,7 +318,8 @@ impl ToldRow {
         };
         let namespace = NamespaceId { inode: self.namespace.cast_unsigned(), instance };
         let event = Event::exact(self.at_ms, Happened::Flag(Box::new(told)));
-        Ok((position, Event { namespace: Some(namespace), ..event }))
+        let place = Place { own: Some(self.own), name: None };
+        Ok((position, Event { namespace: Some(namespace), place, ..event }))
     }
 }
 
@@ -345,6 +349,7 @@ struct FlagRow {
     owner_orphans: Option<i64>,
     why: String,
     remedy: String,
+    own: bool,
     note: Option<String>,
     noted_by: Option<String>,
     noted_ms: Option<i64>,
@@ -390,6 +395,7 @@ impl FlagRow {
                     inode: self.namespace.cast_unsigned(),
                     instance: number("instance", &self.instance)?,
                 },
+                own: self.own,
                 resource: resource.ok_or_else(|| corrupt("resource", &self.resource))?,
                 kind: Kind::from_name(&self.kind).ok_or_else(|| corrupt("kind", &self.kind))?,
                 severity: Severity::from_name(&self.severity).ok_or_else(|| corrupt("severity", &self.severity))?,

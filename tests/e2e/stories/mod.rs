@@ -2,6 +2,7 @@
 //! answer.
 
 mod apache;
+mod flags;
 mod leak;
 mod logout;
 mod pod;

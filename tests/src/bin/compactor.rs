@@ -17,8 +17,14 @@ use highwater::store::Db;
 use highwater::store::keep::{Days, Keep};
 
 /// Everything is due at once.
-const CONFIG: Config =
-    Config { tail_age_ms: 0, tail_positions: 1, merge_after_ms: 0, partitions_every_ms: 0, round_ms: 0 };
+const CONFIG: Config = Config {
+    tail_age_ms: 0,
+    urgent_age_ms: 0,
+    tail_positions: 1,
+    merge_after_ms: 0,
+    partitions_every_ms: 0,
+    round_ms: 0,
+};
 
 fn main() -> ExitCode {
     let run = || -> anyhow::Result<()> {
