@@ -80,11 +80,15 @@ pub async fn timeline(
         let since = story.anchor();
         let events = story.tell(&step);
         let is_over = question.after.is_some_and(|mark| step.position < mark.position);
+        records = records.saturating_add(usize::from(!step.opening));
         if is_over {
+            // What pages carry forward is less: nobody gave that bookmark, or the span is another one.
+            if records >= MOST_RECORDS {
+                return Err(AskError::TooMuch { what: "records before the place to go on", most: MOST_RECORDS });
+            }
             pages.pass(step.position);
             continue;
         }
-        records = records.saturating_add(usize::from(!step.opening));
         if !pages.take((step.position, since), events) {
             return Ok(pages.full());
         }
