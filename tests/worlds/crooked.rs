@@ -121,7 +121,7 @@ pub(crate) fn drop_days(stage: &Stage) {
     stage.database.sql(
         "DO $$ DECLARE day text; BEGIN
             FOR day IN SELECT inhrelid::regclass::text FROM pg_inherits
-                WHERE inhparent = 'chunk_fresh'::regclass AND inhrelid <> 'chunk_fresh_fallback'::regclass
+                WHERE inhparent = 'chunk_fresh'::regclass AND inhrelid::regclass::text <> 'chunk_fresh_fallback'
             LOOP EXECUTE 'DROP TABLE ' || day; END LOOP;
         END $$",
     );

@@ -1,5 +1,8 @@
 //! What PostgreSQL says that days take: rows, their indexes, what is stored out of line, free space and all.
 
+use std::convert::Infallible;
+
+use highwater::import::{Request, import};
 use highwater_tests::postgres::Database;
 
 use crate::day::{self, Sample};
@@ -45,12 +48,35 @@ pub fn busy(files: &[String]) {
     println!("the busy day of {} hosts, before compaction", days.len());
     say_tables(&stack.database, days.len());
     stack.compact(FIRST_DAY_MS + DAY_MS + 3 * HOUR_MS);
-    println!("after it");
-    say_tables(&stack.database, days.len());
-    // Which also makes the maps of free and visible pages, up to 32 KiB a table: much of so little, nothing of more.
+    say_both(&stack, "after it", days.len());
+    if !files.is_empty() {
+        imported(files);
+    }
+}
+
+/// The same days as `import` takes them, a host each.
+fn imported(files: &[String]) {
+    // The files say when they are.
+    let now_ms = day::from_json(&std::fs::read_to_string(&files[0]).unwrap())[0].at.wall_ms + DAY_MS + 3 * HOUR_MS;
+    let mut stack = Stack::start(now_ms);
+    for (id, file) in (1..).zip(files) {
+        let request = Request { host: format!("host-{id}"), who: "bench".to_owned(), now_ms, seed: id };
+        let text = tokio_stream::iter([Ok::<_, Infallible>(std::fs::read(file).unwrap())]);
+        let done = stack.runtime.block_on(import(&stack.db, &request, text)).unwrap();
+        assert_eq!(done.lines, done.stored);
+    }
+    stack.compact(now_ms);
+    say_both(&stack, "the busy day imported for each host", files.len());
+}
+
+/// Before and after a VACUUM, which also makes the maps of free and visible pages: 32 KiB for each table with rows, much of
+/// so little and nothing of more.
+fn say_both(stack: &Stack, what: &str, hosts: usize) {
+    println!("{what}");
+    say_tables(&stack.database, hosts);
     stack.settle();
-    println!("after it and a VACUUM");
-    say_tables(&stack.database, days.len());
+    println!("{what}, and a VACUUM");
+    say_tables(&stack.database, hosts);
 }
 
 /// A host of which every sample is equal, for a day; one that changes once a day, for a year.
