@@ -83,24 +83,22 @@ FROM (SELECT h.host_id, h.name, h.labels, s.last_seen_ms, s.sampled_wall_ms, s.i
           ORDER BY hf.epoch_no DESC, hf.seq DESC LIMIT 1) f ON true) r;
 COMMENT ON VIEW v_host_now IS 'One row per host that has reported: its present.';
 
+-- By resource first: who asks for one has only its arrays unpacked.
 CREATE VIEW v_usage AS
 SELECT lpad(to_hex(u.host_id), 16, '0') AS host_id, h.name AS host, u.namespace, u.own, r.resource,
-    to_timestamp(LEAST(GREATEST(e.slot_ms, -62135596800000), 253402300799999) / 1000.0) AS slot,
-    r.used, COALESCE(r.peak, r.used) AS peak, r.limit_,
-    COALESCE(r.used / NULLIF(r.limit_, 0), CASE WHEN r.limit_ = 0 AND r.used IS NOT NULL THEN 1 END)::double precision
+    to_timestamp(LEAST(GREATEST(u.from_ms + s.slot * 600000::bigint, -62135596800000), 253402300799999) / 1000.0)
+        AS slot,
+    s.used, COALESCE(s.peak, s.used) AS peak, s.limit_,
+    COALESCE(s.used / NULLIF(s.limit_, 0), CASE WHEN s.limit_ = 0 AND s.used IS NOT NULL THEN 1 END)::double precision
         AS ratio,
-    e.slot_ms, u.month, u.from_ms
+    u.from_ms + s.slot * 600000::bigint AS slot_ms, u.month, u.from_ms
 FROM usage u
 JOIN host h ON h.host_id = u.host_id
-CROSS JOIN LATERAL (SELECT u.from_ms + s.slot * 600000::bigint AS slot_ms, s.*
-    FROM unnest(u.slots, u.sem_arrays, u.sem_arrays_max, u.semmni, u.semaphores, u.semaphores_max, u.semmns,
-        u.shm_segments, u.shm_segments_max, u.shmmni, u.shm_pages, u.shm_pages_max, u.shmall, u.msg_queues,
-        u.msg_queues_max, u.msgmni) AS s (slot, sem_arrays, sem_arrays_max, semmni, semaphores, semaphores_max, semmns,
-        shm_segments, shm_segments_max, shmmni, shm_pages, shm_pages_max, shmall, msg_queues, msg_queues_max, msgmni)) e
-CROSS JOIN unnest(ARRAY['SEMMNI', 'SEMMNS', 'SHMMNI', 'SHMALL', 'MSGMNI'],
-    ARRAY[e.sem_arrays, e.semaphores, e.shm_segments, e.shm_pages, e.msg_queues],
-    ARRAY[e.sem_arrays_max, e.semaphores_max, e.shm_segments_max, e.shm_pages_max, e.msg_queues_max],
-    ARRAY[e.semmni, e.semmns, e.shmmni, e.shmall, e.msgmni]) AS r (resource, used, peak, limit_);
+CROSS JOIN LATERAL (VALUES ('SEMMNI', u.sem_arrays, u.sem_arrays_max, u.semmni),
+    ('SEMMNS', u.semaphores, u.semaphores_max, u.semmns), ('SHMMNI', u.shm_segments, u.shm_segments_max, u.shmmni),
+    ('SHMALL', u.shm_pages, u.shm_pages_max, u.shmall), ('MSGMNI', u.msg_queues, u.msg_queues_max, u.msgmni))
+    AS r (resource, used, peak, limit_)
+CROSS JOIN LATERAL unnest(u.slots, r.used, r.peak, r.limit_) AS s (slot, used, peak, limit_);
 COMMENT ON VIEW v_usage IS 'One row per host, namespace, resource and ten minutes in which something of it changed.';
 
 CREATE VIEW v_usage_hour AS

@@ -645,39 +645,22 @@ CREATE VIEW public.v_usage AS
     u.namespace,
     u.own,
     r.resource,
-    to_timestamp((((LEAST(GREATEST(e.slot_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS slot,
-    r.used,
-    COALESCE(r.peak, r.used) AS peak,
-    r.limit_,
-    (COALESCE((r.used / NULLIF(r.limit_, (0)::numeric)), (
+    to_timestamp((((LEAST(GREATEST((u.from_ms + (s.slot * (600000)::bigint)), '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS slot,
+    s.used,
+    COALESCE(s.peak, s.used) AS peak,
+    s.limit_,
+    (COALESCE((s.used / NULLIF(s.limit_, (0)::numeric)), (
         CASE
-            WHEN ((r.limit_ = (0)::numeric) AND (r.used IS NOT NULL)) THEN 1
+            WHEN ((s.limit_ = (0)::numeric) AND (s.used IS NOT NULL)) THEN 1
             ELSE NULL::integer
         END)::numeric))::double precision AS ratio,
-    e.slot_ms,
+    (u.from_ms + (s.slot * (600000)::bigint)) AS slot_ms,
     u.month,
     u.from_ms
    FROM (((public.usage u
      JOIN public.host h ON ((h.host_id = u.host_id)))
-     CROSS JOIN LATERAL ( SELECT (u.from_ms + (s.slot * (600000)::bigint)) AS slot_ms,
-            s.slot,
-            s.sem_arrays,
-            s.sem_arrays_max,
-            s.semmni,
-            s.semaphores,
-            s.semaphores_max,
-            s.semmns,
-            s.shm_segments,
-            s.shm_segments_max,
-            s.shmmni,
-            s.shm_pages,
-            s.shm_pages_max,
-            s.shmall,
-            s.msg_queues,
-            s.msg_queues_max,
-            s.msgmni
-           FROM UNNEST(u.slots, u.sem_arrays, u.sem_arrays_max, u.semmni, u.semaphores, u.semaphores_max, u.semmns, u.shm_segments, u.shm_segments_max, u.shmmni, u.shm_pages, u.shm_pages_max, u.shmall, u.msg_queues, u.msg_queues_max, u.msgmni) s(slot, sem_arrays, sem_arrays_max, semmni, semaphores, semaphores_max, semmns, shm_segments, shm_segments_max, shmmni, shm_pages, shm_pages_max, shmall, msg_queues, msg_queues_max, msgmni)) e)
-     CROSS JOIN LATERAL UNNEST(ARRAY['SEMMNI'::text, 'SEMMNS'::text, 'SHMMNI'::text, 'SHMALL'::text, 'MSGMNI'::text], ARRAY[e.sem_arrays, e.semaphores, e.shm_segments, e.shm_pages, e.msg_queues], ARRAY[e.sem_arrays_max, e.semaphores_max, e.shm_segments_max, e.shm_pages_max, e.msg_queues_max], ARRAY[e.semmni, e.semmns, e.shmmni, e.shmall, e.msgmni]) r(resource, used, peak, limit_));
+     CROSS JOIN LATERAL ( VALUES ('SEMMNI'::text,u.sem_arrays,u.sem_arrays_max,u.semmni), ('SEMMNS'::text,u.semaphores,u.semaphores_max,u.semmns), ('SHMMNI'::text,u.shm_segments,u.shm_segments_max,u.shmmni), ('SHMALL'::text,u.shm_pages,u.shm_pages_max,u.shmall), ('MSGMNI'::text,u.msg_queues,u.msg_queues_max,u.msgmni)) r(resource, used, peak, limit_))
+     CROSS JOIN LATERAL UNNEST(u.slots, r.used, r.peak, r.limit_) s(slot, used, peak, limit_));
 
 COMMENT ON VIEW public.v_usage IS 'One row per host, namespace, resource and ten minutes in which something of it changed.';
 
