@@ -4,6 +4,8 @@
 -- Three places hold a host's records, and `stream` says which of them a record is in: before merged_to `chunk`, from there
 -- to compacted_to `chunk_fresh`, from there on `frame`. What has moved on stays where it was until its partition is
 -- dropped whole, and is not read there any more.
+--
+-- Partitions are made by whoever stores something in them; that of times that cannot be believed (1970-01-01) likewise.
 DO $$
 BEGIN
 
@@ -53,8 +55,6 @@ CREATE TABLE chunk (
     body          bytea    NOT NULL,
     PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, week)
 ) PARTITION BY RANGE (week);
--- Times that cannot be believed.
-CREATE TABLE chunk_fallback PARTITION OF chunk FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
 
 -- chunk_fresh (distributed, partitioned by day). A row = a small chunk of a stream's tail. Written by compaction, read like
 -- chunk until its day is merged. Dies with its partition.
@@ -73,36 +73,36 @@ CREATE TABLE chunk_fresh (
     body          bytea    NOT NULL,
     PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, day)
 ) PARTITION BY RANGE (day);
--- Times that cannot be believed.
-CREATE TABLE chunk_fresh_fallback PARTITION OF chunk_fresh FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
 
--- usage (distributed, partitioned by month). A row = one namespace's use of the limits in ten minutes of its host's wall
--- clock: last value and highest; a slot in which nothing changed has no row. Written by compaction (upsert: a slot can
--- be compacted in parts), read by capacity and v_usage. Dies with its partition.
+-- usage (distributed, partitioned by month). A row = one namespace's use of the limits in half a day of its host's wall
+-- clock, by ten minutes: last value and highest; a slot in which nothing changed is not in it. One array a column, as many
+-- slots long and ascending: a row that is full is long enough for PostgreSQL to compress it, and of a row a slot as much
+-- would be key and header as figures. In `*_max` null is the same as the last value. Written by compaction
+-- (read under a lock and written again: a slot can be compacted in parts), read by capacity and v_usage. Dies with its
+-- partition.
 CREATE TABLE usage (
     host_id       bigint   NOT NULL,
     namespace     bigint   NOT NULL,           -- inode
     instance      numeric(20,0) NOT NULL,      -- tells two of one inode apart
-    slot_ms       bigint   NOT NULL,           -- when the slot begins
-    month         date     NOT NULL,           -- first of the slot's month; 1970-01-01 as in frame
+    from_ms       bigint   NOT NULL,           -- when the half day begins, a multiple of its length
+    month         date     NOT NULL,           -- first of the slots' month; 1970-01-01 as in frame
     own           boolean  NOT NULL,           -- the host's own namespace
-    sem_arrays    numeric(20,0), sem_arrays_max   numeric(20,0), semmni numeric(20,0),
-    semaphores    numeric(20,0), semaphores_max   numeric(20,0), semmns numeric(20,0),
-    shm_segments  numeric(20,0), shm_segments_max numeric(20,0), shmmni numeric(20,0),
-    shm_pages     numeric(20,0), shm_pages_max    numeric(20,0), shmall numeric(20,0),
-    msg_queues    numeric(20,0), msg_queues_max   numeric(20,0), msgmni numeric(20,0),
-    PRIMARY KEY (host_id, namespace, instance, slot_ms, month)
+    slots         smallint[] NOT NULL,         -- when each begins: so many times ten minutes after from_ms
+    sem_arrays    numeric[] NOT NULL, sem_arrays_max   numeric[] NOT NULL, semmni numeric[] NOT NULL,
+    semaphores    numeric[] NOT NULL, semaphores_max   numeric[] NOT NULL, semmns numeric[] NOT NULL,
+    shm_segments  numeric[] NOT NULL, shm_segments_max numeric[] NOT NULL, shmmni numeric[] NOT NULL,
+    shm_pages     numeric[] NOT NULL, shm_pages_max    numeric[] NOT NULL, shmall numeric[] NOT NULL,
+    msg_queues    numeric[] NOT NULL, msg_queues_max   numeric[] NOT NULL, msgmni numeric[] NOT NULL,
+    PRIMARY KEY (host_id, namespace, instance, from_ms, month)
 ) PARTITION BY RANGE (month);
--- Times that cannot be believed.
-CREATE TABLE usage_fallback PARTITION OF usage FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
 
--- usage_hour (distributed, partitioned by year). A row = the same for an hour: the rollup that outlives usage. Written and
--- read likewise.
+-- usage_hour (distributed, partitioned by year). A row = the same for an hour, as plain columns, for a fleet's months are
+-- read at once: the rollup that outlives usage. Written by compaction (upsert), read likewise.
 CREATE TABLE usage_hour (
     host_id       bigint   NOT NULL,
     namespace     bigint   NOT NULL,
     instance      numeric(20,0) NOT NULL,
-    slot_ms       bigint   NOT NULL,
+    slot_ms       bigint   NOT NULL,           -- when the hour begins
     year          date     NOT NULL,           -- first of January of the slot's year; 1970-01-01 as in frame
     own           boolean  NOT NULL,
     sem_arrays    numeric(20,0), sem_arrays_max   numeric(20,0), semmni numeric(20,0),
@@ -112,13 +112,11 @@ CREATE TABLE usage_hour (
     msg_queues    numeric(20,0), msg_queues_max   numeric(20,0), msgmni numeric(20,0),
     PRIMARY KEY (host_id, namespace, instance, slot_ms, year)
 ) PARTITION BY RANGE (year);
--- Times that cannot be believed.
-CREATE TABLE usage_hour_fallback PARTITION OF usage_hour FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
 
 -- owner_usage (distributed, partitioned by month). A row = who held what on one host at the end of an hour of its wall
 -- clock, all owners side by side (one array a column: a third of the bytes of a row each); an hour in which nothing of it
--- changed has no row. In the arrays null is 0 where objects is known, and for objects_max the same as objects. Written by
--- compaction (upsert), read by `blame --fleet` and v_owner_now. Dies with its partition,
+-- changed has no row. In the arrays null is 0 where objects is known, and for objects_max the same as objects; an array of
+-- nothing else is null itself. Written by compaction (upsert), read by `blame --fleet` and v_owner_now. Dies with its partition,
 -- which begins with a baseline for each host that holds something.
 CREATE TABLE owner_usage (
     host_id       bigint   NOT NULL,
@@ -126,21 +124,19 @@ CREATE TABLE owner_usage (
     month         date     NOT NULL,
     wall_ms       bigint   NOT NULL,           -- wall time of the sample that `*` and not `*_max` is of
     boot_id       bytea    NOT NULL,
-    namespaces    bigint[]   NOT NULL,         -- inode
+    namespaces    bigint[],                    -- inode
     kinds         smallint[] NOT NULL,         -- 0 sem, 1 shm, 2 msg
     uids          bigint[]   NOT NULL,
-    users         text[]     NOT NULL,         -- that uid's name, escaped; null = none
-    comms         text[]     NOT NULL,         -- escaped; null = not known, or several
-    objects       bigint[]   NOT NULL,
-    objects_max   bigint[]   NOT NULL,         -- highest in the hour
-    semaphores    bigint[]   NOT NULL,
-    bytes         numeric[]  NOT NULL,
-    orphans       bigint[]   NOT NULL,         -- certain, likely and unattached
-    certain       bigint[]   NOT NULL,
+    users         text[],                      -- that uid's name, escaped; null = none
+    comms         text[],                      -- escaped; null = not known, or several
+    objects       int[]      NOT NULL,
+    objects_max   int[],                       -- highest in the hour
+    semaphores    bigint[],
+    bytes         numeric[],
+    orphans       int[],                       -- certain, likely and unattached
+    certain       int[],
     PRIMARY KEY (host_id, slot_ms, month)
 ) PARTITION BY RANGE (month);
--- Times that cannot be believed.
-CREATE TABLE owner_usage_fallback PARTITION OF owner_usage FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
 
 -- object_now (distributed). A row = what one host held when its tail was compacted last, as `find` looks at it first.
 -- Overwritten by compaction; no index on what changes, room for HOT updates.

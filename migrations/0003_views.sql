@@ -10,8 +10,8 @@ BEGIN
 -- Across a boot only the host's own namespace is the same place, so a row says which one that is.
 ALTER TABLE owner_usage ADD COLUMN own bigint;              -- inode; null = none was read
 ALTER TABLE owner_usage ADD COLUMN own_instance bigint;     -- tells two of one inode apart, two's complement
-ALTER TABLE owner_usage ADD COLUMN instances bigint[] NOT NULL DEFAULT '{}'; -- goes with namespaces, likewise; both are
-                                                            -- null for the host's own
+ALTER TABLE owner_usage ADD COLUMN instances bigint[];      -- goes with namespaces, likewise; both are null for the
+                                                            -- host's own
 
 -- flag (distributed). A row = one thing that is going wrong on a host, or went. Written by the evaluator, read by
 -- `flags` and v_flag. Never deleted while it is open.
@@ -83,19 +83,22 @@ FROM (SELECT h.host_id, h.name, h.labels, s.last_seen_ms, s.sampled_wall_ms, s.i
           ORDER BY hf.epoch_no DESC, hf.seq DESC LIMIT 1) f ON true) r;
 COMMENT ON VIEW v_host_now IS 'One row per host that has reported: its present.';
 
+-- By resource first: who asks for one has only its arrays unpacked.
 CREATE VIEW v_usage AS
 SELECT lpad(to_hex(u.host_id), 16, '0') AS host_id, h.name AS host, u.namespace, u.own, r.resource,
-    to_timestamp(LEAST(GREATEST(u.slot_ms, -62135596800000), 253402300799999) / 1000.0) AS slot,
-    r.used, r.peak, r.limit_,
-    COALESCE(r.used / NULLIF(r.limit_, 0), CASE WHEN r.limit_ = 0 AND r.used IS NOT NULL THEN 1 END)::double precision
+    to_timestamp(LEAST(GREATEST(u.from_ms + s.slot * 600000::bigint, -62135596800000), 253402300799999) / 1000.0)
+        AS slot,
+    s.used, COALESCE(s.peak, s.used) AS peak, s.limit_,
+    COALESCE(s.used / NULLIF(s.limit_, 0), CASE WHEN s.limit_ = 0 AND s.used IS NOT NULL THEN 1 END)::double precision
         AS ratio,
-    u.slot_ms, u.month
+    u.from_ms + s.slot * 600000::bigint AS slot_ms, u.month, u.from_ms
 FROM usage u
 JOIN host h ON h.host_id = u.host_id
-CROSS JOIN unnest(ARRAY['SEMMNI', 'SEMMNS', 'SHMMNI', 'SHMALL', 'MSGMNI'],
-    ARRAY[u.sem_arrays, u.semaphores, u.shm_segments, u.shm_pages, u.msg_queues],
-    ARRAY[u.sem_arrays_max, u.semaphores_max, u.shm_segments_max, u.shm_pages_max, u.msg_queues_max],
-    ARRAY[u.semmni, u.semmns, u.shmmni, u.shmall, u.msgmni]) AS r (resource, used, peak, limit_);
+CROSS JOIN LATERAL (VALUES ('SEMMNI', u.sem_arrays, u.sem_arrays_max, u.semmni),
+    ('SEMMNS', u.semaphores, u.semaphores_max, u.semmns), ('SHMMNI', u.shm_segments, u.shm_segments_max, u.shmmni),
+    ('SHMALL', u.shm_pages, u.shm_pages_max, u.shmall), ('MSGMNI', u.msg_queues, u.msg_queues_max, u.msgmni))
+    AS r (resource, used, peak, limit_)
+CROSS JOIN LATERAL unnest(u.slots, r.used, r.peak, r.limit_) AS s (slot, used, peak, limit_);
 COMMENT ON VIEW v_usage IS 'One row per host, namespace, resource and ten minutes in which something of it changed.';
 
 CREATE VIEW v_usage_hour AS
@@ -104,7 +107,7 @@ SELECT lpad(to_hex(u.host_id), 16, '0') AS host_id, h.name AS host, u.namespace,
     r.used, r.peak, r.limit_,
     COALESCE(r.used / NULLIF(r.limit_, 0), CASE WHEN r.limit_ = 0 AND r.used IS NOT NULL THEN 1 END)::double precision
         AS ratio,
-    u.slot_ms, u.year
+    u.slot_ms, u.year, u.slot_ms AS from_ms
 FROM usage_hour u
 JOIN host h ON h.host_id = u.host_id
 CROSS JOIN unnest(ARRAY['SEMMNI', 'SEMMNS', 'SHMMNI', 'SHMALL', 'MSGMNI'],
@@ -120,11 +123,12 @@ SELECT lpad(to_hex(o.host_id), 16, '0') AS host_id, h.name AS host,
     CASE WHEN e.kind IS NOT NULL THEN COALESCE(e.namespace, o.own) END AS namespace,
     CASE WHEN e.kind IS NOT NULL THEN e.namespace IS NULL END AS own,
     CASE e.kind WHEN 0 THEN 'sem' WHEN 1 THEN 'shm' WHEN 2 THEN 'msg' END AS kind,
-    e.uid, e.user_name, e.comm, e.objects, COALESCE(e.objects_max, e.objects) AS objects_max,
+    e.uid, e.user_name, e.comm, e.objects::bigint AS objects,
+    COALESCE(e.objects_max, e.objects)::bigint AS objects_max,
     CASE WHEN e.objects IS NOT NULL THEN COALESCE(e.semaphores, 0) END AS semaphores,
     CASE WHEN e.objects IS NOT NULL THEN COALESCE(e.bytes, 0) END AS bytes,
-    CASE WHEN e.objects IS NOT NULL THEN COALESCE(e.orphans, 0) END AS orphans,
-    CASE WHEN e.objects IS NOT NULL THEN COALESCE(e.certain, 0) END AS certain
+    CASE WHEN e.objects IS NOT NULL THEN COALESCE(e.orphans, 0)::bigint END AS orphans,
+    CASE WHEN e.objects IS NOT NULL THEN COALESCE(e.certain, 0)::bigint END AS certain
 FROM host_status s
 JOIN host h ON h.host_id = s.host_id
 CROSS JOIN LATERAL (SELECT * FROM owner_usage u WHERE u.host_id = s.host_id AND u.slot_ms <= s.sampled_wall_ms

@@ -43,22 +43,6 @@ CREATE TABLE public.chunk (
 )
 PARTITION BY RANGE (week);
 
-CREATE TABLE public.chunk_fallback (
-    host_id bigint NOT NULL,
-    epoch_no bigint NOT NULL,
-    stretch integer NOT NULL,
-    from_wall_ms bigint NOT NULL,
-    from_seq bigint NOT NULL,
-    week date NOT NULL,
-    to_seq bigint NOT NULL,
-    to_wall_ms bigint NOT NULL,
-    prev_wall_ms bigint,
-    records integer NOT NULL,
-    baseline boolean NOT NULL,
-    objects bytea NOT NULL,
-    body bytea NOT NULL
-);
-
 CREATE TABLE public.chunk_fresh (
     host_id bigint NOT NULL,
     epoch_no bigint NOT NULL,
@@ -74,21 +58,6 @@ CREATE TABLE public.chunk_fresh (
     body bytea NOT NULL
 )
 PARTITION BY RANGE (day);
-
-CREATE TABLE public.chunk_fresh_fallback (
-    host_id bigint NOT NULL,
-    epoch_no bigint NOT NULL,
-    stretch integer NOT NULL,
-    from_wall_ms bigint NOT NULL,
-    from_seq bigint NOT NULL,
-    day date NOT NULL,
-    to_seq bigint NOT NULL,
-    to_wall_ms bigint NOT NULL,
-    prev_wall_ms bigint,
-    records integer NOT NULL,
-    objects bytea NOT NULL,
-    body bytea NOT NULL
-);
 
 CREATE TABLE public.enrolment_token (
     token_id text NOT NULL,
@@ -269,44 +238,22 @@ CREATE TABLE public.owner_usage (
     month date NOT NULL,
     wall_ms bigint NOT NULL,
     boot_id bytea NOT NULL,
-    namespaces bigint[] NOT NULL,
+    namespaces bigint[],
     kinds smallint[] NOT NULL,
     uids bigint[] NOT NULL,
-    users text[] NOT NULL,
-    comms text[] NOT NULL,
-    objects bigint[] NOT NULL,
-    objects_max bigint[] NOT NULL,
-    semaphores bigint[] NOT NULL,
-    bytes numeric[] NOT NULL,
-    orphans bigint[] NOT NULL,
-    certain bigint[] NOT NULL,
+    users text[],
+    comms text[],
+    objects integer[] NOT NULL,
+    objects_max integer[],
+    semaphores bigint[],
+    bytes numeric[],
+    orphans integer[],
+    certain integer[],
     own bigint,
     own_instance bigint,
-    instances bigint[] DEFAULT '{}'::bigint[] NOT NULL
+    instances bigint[]
 )
 PARTITION BY RANGE (month);
-
-CREATE TABLE public.owner_usage_fallback (
-    host_id bigint NOT NULL,
-    slot_ms bigint NOT NULL,
-    month date NOT NULL,
-    wall_ms bigint NOT NULL,
-    boot_id bytea NOT NULL,
-    namespaces bigint[] NOT NULL,
-    kinds smallint[] NOT NULL,
-    uids bigint[] NOT NULL,
-    users text[] NOT NULL,
-    comms text[] NOT NULL,
-    objects bigint[] NOT NULL,
-    objects_max bigint[] NOT NULL,
-    semaphores bigint[] NOT NULL,
-    bytes numeric[] NOT NULL,
-    orphans bigint[] NOT NULL,
-    certain bigint[] NOT NULL,
-    own bigint,
-    own_instance bigint,
-    instances bigint[] DEFAULT '{}'::bigint[] NOT NULL
-);
 
 CREATE TABLE public.stream (
     host_id bigint NOT NULL,
@@ -348,50 +295,27 @@ CREATE TABLE public.usage (
     host_id bigint NOT NULL,
     namespace bigint NOT NULL,
     instance numeric(20,0) NOT NULL,
-    slot_ms bigint NOT NULL,
+    from_ms bigint NOT NULL,
     month date NOT NULL,
     own boolean NOT NULL,
-    sem_arrays numeric(20,0),
-    sem_arrays_max numeric(20,0),
-    semmni numeric(20,0),
-    semaphores numeric(20,0),
-    semaphores_max numeric(20,0),
-    semmns numeric(20,0),
-    shm_segments numeric(20,0),
-    shm_segments_max numeric(20,0),
-    shmmni numeric(20,0),
-    shm_pages numeric(20,0),
-    shm_pages_max numeric(20,0),
-    shmall numeric(20,0),
-    msg_queues numeric(20,0),
-    msg_queues_max numeric(20,0),
-    msgmni numeric(20,0)
+    slots smallint[] NOT NULL,
+    sem_arrays numeric[] NOT NULL,
+    sem_arrays_max numeric[] NOT NULL,
+    semmni numeric[] NOT NULL,
+    semaphores numeric[] NOT NULL,
+    semaphores_max numeric[] NOT NULL,
+    semmns numeric[] NOT NULL,
+    shm_segments numeric[] NOT NULL,
+    shm_segments_max numeric[] NOT NULL,
+    shmmni numeric[] NOT NULL,
+    shm_pages numeric[] NOT NULL,
+    shm_pages_max numeric[] NOT NULL,
+    shmall numeric[] NOT NULL,
+    msg_queues numeric[] NOT NULL,
+    msg_queues_max numeric[] NOT NULL,
+    msgmni numeric[] NOT NULL
 )
 PARTITION BY RANGE (month);
-
-CREATE TABLE public.usage_fallback (
-    host_id bigint NOT NULL,
-    namespace bigint NOT NULL,
-    instance numeric(20,0) NOT NULL,
-    slot_ms bigint NOT NULL,
-    month date NOT NULL,
-    own boolean NOT NULL,
-    sem_arrays numeric(20,0),
-    sem_arrays_max numeric(20,0),
-    semmni numeric(20,0),
-    semaphores numeric(20,0),
-    semaphores_max numeric(20,0),
-    semmns numeric(20,0),
-    shm_segments numeric(20,0),
-    shm_segments_max numeric(20,0),
-    shmmni numeric(20,0),
-    shm_pages numeric(20,0),
-    shm_pages_max numeric(20,0),
-    shmall numeric(20,0),
-    msg_queues numeric(20,0),
-    msg_queues_max numeric(20,0),
-    msgmni numeric(20,0)
-);
 
 CREATE TABLE public.usage_hour (
     host_id bigint NOT NULL,
@@ -417,30 +341,6 @@ CREATE TABLE public.usage_hour (
     msgmni numeric(20,0)
 )
 PARTITION BY RANGE (year);
-
-CREATE TABLE public.usage_hour_fallback (
-    host_id bigint NOT NULL,
-    namespace bigint NOT NULL,
-    instance numeric(20,0) NOT NULL,
-    slot_ms bigint NOT NULL,
-    year date NOT NULL,
-    own boolean NOT NULL,
-    sem_arrays numeric(20,0),
-    sem_arrays_max numeric(20,0),
-    semmni numeric(20,0),
-    semaphores numeric(20,0),
-    semaphores_max numeric(20,0),
-    semmns numeric(20,0),
-    shm_segments numeric(20,0),
-    shm_segments_max numeric(20,0),
-    shmmni numeric(20,0),
-    shm_pages numeric(20,0),
-    shm_pages_max numeric(20,0),
-    shmall numeric(20,0),
-    msg_queues numeric(20,0),
-    msg_queues_max numeric(20,0),
-    msgmni numeric(20,0)
-);
 
 CREATE VIEW public.v_flag AS
  SELECT lpad(to_hex(f.flag_id), 16, '0'::text) AS id,
@@ -691,8 +591,8 @@ CREATE VIEW public.v_owner_now AS
     e.uid,
     e.user_name,
     e.comm,
-    e.objects,
-    COALESCE(e.objects_max, e.objects) AS objects_max,
+    (e.objects)::bigint AS objects,
+    (COALESCE(e.objects_max, e.objects))::bigint AS objects_max,
         CASE
             WHEN (e.objects IS NOT NULL) THEN COALESCE(e.semaphores, (0)::bigint)
             ELSE NULL::bigint
@@ -702,11 +602,11 @@ CREATE VIEW public.v_owner_now AS
             ELSE NULL::numeric
         END AS bytes,
         CASE
-            WHEN (e.objects IS NOT NULL) THEN COALESCE(e.orphans, (0)::bigint)
+            WHEN (e.objects IS NOT NULL) THEN (COALESCE(e.orphans, 0))::bigint
             ELSE NULL::bigint
         END AS orphans,
         CASE
-            WHEN (e.objects IS NOT NULL) THEN COALESCE(e.certain, (0)::bigint)
+            WHEN (e.objects IS NOT NULL) THEN (COALESCE(e.certain, 0))::bigint
             ELSE NULL::bigint
         END AS certain
    FROM (((public.host_status s
@@ -745,20 +645,22 @@ CREATE VIEW public.v_usage AS
     u.namespace,
     u.own,
     r.resource,
-    to_timestamp((((LEAST(GREATEST(u.slot_ms, '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS slot,
-    r.used,
-    r.peak,
-    r.limit_,
-    (COALESCE((r.used / NULLIF(r.limit_, (0)::numeric)), (
+    to_timestamp((((LEAST(GREATEST((u.from_ms + (s.slot * (600000)::bigint)), '-62135596800000'::bigint), '253402300799999'::bigint))::numeric / 1000.0))::double precision) AS slot,
+    s.used,
+    COALESCE(s.peak, s.used) AS peak,
+    s.limit_,
+    (COALESCE((s.used / NULLIF(s.limit_, (0)::numeric)), (
         CASE
-            WHEN ((r.limit_ = (0)::numeric) AND (r.used IS NOT NULL)) THEN 1
+            WHEN ((s.limit_ = (0)::numeric) AND (s.used IS NOT NULL)) THEN 1
             ELSE NULL::integer
         END)::numeric))::double precision AS ratio,
-    u.slot_ms,
-    u.month
-   FROM ((public.usage u
+    (u.from_ms + (s.slot * (600000)::bigint)) AS slot_ms,
+    u.month,
+    u.from_ms
+   FROM (((public.usage u
      JOIN public.host h ON ((h.host_id = u.host_id)))
-     CROSS JOIN LATERAL UNNEST(ARRAY['SEMMNI'::text, 'SEMMNS'::text, 'SHMMNI'::text, 'SHMALL'::text, 'MSGMNI'::text], ARRAY[u.sem_arrays, u.semaphores, u.shm_segments, u.shm_pages, u.msg_queues], ARRAY[u.sem_arrays_max, u.semaphores_max, u.shm_segments_max, u.shm_pages_max, u.msg_queues_max], ARRAY[u.semmni, u.semmns, u.shmmni, u.shmall, u.msgmni]) r(resource, used, peak, limit_));
+     CROSS JOIN LATERAL ( VALUES ('SEMMNI'::text,u.sem_arrays,u.sem_arrays_max,u.semmni), ('SEMMNS'::text,u.semaphores,u.semaphores_max,u.semmns), ('SHMMNI'::text,u.shm_segments,u.shm_segments_max,u.shmmni), ('SHMALL'::text,u.shm_pages,u.shm_pages_max,u.shmall), ('MSGMNI'::text,u.msg_queues,u.msg_queues_max,u.msgmni)) r(resource, used, peak, limit_))
+     CROSS JOIN LATERAL UNNEST(u.slots, r.used, r.peak, r.limit_) s(slot, used, peak, limit_));
 
 COMMENT ON VIEW public.v_usage IS 'One row per host, namespace, resource and ten minutes in which something of it changed.';
 
@@ -778,24 +680,15 @@ CREATE VIEW public.v_usage_hour AS
             ELSE NULL::integer
         END)::numeric))::double precision AS ratio,
     u.slot_ms,
-    u.year
+    u.year,
+    u.slot_ms AS from_ms
    FROM ((public.usage_hour u
      JOIN public.host h ON ((h.host_id = u.host_id)))
      CROSS JOIN LATERAL UNNEST(ARRAY['SEMMNI'::text, 'SEMMNS'::text, 'SHMMNI'::text, 'SHMALL'::text, 'MSGMNI'::text], ARRAY[u.sem_arrays, u.semaphores, u.shm_segments, u.shm_pages, u.msg_queues], ARRAY[u.sem_arrays_max, u.semaphores_max, u.shm_segments_max, u.shm_pages_max, u.msg_queues_max], ARRAY[u.semmni, u.semmns, u.shmmni, u.shmall, u.msgmni]) r(resource, used, peak, limit_));
 
 COMMENT ON VIEW public.v_usage_hour IS 'The same by the hour, kept longer.';
 
-ALTER TABLE ONLY public.chunk ATTACH PARTITION public.chunk_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
-
-ALTER TABLE ONLY public.chunk_fresh ATTACH PARTITION public.chunk_fresh_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
-
 ALTER TABLE ONLY public.frame ATTACH PARTITION public.frame_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
-
-ALTER TABLE ONLY public.owner_usage ATTACH PARTITION public.owner_usage_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
-
-ALTER TABLE ONLY public.usage ATTACH PARTITION public.usage_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
-
-ALTER TABLE ONLY public.usage_hour ATTACH PARTITION public.usage_hour_fallback FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
 
 ALTER TABLE ONLY public.audit
     ADD CONSTRAINT audit_pkey PRIMARY KEY (audit_id);
@@ -806,17 +699,11 @@ ALTER TABLE ONLY public.certificate
 ALTER TABLE ONLY public.certificate
     ADD CONSTRAINT certificate_token_id_spki_sha256_key UNIQUE (token_id, spki_sha256);
 
-ALTER TABLE ONLY public.chunk
-    ADD CONSTRAINT chunk_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, week);
-
-ALTER TABLE ONLY public.chunk_fallback
-    ADD CONSTRAINT chunk_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, week);
-
 ALTER TABLE ONLY public.chunk_fresh
     ADD CONSTRAINT chunk_fresh_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, day);
 
-ALTER TABLE ONLY public.chunk_fresh_fallback
-    ADD CONSTRAINT chunk_fresh_fallback_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, day);
+ALTER TABLE ONLY public.chunk
+    ADD CONSTRAINT chunk_pkey PRIMARY KEY (host_id, epoch_no, stretch, from_wall_ms, to_seq, week);
 
 ALTER TABLE ONLY public.enrolment_token
     ADD CONSTRAINT enrolment_token_pkey PRIMARY KEY (token_id);
@@ -857,26 +744,17 @@ ALTER TABLE ONLY public.operator_token
 ALTER TABLE ONLY public.owner_usage
     ADD CONSTRAINT owner_usage_pkey PRIMARY KEY (host_id, slot_ms, month);
 
-ALTER TABLE ONLY public.owner_usage_fallback
-    ADD CONSTRAINT owner_usage_fallback_pkey PRIMARY KEY (host_id, slot_ms, month);
-
 ALTER TABLE ONLY public.stream
     ADD CONSTRAINT stream_pkey PRIMARY KEY (host_id, epoch_no);
 
 ALTER TABLE ONLY public.stretch
     ADD CONSTRAINT stretch_pkey PRIMARY KEY (host_id, epoch_no, stretch);
 
-ALTER TABLE ONLY public.usage
-    ADD CONSTRAINT usage_pkey PRIMARY KEY (host_id, namespace, instance, slot_ms, month);
-
-ALTER TABLE ONLY public.usage_fallback
-    ADD CONSTRAINT usage_fallback_pkey PRIMARY KEY (host_id, namespace, instance, slot_ms, month);
-
 ALTER TABLE ONLY public.usage_hour
     ADD CONSTRAINT usage_hour_pkey PRIMARY KEY (host_id, namespace, instance, slot_ms, year);
 
-ALTER TABLE ONLY public.usage_hour_fallback
-    ADD CONSTRAINT usage_hour_fallback_pkey PRIMARY KEY (host_id, namespace, instance, slot_ms, year);
+ALTER TABLE ONLY public.usage
+    ADD CONSTRAINT usage_pkey PRIMARY KEY (host_id, namespace, instance, from_ms, month);
 
 CREATE INDEX certificate_host ON public.certificate USING btree (host_id);
 
@@ -886,17 +764,7 @@ CREATE INDEX host_name ON public.host USING btree (name);
 
 CREATE INDEX stretch_from ON public.stretch USING btree (host_id, from_wall_ms);
 
-ALTER INDEX public.chunk_pkey ATTACH PARTITION public.chunk_fallback_pkey;
-
-ALTER INDEX public.chunk_fresh_pkey ATTACH PARTITION public.chunk_fresh_fallback_pkey;
-
 ALTER INDEX public.frame_pkey ATTACH PARTITION public.frame_fallback_pkey;
-
-ALTER INDEX public.owner_usage_pkey ATTACH PARTITION public.owner_usage_fallback_pkey;
-
-ALTER INDEX public.usage_pkey ATTACH PARTITION public.usage_fallback_pkey;
-
-ALTER INDEX public.usage_hour_pkey ATTACH PARTITION public.usage_hour_fallback_pkey;
 
 ALTER TABLE ONLY public.certificate
     ADD CONSTRAINT certificate_host_id_fkey FOREIGN KEY (host_id) REFERENCES public.host(host_id);

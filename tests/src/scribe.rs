@@ -98,7 +98,12 @@ impl Scribe {
             }
         };
         let is_keyframe = matches!(content, Content::Keyframe(_));
-        self.deltas = if is_keyframe { 0 } else { self.deltas + 1 };
+        // As an agent, which has none due while nothing changes.
+        self.deltas = match content {
+            Content::Keyframe(_) => 0,
+            Content::Delta(_) => self.deltas + 1,
+            _ => self.deltas,
+        };
         if is_keyframe && (gap.is_some() || self.stretch < 0) {
             self.stretch += 1;
         }

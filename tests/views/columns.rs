@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use highwater::store::day::Day;
+use highwater::store::partition::{Table, ensure};
 use highwater::store::reader::VIEWS;
 use highwater_ipc::record::GapReason;
 use highwater_tests::binaries::repository;
@@ -52,7 +54,11 @@ async fn the_views_have_the_columns_that_the_readme_documents_and_there_is_no_ot
 
 #[tokio::test]
 async fn every_reason_of_a_gap_is_its_word_and_a_clock_that_claims_anything_fails_no_query() {
-    let (database, _db) = migrated().await;
+    let (database, db) = migrated().await;
+    let mut connection = db.dedicated().await.expect("a connection");
+    for table in [Table::Usage, Table::UsageHour, Table::OwnerUsage] {
+        ensure(&mut connection, table, Day::FALLBACK).await.expect("a partition");
+    }
     database.sql("INSERT INTO host (host_id, name, enrolled_ms) VALUES (1, 'web-17', 0)");
     for (_, code, _) in GapReason::ALL {
         let bounds = if code % 2 == 0 { format!("NULL, {}", i64::MAX) } else { format!("{}, 0", i64::MIN) };
@@ -65,7 +71,13 @@ async fn every_reason_of_a_gap_is_its_word_and_a_clock_that_claims_anything_fail
     let open = database.sql("SELECT count(*) FROM v_gap WHERE began IS NULL AND ended IS NOT NULL");
     assert_eq!(open.trim(), "8", "what is not known stays so");
     assert_eq!(database.sql("SELECT max(extract(year FROM ended AT TIME ZONE 'UTC')) FROM v_gap").trim(), "9999");
-    for table in ["usage", "usage_hour", "owner_usage"] {
+    database.sql(&format!(
+        "INSERT INTO usage SELECT 1, 1, 1, from_ms, '1970-01-01', true, '{{0}}', n, n, n, n, n, n, n, n, n, n, n, n, n, n, n
+        FROM (VALUES ({}), ({})) AS s (from_ms), array_fill(NULL::numeric, ARRAY[1]) AS n",
+        i64::MIN,
+        i64::MAX
+    ));
+    for table in ["usage_hour", "owner_usage"] {
         let slots = format!("({}), ({})", i64::MIN, i64::MAX);
         let rest = match table {
             "owner_usage" => "'1970-01-01', slot, '', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'",
@@ -76,7 +88,6 @@ async fn every_reason_of_a_gap_is_its_word_and_a_clock_that_claims_anything_fail
                 "(host_id, slot_ms, month, wall_ms, boot_id, namespaces, kinds, uids, users, comms, objects,
                 objects_max, semaphores, bytes, orphans, certain)"
             }
-            "usage" => "(host_id, namespace, instance, own, slot_ms, month)",
             _ => "(host_id, namespace, instance, own, slot_ms, year)",
         };
         let key = if table == "owner_usage" { "1, slot" } else { "1, 1, 1, true, slot" };

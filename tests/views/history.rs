@@ -8,6 +8,7 @@ use highwater::query::fold::Said;
 use highwater::query::walk::{Begin, Walk};
 use highwater::store::Db;
 use highwater::store::day::Day;
+use highwater::store::partition::{Table, ensure};
 use highwater::store::usage::Order;
 use highwater_ipc::record::EpochNo;
 use highwater_tests::agent::Agent;
@@ -34,6 +35,9 @@ pub(crate) async fn derive_all(db: &Db, host: HostId, most: usize) {
     drop(reading);
     let mut connection = db.dedicated().await.unwrap();
     let place = |_| Day::FALLBACK;
+    for table in [Table::Usage, Table::UsageHour, Table::OwnerUsage] {
+        ensure(&mut connection, table, Day::FALLBACK).await.unwrap();
+    }
     let mut from = 0;
     while from < steps.len() {
         let epoch: EpochNo = steps[from].0.place.epoch();

@@ -121,7 +121,7 @@ async fn store(stage: &mut Stage, of: Of, step: (Seq, Seq), chunks: Vec<chunk::C
 pub(crate) async fn drop_days(stage: &Stage) -> Kept {
     const DROP_SQL: &str = "DO $$ DECLARE day text; BEGIN
             FOR day IN SELECT inhrelid::regclass::text FROM pg_inherits
-                WHERE inhparent = 'chunk_fresh'::regclass AND inhrelid <> 'chunk_fresh_fallback'::regclass
+                WHERE inhparent = 'chunk_fresh'::regclass AND inhrelid::regclass::text <> 'chunk_fresh_fallback'
             LOOP EXECUTE 'DROP TABLE ' || day; END LOOP;
         END $$";
     let database = stage.database.clone();

@@ -334,3 +334,26 @@ impl Machine {
         Some(Now { backlog_from_ms: oldest.body.at.wall_ms, at: newest.body.at, state })
     }
 }
+
+/// The same records, with some neighbouring heartbeats as one.
+pub(crate) fn merged<'m>(records: impl Iterator<Item = &'m Made>, chance: &mut Chance) -> Vec<Made> {
+    let mut out: Vec<Made> = Vec::new();
+    for made in records {
+        let is_beat = made.record.kind == RecordKind::Heartbeat;
+        match out.last_mut().filter(|last| {
+            // As one they say when the last of them was: where the clock crept back that is not the latest time.
+            let follows = last.epoch == made.epoch
+                && last.record.seq.next() == made.record.first_seq
+                && last.body.at.wall_ms <= made.body.at.wall_ms;
+            is_beat && follows && last.record.kind == RecordKind::Heartbeat
+        }) {
+            Some(last) if chance.one_in(2) => {
+                let first_seq = last.record.first_seq;
+                *last = made.clone();
+                last.record.first_seq = first_seq;
+            }
+            _ => out.push(made.clone()),
+        }
+    }
+    out
+}

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use highwater::compact::CompactError;
 use highwater::compact::job::Round;
-use highwater_ipc::record::{GapReason, RecordKind};
+use highwater_ipc::record::GapReason;
 use highwater_tests::chance::Chance;
 
 use crate::compare::compare;
 use crate::compare_forgotten;
 use crate::crooked::{self, Mutation};
-use crate::machine::{Machine, Made};
+use crate::machine::{Machine, Made, merged};
 use crate::stage::{Stage, Which};
 use crate::truth::Truth;
 
@@ -477,27 +477,4 @@ impl World<'_> {
         }
         Ok(())
     }
-}
-
-/// The same records, with some neighbouring heartbeats as one.
-fn merged<'m>(records: impl Iterator<Item = &'m Made>, chance: &mut Chance) -> Vec<Made> {
-    let mut out: Vec<Made> = Vec::new();
-    for made in records {
-        let is_beat = made.record.kind == RecordKind::Heartbeat;
-        match out.last_mut().filter(|last| {
-            // As one they say when the last of them was: where the clock crept back that is not the latest time.
-            let follows = last.epoch == made.epoch
-                && last.record.seq.next() == made.record.first_seq
-                && last.body.at.wall_ms <= made.body.at.wall_ms;
-            is_beat && follows && last.record.kind == RecordKind::Heartbeat
-        }) {
-            Some(last) if chance.one_in(2) => {
-                let first_seq = last.record.first_seq;
-                *last = made.clone();
-                last.record.first_seq = first_seq;
-            }
-            _ => out.push(made.clone()),
-        }
-    }
-    out
 }

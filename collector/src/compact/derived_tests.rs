@@ -15,6 +15,7 @@ use crate::store::Db;
 use crate::store::day::Day;
 use crate::store::history::Reading;
 use crate::store::owner_usage::of_slots;
+use crate::store::partition::{Table, ensure};
 use crate::store::usage::{Order, Step, UsageRow};
 
 const ALL: (i64, i64) = (i64::MIN, i64::MAX);
@@ -44,6 +45,9 @@ async fn what_is_stored_in_steps_is_what_one_step_derives() {
     db.migrate().await.unwrap();
     let mut runner = TestRunner::deterministic();
     let mut connection = db.dedicated().await.unwrap();
+    for table in [Table::Usage, Table::UsageHour, Table::OwnerUsage] {
+        ensure(&mut connection, table, Day::FALLBACK).await.unwrap();
+    }
     for (id, steps) in (1..).zip([1, 2, 3, 5].repeat(6)) {
         let host = HostId(id);
         let samples = taken(&world().new_tree(&mut runner).unwrap().current());

@@ -38,5 +38,6 @@ pub mod stream;
 pub mod stretch;
 pub mod tx;
 pub mod usage;
+mod usage_half;
 
 pub use db::{Db, MIGRATIONS, StoreError};

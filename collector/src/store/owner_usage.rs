@@ -3,7 +3,8 @@
 //! All owners of a row stand side by side in arrays. Three sorts of entries: an owner; a list (namespace and kind, uid
 //! null) that could not be read whole, of whose owners only the most is known; and one of nulls alone, last, where there
 //! are more owners than a row tells. What goes without saying is null, which costs a bit: the host's own namespace (where
-//! the kind is not null), counts of 0 beside known objects, and a highest value that is the last one.
+//! the kind is not null), counts of 0 beside known objects, and a highest value that is the last one. An array of nulls is
+//! null itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,9 +36,12 @@ const UPSERT_SQL: &str = "INSERT INTO owner_usage (host_id, slot_ms, month, wall
 macro_rules! columns {
     ($rest:literal) => {
         concat!(
-            "SELECT o.host_id, o.slot_ms, o.wall_ms, o.boot_id, o.own, o.own_instance, o.namespaces, o.instances,
-                o.kinds, o.uids, o.users, o.comms, o.objects, o.objects_max, o.semaphores, o.bytes::text[] AS bytes,
-                o.orphans, o.certain ",
+            "SELECT o.host_id, o.slot_ms, o.wall_ms, o.boot_id, o.own, o.own_instance, o.kinds, o.uids, o.objects,
+                COALESCE(o.namespaces, '{}') AS namespaces, COALESCE(o.instances, '{}') AS instances,
+                COALESCE(o.users, '{}') AS users, COALESCE(o.comms, '{}') AS comms,
+                COALESCE(o.objects_max, '{}') AS objects_max, COALESCE(o.semaphores, '{}') AS semaphores,
+                COALESCE(o.bytes::text[], '{}') AS bytes, COALESCE(o.orphans, '{}') AS orphans,
+                COALESCE(o.certain, '{}') AS certain ",
             $rest
         )
     };
@@ -165,18 +169,18 @@ pub async fn put(tx: &mut Write<'_>, rows: &[OwnerRow], place: &(dyn Fn(i64) -> 
             .bind(row.boot_id.0.as_slice())
             .bind(row.own.map(|own| own.inode.cast_signed()))
             .bind(row.own.map(|own| own.instance.cast_signed()))
-            .bind(entries.namespaces)
-            .bind(entries.instances)
+            .bind(told(entries.namespaces))
+            .bind(told(entries.instances))
             .bind(entries.kinds)
             .bind(entries.uids)
-            .bind(entries.users)
-            .bind(entries.comms)
+            .bind(told(entries.users))
+            .bind(told(entries.comms))
             .bind(entries.objects)
-            .bind(entries.objects_max)
-            .bind(entries.semaphores)
-            .bind(entries.bytes)
-            .bind(entries.orphans)
-            .bind(entries.certain)
+            .bind(told(entries.objects_max))
+            .bind(told(entries.semaphores))
+            .bind(told(entries.bytes))
+            .bind(told(entries.orphans))
+            .bind(told(entries.certain))
             .execute(tx.connection())
             .await?;
     }
@@ -200,7 +204,12 @@ impl Reading {
     }
 }
 
-/// The arrays, each of one length.
+/// An array, unless there is nothing in it but nulls.
+fn told<T>(column: Vec<Option<T>>) -> Option<Vec<Option<T>>> {
+    column.iter().any(Option::is_some).then_some(column)
+}
+
+/// The arrays, each of one length, or empty where it says nothing.
 #[derive(Default, FromRow)]
 struct Entries {
     namespaces: Vec<Option<i64>>,
@@ -209,12 +218,12 @@ struct Entries {
     uids: Vec<Option<i64>>,
     users: Vec<Option<String>>,
     comms: Vec<Option<String>>,
-    objects: Vec<Option<i64>>,
-    objects_max: Vec<Option<i64>>,
+    objects: Vec<Option<i32>>,
+    objects_max: Vec<Option<i32>>,
     semaphores: Vec<Option<i64>>,
     bytes: Vec<Option<String>>,
-    orphans: Vec<Option<i64>>,
-    certain: Vec<Option<i64>>,
+    orphans: Vec<Option<i32>>,
+    certain: Vec<Option<i32>>,
 }
 
 impl Entries {
@@ -241,7 +250,7 @@ impl Entries {
         owner: Option<(&OwnerKey, &OwnerHeld)>,
     ) {
         let now = owner.and_then(|(_, held)| held.now);
-        let number = |of: fn(&Held) -> u64| now.as_ref().map(of).filter(|n| *n > 0).map(bigint);
+        let number = |of: fn(&Held) -> u64| now.as_ref().map(of).filter(|n| *n > 0);
         let other = list.map(|(namespace, _)| namespace).filter(|namespace| Some(*namespace) != own);
         self.namespaces.push(other.map(|namespace| namespace.inode.cast_signed()));
         self.instances.push(other.map(|namespace| namespace.instance.cast_signed()));
@@ -249,56 +258,65 @@ impl Entries {
         self.uids.push(owner.map(|(key, _)| i64::from(key.uid)));
         self.users.push(owner.and_then(|(_, held)| held.user.as_ref()).map(HostText::escaped));
         self.comms.push(owner.and_then(|(key, _)| key.comm.as_ref()).map(HostText::escaped));
-        self.objects.push(now.map(|now| bigint(now.objects)));
+        self.objects.push(now.map(|now| count(now.objects)));
         let most = owner.map(|(_, held)| held.most).filter(|most| now.is_none_or(|now| now.objects != *most));
-        self.objects_max.push(most.map(bigint));
-        self.semaphores.push(number(|now| now.semaphores));
+        self.objects_max.push(most.map(count));
+        self.semaphores.push(number(|now| now.semaphores).map(bigint));
         self.bytes.push(now.filter(|now| now.bytes > 0).map(|now| now.bytes.to_string()));
-        self.orphans.push(number(|now| now.orphans));
-        self.certain.push(number(|now| now.certain));
+        self.orphans.push(number(|now| now.orphans).map(count));
+        self.certain.push(number(|now| now.certain).map(count));
     }
 
     /// Adds entry `i` to a row; `None` = its columns contradict each other.
     fn read(&mut self, i: usize, row: &mut OwnerRow) -> Option<()> {
-        let at = |column: &[Option<i64>]| column.get(i).copied();
         let Some(kind_code) = *self.kinds.get(i)? else {
             row.cut = true;
             return Some(());
         };
-        let namespace = match (at(&self.namespaces)?, at(&self.instances)?) {
+        let namespace = match (at(&self.namespaces, i), at(&self.instances, i)) {
             (Some(inode), Some(instance)) => {
                 NamespaceId { inode: inode.cast_unsigned(), instance: instance.cast_unsigned() }
             }
             _ => row.own?,
         };
         let kind = kind("owner_usage.kinds", kind_code).ok()?;
-        let Some(uid) = at(&self.uids)? else {
+        let Some(uid) = at(&self.uids, i) else {
             row.unknown.insert((namespace, kind));
             return Some(());
         };
-        let text = |column: &mut Vec<Option<String>>| match column.get_mut(i)?.take() {
+        let text = |column: &mut Vec<Option<String>>| match column.get_mut(i).and_then(Option::take) {
             None => Some(None),
             Some(text) => HostText::from_escaped(&text).map(Some),
         };
-        let count = |column: &[Option<i64>]| u64::try_from(at(column)?.unwrap_or(0)).ok();
-        let now = match at(&self.objects)? {
+        let count = |column: &[Option<i32>]| u64::try_from(at(column, i).unwrap_or(0)).ok();
+        let now = match at(&self.objects, i) {
             None => None,
             Some(_) => Some(Held {
                 objects: count(&self.objects)?,
-                semaphores: count(&self.semaphores)?,
-                bytes: self.bytes.get(i)?.as_ref().map_or(Some(0), |bytes| bytes.parse().ok())?,
+                semaphores: u64::try_from(at(&self.semaphores, i).unwrap_or(0)).ok()?,
+                bytes: self.bytes.get(i).and_then(Option::as_ref).map_or(Some(0), |bytes| bytes.parse().ok())?,
                 orphans: count(&self.orphans)?,
                 certain: count(&self.certain)?,
             }),
         };
-        let most = match at(&self.objects_max)? {
-            None => now.as_ref()?.objects,
+        let most = match at(&self.objects_max, i) {
+            // Of an hour that begins with what could not be read nothing more is known.
+            None => now.as_ref().map_or(0, |now| now.objects),
             Some(_) => count(&self.objects_max)?,
         };
         let key = OwnerKey { namespace, kind, uid: u32::try_from(uid).ok()?, comm: text(&mut self.comms)? };
         row.owners.insert(key, OwnerHeld { user: text(&mut self.users)?, now, most });
         Some(())
     }
+}
+
+fn at<T: Copy>(column: &[Option<T>], i: usize) -> Option<T> {
+    column.get(i).copied().flatten()
+}
+
+/// A number of objects, which a list in memory has; saturates.
+fn count(number: u64) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 #[derive(FromRow)]
@@ -326,7 +344,7 @@ impl Row {
             unknown: BTreeSet::new(),
             cut: false,
         };
-        for i in 0..self.entries.namespaces.len() {
+        for i in 0..self.entries.kinds.len() {
             if self.entries.read(i, &mut row).is_none() {
                 return Err(StoreError::Corrupt { what: format!("owner_usage of host {}, entry {i}", row.host) });
             }

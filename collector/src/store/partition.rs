@@ -13,7 +13,8 @@ use super::day::Day;
 use super::retention::CHUNK_WANTED_SQL;
 use super::tx::{Dedicated, Write};
 
-/// A table with partitions. Their names are the table's and the first day, `frame_20261124`.
+/// A table with partitions. Their names are the table's and the first day, `frame_20261124`; for times that cannot be
+/// believed `frame_fallback`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     /// Records as they came, by day.
@@ -109,7 +110,7 @@ const CREATE_SQL: &str = "DO $$
 DECLARE
     parent text := current_setting('highwater.parent');
     first  date := current_setting('highwater.first')::date;
-    name   text := parent || '_' || to_char(first, 'YYYYMMDD');
+    name   text := parent || CASE first WHEN DATE '1970-01-01' THEN '_fallback' ELSE '_' || to_char(first, 'YYYYMMDD') END;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass(name) AND inhparent = parent::regclass) THEN
         EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', name, parent);
@@ -153,29 +154,21 @@ const CHUNK_FRESH_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM stream s WHER
             AND c.day >= DATE '1970-01-01' + $1::int AND c.day < DATE '1970-01-01' + $2::int))";
 
 /// Series that go on (the last row says something) and with which the next partition does not begin.
-macro_rules! use_wanted {
-    ($table:literal, $part:literal) => {
-        concat!(
-            "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (host_id, namespace, instance)
-                host_id, namespace, instance, COALESCE(sem_arrays, shm_segments, msg_queues) AS used FROM ",
-            $table,
-            " WHERE ",
-            $part,
-            " >= DATE '1970-01-01' + $1::int AND ",
-            $part,
-            " < DATE '1970-01-01' + $2::int ORDER BY host_id, namespace, instance, slot_ms DESC) AS u
-            WHERE u.used IS NOT NULL AND NOT EXISTS (SELECT 1 FROM ",
-            $table,
-            " b WHERE b.host_id = u.host_id AND b.namespace = u.namespace AND b.instance = u.instance
-                AND b.slot_ms = $2::bigint * 86400000 AND b.",
-            $part,
-            " = DATE '1970-01-01' + $2::int))"
-        )
-    };
-}
-
-const USAGE_WANTED_SQL: &str = use_wanted!("usage", "month");
-const USAGE_HOUR_WANTED_SQL: &str = use_wanted!("usage_hour", "year");
+const USAGE_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (host_id, namespace, instance)
+        host_id, namespace, instance, COALESCE(sem_arrays[cardinality(slots)], shm_segments[cardinality(slots)],
+            msg_queues[cardinality(slots)]) AS used
+        FROM usage WHERE month >= DATE '1970-01-01' + $1::int AND month < DATE '1970-01-01' + $2::int
+        ORDER BY host_id, namespace, instance, from_ms DESC) AS u
+    WHERE u.used IS NOT NULL AND NOT EXISTS (SELECT 1 FROM usage b WHERE b.host_id = u.host_id
+        AND b.namespace = u.namespace AND b.instance = u.instance AND b.from_ms = $2::bigint * 86400000
+        AND b.month = DATE '1970-01-01' + $2::int AND b.slots[1] = 0))";
+const USAGE_HOUR_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (host_id, namespace, instance)
+        host_id, namespace, instance, COALESCE(sem_arrays, shm_segments, msg_queues) AS used
+        FROM usage_hour WHERE year >= DATE '1970-01-01' + $1::int AND year < DATE '1970-01-01' + $2::int
+        ORDER BY host_id, namespace, instance, slot_ms DESC) AS u
+    WHERE u.used IS NOT NULL AND NOT EXISTS (SELECT 1 FROM usage_hour b WHERE b.host_id = u.host_id
+        AND b.namespace = u.namespace AND b.instance = u.instance AND b.slot_ms = $2::bigint * 86400000
+        AND b.year = DATE '1970-01-01' + $2::int))";
 const OWNER_USAGE_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (host_id)
         host_id, cardinality(objects) AS held FROM owner_usage
         WHERE month >= DATE '1970-01-01' + $1::int AND month < DATE '1970-01-01' + $2::int
@@ -186,7 +179,7 @@ const OWNER_USAGE_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTI
 /// What is old enough to be forgotten is written by nobody in a hurry: its questions may take longer.
 const PATIENT_SQL: &str = "SET LOCAL statement_timeout = '60s'";
 
-/// The first days of a table's partitions, ascending; the fallback day, which always has one, is not among them.
+/// The first days of a table's partitions, ascending; the fallback day, whose partition never goes, is not among them.
 pub async fn list(connection: &mut Dedicated, table: Table) -> Result<Vec<Day>, StoreError> {
     let mut tx = connection.write().await?;
     let days: Vec<i32> = sqlx::query_scalar(LIST_SQL).bind(table.name()).fetch_all(tx.connection()).await?;
@@ -194,10 +187,11 @@ pub async fn list(connection: &mut Dedicated, table: Table) -> Result<Vec<Day>, 
     Ok(days.into_iter().map(Day).collect())
 }
 
-/// Makes the partition that holds a day, unless it is there. Waits for no query, and lets none wait.
+/// Makes the partition that holds a day, unless it is there. Waits for no query, and lets none wait. That of the fallback
+/// day came with `frame`, and comes with the first such row elsewhere: an empty one costs 8 to 24 KiB.
 pub async fn ensure(connection: &mut Dedicated, table: Table, day: Day) -> Result<(), StoreError> {
     let first = table.first(day);
-    if first == Day::FALLBACK {
+    if first == Day::FALLBACK && table == Table::Frame {
         return Ok(());
     }
     match try_create(connection, table, first).await {

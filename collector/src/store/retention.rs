@@ -115,37 +115,47 @@ const DROP_PARTS_SQL: &str = "DELETE FROM gap_part AS g
     USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS d (host_id, epoch_no, seq)
     WHERE g.host_id = d.host_id AND g.epoch_no = d.epoch_no AND g.seq = d.seq AND g.to_wall_ms < $4";
 
-macro_rules! use_baselines {
-    ($table:literal, $part:literal) => {
-        concat!(
-            "INSERT INTO ",
-            $table,
-            " (host_id, namespace, instance, slot_ms, ",
-            $part,
-            ", own, sem_arrays, sem_arrays_max, semmni, semaphores, semaphores_max, semmns, shm_segments,
-                shm_segments_max, shmmni, shm_pages, shm_pages_max, shmall, msg_queues, msg_queues_max, msgmni)
-            SELECT u.host_id, u.namespace, u.instance, $2::bigint * 86400000, DATE '1970-01-01' + $2::int, u.own,
-                u.sem_arrays, u.sem_arrays, u.semmni, u.semaphores, u.semaphores, u.semmns, u.shm_segments,
-                u.shm_segments, u.shmmni, u.shm_pages, u.shm_pages, u.shmall, u.msg_queues, u.msg_queues, u.msgmni
-            FROM (SELECT DISTINCT ON (host_id, namespace, instance) * FROM ",
-            $table,
-            " WHERE ",
-            $part,
-            " >= DATE '1970-01-01' + $1::int AND ",
-            $part,
-            " < DATE '1970-01-01' + $2::int ORDER BY host_id, namespace, instance, slot_ms DESC) AS u
-            WHERE COALESCE(u.sem_arrays, u.shm_segments, u.msg_queues) IS NOT NULL ON CONFLICT DO NOTHING"
-        )
-    };
-}
-
-const USAGE_SQL: &str = use_baselines!("usage", "month");
-const USAGE_HOUR_SQL: &str = use_baselines!("usage_hour", "year");
+/// The last slot of each namespace as the first of the next partition. A row that is there already ends with that half day
+/// and may lack its beginning.
+const USAGE_SQL: &str = "INSERT INTO usage AS t (host_id, namespace, instance, from_ms, month, own, slots,
+        sem_arrays, sem_arrays_max, semmni, semaphores, semaphores_max, semmns, shm_segments, shm_segments_max, shmmni,
+        shm_pages, shm_pages_max, shmall, msg_queues, msg_queues_max, msgmni)
+    SELECT u.host_id, u.namespace, u.instance, $2::bigint * 86400000, DATE '1970-01-01' + $2::int, u.own, ARRAY[0],
+        ARRAY[u.sem_arrays[u.n]], ARRAY[NULL::numeric], ARRAY[u.semmni[u.n]],
+        ARRAY[u.semaphores[u.n]], ARRAY[NULL::numeric], ARRAY[u.semmns[u.n]],
+        ARRAY[u.shm_segments[u.n]], ARRAY[NULL::numeric], ARRAY[u.shmmni[u.n]],
+        ARRAY[u.shm_pages[u.n]], ARRAY[NULL::numeric], ARRAY[u.shmall[u.n]],
+        ARRAY[u.msg_queues[u.n]], ARRAY[NULL::numeric], ARRAY[u.msgmni[u.n]]
+    FROM (SELECT DISTINCT ON (host_id, namespace, instance) *, cardinality(slots) AS n FROM usage
+        WHERE month >= DATE '1970-01-01' + $1::int AND month < DATE '1970-01-01' + $2::int
+        ORDER BY host_id, namespace, instance, from_ms DESC) AS u
+    WHERE COALESCE(u.sem_arrays[u.n], u.shm_segments[u.n], u.msg_queues[u.n]) IS NOT NULL
+    ON CONFLICT (host_id, namespace, instance, from_ms, month) DO UPDATE SET slots = excluded.slots || t.slots,
+        sem_arrays = excluded.sem_arrays || t.sem_arrays, sem_arrays_max = excluded.sem_arrays_max || t.sem_arrays_max,
+        semmni = excluded.semmni || t.semmni, semaphores = excluded.semaphores || t.semaphores,
+        semaphores_max = excluded.semaphores_max || t.semaphores_max, semmns = excluded.semmns || t.semmns,
+        shm_segments = excluded.shm_segments || t.shm_segments,
+        shm_segments_max = excluded.shm_segments_max || t.shm_segments_max, shmmni = excluded.shmmni || t.shmmni,
+        shm_pages = excluded.shm_pages || t.shm_pages, shm_pages_max = excluded.shm_pages_max || t.shm_pages_max,
+        shmall = excluded.shmall || t.shmall, msg_queues = excluded.msg_queues || t.msg_queues,
+        msg_queues_max = excluded.msg_queues_max || t.msg_queues_max, msgmni = excluded.msgmni || t.msgmni
+    WHERE t.slots[1] > 0";
+const USAGE_HOUR_SQL: &str = "INSERT INTO usage_hour (host_id, namespace, instance, slot_ms, year, own, sem_arrays,
+        sem_arrays_max, semmni, semaphores, semaphores_max, semmns, shm_segments, shm_segments_max, shmmni, shm_pages,
+        shm_pages_max, shmall, msg_queues, msg_queues_max, msgmni)
+    SELECT u.host_id, u.namespace, u.instance, $2::bigint * 86400000, DATE '1970-01-01' + $2::int, u.own,
+        u.sem_arrays, u.sem_arrays, u.semmni, u.semaphores, u.semaphores, u.semmns, u.shm_segments,
+        u.shm_segments, u.shmmni, u.shm_pages, u.shm_pages, u.shmall, u.msg_queues, u.msg_queues, u.msgmni
+    FROM (SELECT DISTINCT ON (host_id, namespace, instance) * FROM usage_hour
+        WHERE year >= DATE '1970-01-01' + $1::int AND year < DATE '1970-01-01' + $2::int
+        ORDER BY host_id, namespace, instance, slot_ms DESC) AS u
+    WHERE COALESCE(u.sem_arrays, u.shm_segments, u.msg_queues) IS NOT NULL ON CONFLICT DO NOTHING";
 const OWNER_USAGE_SQL: &str =
-    "INSERT INTO owner_usage (host_id, slot_ms, month, wall_ms, boot_id, namespaces, kinds, uids,
-        users, comms, objects, objects_max, semaphores, bytes, orphans, certain)
-    SELECT u.host_id, $2::bigint * 86400000, DATE '1970-01-01' + $2::int, u.wall_ms, u.boot_id, u.namespaces, u.kinds,
-        u.uids, u.users, u.comms, u.objects, u.objects, u.semaphores, u.bytes, u.orphans, u.certain
+    "INSERT INTO owner_usage (host_id, slot_ms, month, wall_ms, boot_id, own, own_instance, namespaces, instances, kinds,
+        uids, users, comms, objects, objects_max, semaphores, bytes, orphans, certain)
+    SELECT u.host_id, $2::bigint * 86400000, DATE '1970-01-01' + $2::int, u.wall_ms, u.boot_id, u.own, u.own_instance,
+        u.namespaces, u.instances, u.kinds, u.uids, u.users, u.comms, u.objects, NULL, u.semaphores, u.bytes, u.orphans,
+        u.certain
     FROM (SELECT DISTINCT ON (host_id) * FROM owner_usage
         WHERE month >= DATE '1970-01-01' + $1::int AND month < DATE '1970-01-01' + $2::int
         ORDER BY host_id, slot_ms DESC) AS u

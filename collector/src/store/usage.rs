@@ -1,5 +1,6 @@
 //! Tables `usage` and `usage_hour`: how much of its limits a namespace used, by ten minutes and by hour of its host's
-//! clock. A slot in which nothing changed has no row: what was true before is still.
+//! clock. A slot in which nothing changed has no row: what was true before is still. (How the ten minutes lie in their
+//! table: [`usage_half`].)
 
 use highwater_ipc::limits::Resource;
 use highwater_ipc::snapshot::NamespaceId;
@@ -9,19 +10,17 @@ use super::StoreError;
 use super::day::Day;
 use super::history::Reading;
 use super::tx::Write;
+use super::usage_half;
 use crate::host::HostId;
 
 /// Inodes are two's complement; numbers up to 2^64-1 travel as text. The highest values of what is there and what comes
 /// are merged (one of them may be null: not known); of the others `$rest` says which stay.
 macro_rules! upsert {
-    ($table:literal, $part:literal, $rest:literal) => {
+    ($rest:literal) => {
         concat!(
-            "INSERT INTO ",
-            $table,
-            " AS u (host_id, namespace, instance, slot_ms, ",
-            $part,
-            ", own, sem_arrays, sem_arrays_max, semmni, semaphores, semaphores_max, semmns, shm_segments,
-            shm_segments_max, shmmni, shm_pages, shm_pages_max, shmall, msg_queues, msg_queues_max, msgmni)
+            "INSERT INTO usage_hour AS u (host_id, namespace, instance, slot_ms, year, own, sem_arrays, sem_arrays_max,
+                semmni, semaphores, semaphores_max, semmns, shm_segments, shm_segments_max, shmmni, shm_pages,
+                shm_pages_max, shmall, msg_queues, msg_queues_max, msgmni)
             SELECT r.host_id, r.namespace, r.instance, r.slot_ms, DATE '1970-01-01' + r.part, r.own,
                 r.a, r.a_max, r.a_limit, r.s, r.s_max, r.s_limit, r.m, r.m_max, r.m_limit, r.p, r.p_max, r.p_limit,
                 r.q, r.q_max, r.q_limit
@@ -32,9 +31,8 @@ macro_rules! upsert {
                 $19::text[]::numeric[], $20::text[]::numeric[], $21::text[]::numeric[])
                 AS r (host_id, namespace, instance, slot_ms, part, own, a, a_max, a_limit, s, s_max, s_limit,
                       m, m_max, m_limit, p, p_max, p_limit, q, q_max, q_limit)
-            ON CONFLICT (host_id, namespace, instance, slot_ms, ",
-            $part,
-            ") DO UPDATE SET sem_arrays_max = GREATEST(u.sem_arrays_max, excluded.sem_arrays_max),
+            ON CONFLICT (host_id, namespace, instance, slot_ms, year) DO UPDATE SET
+                sem_arrays_max = GREATEST(u.sem_arrays_max, excluded.sem_arrays_max),
                 semaphores_max = GREATEST(u.semaphores_max, excluded.semaphores_max),
                 shm_segments_max = GREATEST(u.shm_segments_max, excluded.shm_segments_max),
                 shm_pages_max = GREATEST(u.shm_pages_max, excluded.shm_pages_max),
@@ -42,38 +40,20 @@ macro_rules! upsert {
             $rest
         )
     };
-    ($table:literal, $part:literal) => {
-        upsert!(
-            $table,
-            $part,
-            ", own = excluded.own, sem_arrays = excluded.sem_arrays, semmni = excluded.semmni,
-                semaphores = excluded.semaphores, semmns = excluded.semmns, shm_segments = excluded.shm_segments,
-                shmmni = excluded.shmmni, shm_pages = excluded.shm_pages, shmall = excluded.shmall,
-                msg_queues = excluded.msg_queues, msgmni = excluded.msgmni"
-        )
-    };
 }
 
-const UPSERT_SQL: &str = upsert!("usage", "month");
-const FILL_SQL: &str = upsert!("usage", "month", "");
-const UPSERT_HOUR_SQL: &str = upsert!("usage_hour", "year");
-const FILL_HOUR_SQL: &str = upsert!("usage_hour", "year", "");
-
-macro_rules! between {
-    ($table:literal) => {
-        concat!(
-            "SELECT namespace, instance::text, slot_ms, own, sem_arrays::text, sem_arrays_max::text, semmni::text,
-            semaphores::text, semaphores_max::text, semmns::text, shm_segments::text, shm_segments_max::text,
-            shmmni::text, shm_pages::text, shm_pages_max::text, shmall::text, msg_queues::text, msg_queues_max::text,
-            msgmni::text FROM ",
-            $table,
-            " WHERE host_id = $1 AND slot_ms BETWEEN $2 AND $3 ORDER BY slot_ms, namespace, instance LIMIT $4"
-        )
-    };
-}
-
-const BETWEEN_SQL: &str = between!("usage");
-const BETWEEN_HOUR_SQL: &str = between!("usage_hour");
+const UPSERT_HOUR_SQL: &str = upsert!(
+    ", own = excluded.own, sem_arrays = excluded.sem_arrays, semmni = excluded.semmni,
+    semaphores = excluded.semaphores, semmns = excluded.semmns, shm_segments = excluded.shm_segments,
+    shmmni = excluded.shmmni, shm_pages = excluded.shm_pages, shmall = excluded.shmall,
+    msg_queues = excluded.msg_queues, msgmni = excluded.msgmni"
+);
+const FILL_HOUR_SQL: &str = upsert!("");
+const BETWEEN_HOUR_SQL: &str = "SELECT namespace, instance::text, slot_ms, own, sem_arrays::text, sem_arrays_max::text,
+        semmni::text, semaphores::text, semaphores_max::text, semmns::text, shm_segments::text, shm_segments_max::text,
+        shmmni::text, shm_pages::text, shm_pages_max::text, shmall::text, msg_queues::text, msg_queues_max::text,
+        msgmni::text
+    FROM usage_hour WHERE host_id = $1 AND slot_ms BETWEEN $2 AND $3 ORDER BY slot_ms, namespace, instance LIMIT $4";
 
 /// Which of the two tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +125,7 @@ impl UsageRow {
     }
 }
 
-/// Adds rows, or merges them into those of the same slots; each slot of a namespace at most once a call. `place` gives the
+/// Adds rows of one host, or merges them into those of the same slots; each slot of a namespace at most once a call. `place` gives the
 /// day of a slot's partition, of which the month or year is taken: the believed day, or [`Day::FALLBACK`].
 pub async fn upsert(
     tx: &mut Write<'_>,
@@ -154,21 +134,31 @@ pub async fn upsert(
     order: Order,
     place: &(dyn Fn(i64) -> Day + Sync),
 ) -> Result<(), StoreError> {
+    match step {
+        Step::TenMinutes => usage_half::upsert(tx, rows, order, place).await,
+        Step::Hour => upsert_hours(tx, rows, order, place).await,
+    }
+}
+
+async fn upsert_hours(
+    tx: &mut Write<'_>,
+    rows: &[UsageRow],
+    order: Order,
+    place: &(dyn Fn(i64) -> Day + Sync),
+) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let statement = match (step, order) {
-        (Step::TenMinutes, Order::Newest) => UPSERT_SQL,
-        (Step::TenMinutes, Order::Filling) => FILL_SQL,
-        (Step::Hour, Order::Newest) => UPSERT_HOUR_SQL,
-        (Step::Hour, Order::Filling) => FILL_HOUR_SQL,
+    let statement = match order {
+        Order::Newest => UPSERT_HOUR_SQL,
+        Order::Filling => FILL_HOUR_SQL,
     };
     let mut query = sqlx::query(statement)
         .bind(rows.iter().map(|r| r.host.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|r| r.namespace.inode.cast_signed()).collect::<Vec<_>>())
         .bind(rows.iter().map(|r| r.namespace.instance.to_string()).collect::<Vec<_>>())
         .bind(rows.iter().map(|r| r.slot_ms).collect::<Vec<_>>())
-        .bind(rows.iter().map(|r| step.part(place(r.slot_ms)).0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| Step::Hour.part(place(r.slot_ms)).0).collect::<Vec<_>>())
         .bind(rows.iter().map(|r| r.own).collect::<Vec<_>>());
     for resource in Resource::ALL {
         for number in [|u: Used| u.last, |u: Used| u.most, |u: Used| u.limit] {
@@ -189,18 +179,20 @@ impl Reading {
         (from_ms, to_ms): (i64, i64),
         most: i64,
     ) -> Result<Vec<UsageRow>, StoreError> {
-        let statement = match step {
-            Step::TenMinutes => BETWEEN_SQL,
-            Step::Hour => BETWEEN_HOUR_SQL,
+        let query = match step {
+            Step::TenMinutes => {
+                let earliest_ms = usage_half::half_of(from_ms);
+                sqlx::query_as(usage_half::BETWEEN_SQL).bind(host.0).bind(earliest_ms).bind(to_ms)
+            }
+            Step::Hour => sqlx::query_as(BETWEEN_HOUR_SQL).bind(host.0),
         };
-        let query = sqlx::query_as(statement).bind(host.0).bind(from_ms).bind(to_ms).bind(most);
-        let rows: Vec<Row> = query.fetch_all(&mut *self.tx).await?;
+        let rows: Vec<Row> = query.bind(from_ms).bind(to_ms).bind(most).fetch_all(&mut *self.tx).await?;
         rows.into_iter().map(|row| row.domain(host)).collect()
     }
 }
 
 #[derive(FromRow)]
-struct Row {
+pub(super) struct Row {
     namespace: i64,
     instance: String,
     slot_ms: i64,
@@ -223,7 +215,7 @@ struct Row {
 }
 
 impl Row {
-    fn domain(self, host: HostId) -> Result<UsageRow, StoreError> {
+    pub(super) fn domain(self, host: HostId) -> Result<UsageRow, StoreError> {
         let used = |last: Option<String>, most: Option<String>, limit: Option<String>| {
             Ok::<Used, StoreError>(Used { last: whole(last)?, most: whole(most)?, limit: whole(limit)? })
         };
@@ -244,7 +236,7 @@ impl Row {
     }
 }
 
-fn whole(text: Option<String>) -> Result<Option<u64>, StoreError> {
+pub(super) fn whole(text: Option<String>) -> Result<Option<u64>, StoreError> {
     let read = |text: String| text.parse().map_err(|_| StoreError::Corrupt { what: format!("usage number {text:?}") });
     text.map(read).transpose()
 }

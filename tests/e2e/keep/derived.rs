@@ -80,12 +80,9 @@ fn a_list_that_could_not_be_read_when_its_epoch_ended_ends_with_it_and_not_never
 }
 
 /// The last row of that container, and how much it had at most.
-fn last_use(collector: &Collector, host: &Host, table: &str) -> String {
-    let id = host.id().0;
-    collector.database.sql(&format!(
-        "SELECT sem_arrays, semmni, (SELECT max(sem_arrays_max) FROM {table} WHERE host_id = {id} AND namespace = 77)
-        FROM {table} WHERE host_id = {id} AND namespace = 77 ORDER BY slot_ms DESC LIMIT 1"
-    ))
+fn last_use(collector: &Collector, host: &Host, view: &str) -> String {
+    let of = format!("FROM {view} WHERE host_id = '{}' AND namespace = 77 AND resource = 'SEMMNI'", host.id());
+    collector.database.sql(&format!("SELECT used, limit_, (SELECT max(peak) {of}) {of} ORDER BY slot_ms DESC LIMIT 1"))
 }
 
 fn with_container(state: &mut State) {
@@ -104,7 +101,7 @@ fn a_container_that_went_in_a_gap_or_with_a_boot_is_not_in_use_for_ever() {
         host.set_clock(now_ms() - 5 * HOUR_MS);
         collector.store(host, 1, |host| vec![host.keyframe(None), host.change(with_container), host.heartbeats(3)]);
         move_all(&collector, &held, host, 1);
-        assert_eq!(last_use(&collector, host, "usage"), "9|32000|9\n");
+        assert_eq!(last_use(&collector, host, "v_usage"), "9|32000|9\n");
     }
     reboot(&mut boot);
     collector.store(&mut boot, 2, |host| vec![host.keyframe(Some(GapReason::HostDown))]);
@@ -113,10 +110,10 @@ fn a_container_that_went_in_a_gap_or_with_a_boot_is_not_in_use_for_ever() {
     gap.clock.boot_us += 3_600_000_000;
     collector.store(&mut gap, 1, |host| vec![host.keyframe(Some(GapReason::Stalled))]);
     move_all(&collector, &held, &gap, 1);
-    for (host, table) in [(&gap, "usage"), (&gap, "usage_hour"), (&boot, "usage"), (&boot, "usage_hour")] {
-        assert_eq!(last_use(&collector, host, table), "||9\n", "{table} of {:?}", host.id());
+    for (host, view) in [(&gap, "v_usage"), (&gap, "v_usage_hour"), (&boot, "v_usage"), (&boot, "v_usage_hour")] {
+        assert_eq!(last_use(&collector, host, view), "||9\n", "{view} of {:?}", host.id());
     }
     // What is still there goes on as it was.
-    let own = "SELECT count(*) FROM usage WHERE namespace <> 77 AND sem_arrays IS NULL";
+    let own = "SELECT count(*) FROM v_usage WHERE namespace <> 77 AND resource = 'SEMMNI' AND used IS NULL";
     assert_eq!(collector.database.sql(own), "0\n");
 }

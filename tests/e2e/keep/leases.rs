@@ -5,6 +5,7 @@ use highwater::host::HostId;
 use highwater::store::chunk::{self, Chunk};
 use highwater::store::day::Day;
 use highwater::store::lease::{self, Fence, LeaseError};
+use highwater::store::partition::{Table, ensure};
 use highwater::store::{Db, StoreError};
 use highwater_ipc::record::{EpochNo, Seq};
 
@@ -40,6 +41,7 @@ fn row(seq: u64) -> Chunk {
 /// A job: its transaction checks the lease first.
 async fn job(db: &Db, name: &str, fence: Fence, seq: u64) -> Result<(), LeaseError> {
     let mut connection = db.dedicated().await?;
+    ensure(&mut connection, Table::ChunkFresh, Day::FALLBACK).await?;
     let mut tx = connection.write().await?;
     lease::check(&mut tx, name, fence).await?;
     chunk::insert_fresh(&mut tx, &[row(seq)]).await?;
@@ -96,6 +98,7 @@ fn a_lease_is_not_taken_within_a_holders_transaction_and_a_job_behind_it_finds_i
     collector.runtime.block_on(async {
         let mut connection = db.dedicated().await.unwrap();
         let old = lease::take(&mut connection, "compact/2", "a/1", WALL_MS, LENGTH_MS).await.unwrap().unwrap();
+        ensure(&mut connection, Table::ChunkFresh, Day::FALLBACK).await.unwrap();
         let mut tx = connection.write().await.unwrap();
         lease::check(&mut tx, "compact/2", old).await.unwrap();
         chunk::insert_fresh(&mut tx, &[row(0)]).await.unwrap();

@@ -12,10 +12,11 @@ use highwater::store::chunk::{Chunk, insert_merged};
 use highwater::store::day::Day;
 use highwater::store::keep::Keep;
 use highwater::store::lease::{self, Fence, LeaseError};
+use highwater::store::owner_usage::of_slots;
 use highwater::store::partition::{Table, ensure, list};
 use highwater_ipc::chunk::{ChunkWriter, Head, Told};
 use highwater_ipc::record::{Content, EpochNo, GapReason, RecordKind, Seq};
-use highwater_ipc::snapshot::State;
+use highwater_ipc::snapshot::{NamespaceId, State};
 use highwater_ipc::time::At;
 use highwater_tests::wait::now_ms;
 
@@ -269,25 +270,42 @@ fn the_last_row_of_each_series_begins_the_month_after_the_one_that_goes() {
         for table in [Table::Usage, Table::OwnerUsage] {
             ensure(&mut connection, table, month).await.unwrap();
         }
+        ensure(&mut connection, Table::Usage, Day::of(now - 400 * DAY_MS)).await.unwrap();
     });
     let (at, day) = (month.start_ms(), month.0);
+    // The first that stays. Its row of one namespace does not begin with it.
+    let stays = Day::of(now - 400 * DAY_MS).month();
+    let (stays_at, stays_day) = (stays.start_ms(), stays.0);
     collector.database.sql(&format!(
-        "INSERT INTO usage (host_id, namespace, instance, slot_ms, month, own, sem_arrays, sem_arrays_max)
-        SELECT h, 1, 1, {at} + n * 600000, DATE '1970-01-01' + {day}, true, n, n + 5
-        FROM generate_series(1, 2) h, generate_series(1, 9) n;
-        INSERT INTO usage (host_id, namespace, instance, slot_ms, month, own)
-        VALUES (2, 1, 1, {at} + 6600000, DATE '1970-01-01' + {day}, true);
-        INSERT INTO owner_usage SELECT h, {at}, DATE '1970-01-01' + {day}, {at}, '', '{{1}}', '{{0}}', '{{0}}', '{{NULL}}',
-            '{{NULL}}', objects, '{{9}}', '{{1}}', '{{0}}', '{{0}}', '{{0}}'
-        FROM (VALUES (1, ARRAY[3::bigint]), (2, ARRAY[]::bigint[])) AS v (h, objects)"
+        "INSERT INTO usage SELECT h, 1, 1, at, DATE '1970-01-01' + day, true, slots, used, most,
+            n, n, n, n, n, n, n, n, n, n, n, n, n
+        FROM (VALUES
+            (1, {at}, {day}, '{{6,71}}'::smallint[], '{{8,7}}'::numeric[], '{{13,14}}'::numeric[]),
+            (1, {at} + 43200000, {day}, '{{6,70}}', '{{8,9}}', '{{13,14}}'),
+            (2, {at}, {day}, '{{6,70}}', '{{8,NULL}}', '{{13,NULL}}'),
+            (3, {at}, {day}, '{{6}}', '{{4}}', '{{NULL}}'),
+            (3, {stays_at}, {stays_day}, '{{5}}', '{{3}}', '{{6}}')) AS v (h, at, day, slots, used, most),
+            array_fill(NULL::numeric, ARRAY[cardinality(slots)]) AS n;
+        INSERT INTO owner_usage (host_id, slot_ms, month, wall_ms, boot_id, own, own_instance, kinds, uids, objects,
+            objects_max)
+        SELECT h, {at}, DATE '1970-01-01' + {day}, {at}, '\\x{boot}', 7, 8, kinds, kinds, objects, most
+        FROM (VALUES (1, '{{0,1}}'::smallint[], '{{3,NULL}}'::int[], '{{9,4}}'::int[]), (2, '{{}}', '{{}}', NULL))
+            AS v (h, kinds, objects, most)",
+        boot = "00".repeat(16)
     ));
     let fence = take(&collector, now);
     assert_eq!(retain(&collector, fence, now).unwrap(), 2 * months_to(now - 400 * DAY_MS, month));
-    let rows = collector.database.sql("SELECT host_id, sem_arrays, sem_arrays_max FROM usage");
-    assert_eq!(rows, "1|9|9\n", "of host 2 the namespace is gone");
-    assert_eq!(collector.database.sql("SELECT host_id, objects, objects_max FROM owner_usage"), "1|{3}|{3}\n");
+    let rows = collector.database.sql("SELECT host_id, slots, sem_arrays, sem_arrays_max FROM usage ORDER BY 1");
+    assert_eq!(rows, "1|{0}|{9}|{NULL}\n3|{0,5}|{4,3}|{NULL,6}\n", "of host 2 the namespace is gone");
     let held = collector.runtime.block_on(async {
         let mut connection = collector.db.dedicated().await.unwrap();
+        let mut tx = connection.write().await.unwrap();
+        let [one] = &of_slots(&mut tx, HostId(1), &[stays_at]).await.unwrap()[..] else { panic!("a row of host 1") };
+        let own = NamespaceId { inode: 7, instance: 8 };
+        let owners: Vec<_> = one.owners.iter().map(|(k, h)| (k.namespace, h.now.map(|n| n.objects), h.most)).collect();
+        assert_eq!(owners, [(own, Some(3), 3), (own, None, 0)]);
+        assert_eq!(of_slots(&mut tx, HostId(2), &[stays_at]).await.unwrap(), []);
+        tx.commit().await.unwrap();
         list(&mut connection, Table::Usage).await.unwrap()
     });
     assert!(held[0] > next, "{held:?}");

@@ -26,6 +26,7 @@ use crate::store::day::Day;
 use crate::store::frame::{self, Frame};
 use crate::store::history::Reading;
 use crate::store::object_now::{self, ObjectNow};
+use crate::store::partition::{Table, ensure};
 use crate::store::stream::Base;
 
 /// Now, in seconds of these stories.
@@ -96,6 +97,7 @@ impl Bench {
         }
         let frames: Vec<Frame> = records[told.compacted..].iter().map(|record| frame_of(host, record)).collect();
         let mut dedicated = self.db.dedicated().await.unwrap();
+        ensure(&mut dedicated, Table::ChunkFresh, Day::FALLBACK).await.unwrap();
         let mut write = dedicated.write().await.unwrap();
         insert_fresh(&mut write, &chunks).await.unwrap();
         frame::insert(&mut write, &frames.iter().collect::<Vec<_>>(), end_ms).await.unwrap();
