@@ -29,6 +29,9 @@ const DISTRIBUTED: &[&str] = &[
     "owner_usage",
     "object_now",
     "flag",
+    "flag_event",
+    "flag_state",
+    "silence",
 ];
 
 /// Tables, not their partitions.

@@ -94,10 +94,36 @@ CREATE TABLE public.flag (
     owner_orphans bigint,
     why text NOT NULL,
     remedy jsonb NOT NULL,
+    instance numeric(20,0) DEFAULT 0 NOT NULL,
+    own boolean DEFAULT true NOT NULL,
+    note text,
+    noted_by text,
+    noted_ms bigint,
+    told smallint DEFAULT 0 NOT NULL,
     CONSTRAINT flag_kind_check CHECK ((kind = ANY (ARRAY['trend'::text, 'tight'::text, 'refusing'::text]))),
     CONSTRAINT flag_severity_check CHECK ((severity = ANY (ARRAY['warning'::text, 'critical'::text]))),
     CONSTRAINT flag_state_check CHECK ((state = ANY (ARRAY['open'::text, 'acknowledged'::text, 'silenced'::text, 'cleared'::text])))
 );
+
+CREATE TABLE public.flag_event (
+    host_id bigint NOT NULL,
+    flag_id bigint NOT NULL,
+    no integer NOT NULL,
+    at_ms bigint NOT NULL,
+    epoch_no bigint NOT NULL,
+    seq bigint NOT NULL,
+    what text NOT NULL,
+    severity text NOT NULL,
+    CONSTRAINT flag_event_severity_check CHECK ((severity = ANY (ARRAY['warning'::text, 'critical'::text]))),
+    CONSTRAINT flag_event_what_check CHECK ((what = ANY (ARRAY['raised'::text, 'worsened'::text, 'eased'::text, 'cleared'::text])))
+);
+
+CREATE TABLE public.flag_state (
+    host_id bigint NOT NULL,
+    near real NOT NULL,
+    body bytea NOT NULL
+)
+WITH (fillfactor='70');
 
 CREATE TABLE public.frame (
     host_id bigint NOT NULL,
@@ -254,6 +280,14 @@ CREATE TABLE public.owner_usage (
     instances bigint[]
 )
 PARTITION BY RANGE (month);
+
+CREATE TABLE public.silence (
+    host_id bigint NOT NULL,
+    until_ms bigint NOT NULL,
+    note text NOT NULL,
+    made_by text NOT NULL,
+    made_ms bigint NOT NULL
+);
 
 CREATE TABLE public.stream (
     host_id bigint NOT NULL,
@@ -708,8 +742,14 @@ ALTER TABLE ONLY public.chunk
 ALTER TABLE ONLY public.enrolment_token
     ADD CONSTRAINT enrolment_token_pkey PRIMARY KEY (token_id);
 
+ALTER TABLE ONLY public.flag_event
+    ADD CONSTRAINT flag_event_pkey PRIMARY KEY (host_id, flag_id, no);
+
 ALTER TABLE ONLY public.flag
     ADD CONSTRAINT flag_pkey PRIMARY KEY (host_id, flag_id);
+
+ALTER TABLE ONLY public.flag_state
+    ADD CONSTRAINT flag_state_pkey PRIMARY KEY (host_id);
 
 ALTER TABLE ONLY public.frame
     ADD CONSTRAINT frame_pkey PRIMARY KEY (host_id, epoch_no, seq, day);
@@ -743,6 +783,9 @@ ALTER TABLE ONLY public.operator_token
 
 ALTER TABLE ONLY public.owner_usage
     ADD CONSTRAINT owner_usage_pkey PRIMARY KEY (host_id, slot_ms, month);
+
+ALTER TABLE ONLY public.silence
+    ADD CONSTRAINT silence_pkey PRIMARY KEY (host_id);
 
 ALTER TABLE ONLY public.stream
     ADD CONSTRAINT stream_pkey PRIMARY KEY (host_id, epoch_no);

@@ -9,7 +9,7 @@ use tracing::{debug, error, info, warn};
 
 use super::lease::{Keeper, Now};
 use super::tail::Moved;
-use super::{CompactError, Held, merge, partitions, tail};
+use super::{CompactError, Held, idle, merge, partitions, tail};
 use crate::clock::WallClock;
 use crate::health::{Health, Part};
 use crate::store::compaction::{Due, Of};
@@ -30,7 +30,8 @@ pub struct Config {
     pub tail_positions: i64,
     /// A day's fresh chunks are merged so long after its end, milliseconds. [default: 1 h]
     pub merge_after_ms: i64,
-    /// Partitions of which everything has moved are dropped so often, milliseconds. [default: 10 min]
+    /// Partitions of which everything has moved are dropped so often, and flags of hosts on which nothing changes are judged,
+    /// milliseconds. [default: 10 min]
     pub partitions_every_ms: i64,
     /// Between two rounds, milliseconds. [default: 5 s]
     pub round_ms: u64,
@@ -108,6 +109,7 @@ impl Compactor {
         round.merged = self.all(Work::Merge(today), &mut round.failed).await?;
         let every_ms = self.config.partitions_every_ms;
         if self.partitions_ms.is_none_or(|last| now_ms < last || now_ms >= last.saturating_add(every_ms)) {
+            idle::judge(&self.db, &mut self.link, &self.held).await?;
             round.dropped =
                 self.link.run(move |connection| Box::pin(partitions::drop_moved(connection, now_ms))).await?;
             self.partitions_ms = Some(now_ms);

@@ -18,6 +18,7 @@ pub mod derive;
 pub mod derived;
 #[cfg(test)]
 mod derived_tests;
+pub mod idle;
 pub mod job;
 pub mod lease;
 pub mod merge;

@@ -74,6 +74,9 @@ impl Retention {
         if let Some(horizon_ms) = self.keep.horizon_ms(Table::Chunk, now_ms) {
             self.forget_small(connection, horizon_ms).await?;
         }
+        if let Some(horizon_ms) = self.keep.horizon_ms(Table::Usage, now_ms) {
+            self.forget_flags(connection, horizon_ms).await?;
+        }
         Ok(gone)
     }
 
@@ -163,6 +166,18 @@ impl Retention {
             let mut tx = connection.write().await?;
             lease::check(&mut tx, &self.lease, self.fence).await?;
             let count = retention::forget_small(&mut tx, horizon_ms, BATCH).await?;
+            tx.commit().await?;
+            if count == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn forget_flags(&self, connection: &mut Dedicated, horizon_ms: i64) -> Result<(), RetentionError> {
+        loop {
+            let mut tx = connection.write().await?;
+            lease::check(&mut tx, &self.lease, self.fence).await?;
+            let count = retention::forget_flags(&mut tx, horizon_ms, BATCH).await?;
             tx.commit().await?;
             if count == 0 {
                 return Ok(());

@@ -128,7 +128,7 @@ impl Judge {
     pub fn finish(mut self, state: Option<&State>) -> (Changes, Memory) {
         // Whoever looks at a flag that is up wants today's figures.
         let open: Vec<Which> = self.memory.series.iter().filter(|(_, s)| s.open.is_some()).map(|(w, _)| *w).collect();
-        for which in open {
+        for which in open.into_iter().filter(|_| state.is_some()) {
             if let Some(series) = self.memory.series.get(&which).cloned()
                 && let Some(open) = series.open
             {

@@ -32,7 +32,8 @@ const UPSERT_SQL: &str = "INSERT INTO flag AS f (host_id, flag_id, namespace, in
         owner_comm = COALESCE(excluded.owner_comm, f.owner_comm),
         owner_arrays = COALESCE(excluded.owner_arrays, f.owner_arrays),
         owner_orphans = COALESCE(excluded.owner_orphans, f.owner_orphans),
-        why = excluded.why, remedy = excluded.remedy
+        why = excluded.why,
+        remedy = CASE WHEN excluded.state = 'open' AND excluded.remedy = '[]' THEN f.remedy ELSE excluded.remedy END
     WHERE f.state <> 'cleared'";
 
 const EVENT_SQL: &str = "INSERT INTO flag_event (host_id, flag_id, no, at_ms, epoch_no, seq, what, severity)
@@ -41,6 +42,17 @@ const EVENT_SQL: &str = "INSERT INTO flag_event (host_id, flag_id, no, at_ms, ep
 const STATE_SQL: &str = "SELECT body FROM flag_state WHERE host_id = $1";
 const KEEP_SQL: &str = "INSERT INTO flag_state (host_id, near, body) VALUES ($1, $2, $3)
     ON CONFLICT (host_id) DO UPDATE SET near = excluded.near, body = excluded.body";
+
+const KEEP_BODY_SQL: &str = "UPDATE flag_state SET body = $2 WHERE host_id = $1";
+
+/// Whose flags are up, and nothing of theirs waits to be moved; with until when they are covered.
+const IDLE_SQL: &str = "SELECT f.host_id, max(s.covered_wall_ms) FROM flag f
+    JOIN stream s ON s.host_id = f.host_id AND s.after_epoch_no IS NULL AND s.covered_wall_ms IS NOT NULL
+        AND NOT EXISTS (SELECT FROM stream n WHERE n.host_id = s.host_id AND n.after_epoch_no IS NULL
+            AND n.epoch_no > s.epoch_no AND n.next_seq > 0)
+    WHERE f.state <> 'cleared'
+        AND NOT EXISTS (SELECT FROM stream t WHERE t.host_id = f.host_id AND t.framed_to > t.compacted_to)
+    GROUP BY f.host_id ORDER BY f.host_id LIMIT $1";
 
 // A silence is the collector's matter: $now is its clock.
 macro_rules! flags {
@@ -227,6 +239,12 @@ pub async fn remember(tx: &mut Write<'_>, host: HostId, near: f64, body: &[u8]) 
     Ok(())
 }
 
+/// Stores what the evaluator remembers of a host whose use has not moved.
+pub async fn keep(tx: &mut Write<'_>, host: HostId, body: &[u8]) -> Result<(), StoreError> {
+    sqlx::query(KEEP_BODY_SQL).bind(host.0).bind(body).execute(tx.connection()).await?;
+    Ok(())
+}
+
 /// Says that somebody knows of a flag; `false` = it is over, or there is none such.
 pub async fn acknowledge(
     connection: &mut Connection,
@@ -249,6 +267,13 @@ impl Reading {
     /// What the evaluator remembers of a host.
     pub async fn flag_state(&mut self, host: HostId) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(sqlx::query_scalar(STATE_SQL).bind(host.0).fetch_optional(&mut *self.tx).await?)
+    }
+
+    /// Hosts whose flags are up and of which nothing waits to be moved, with until when their clocks are covered,
+    /// milliseconds; at most `most`.
+    pub async fn idle_with_flags(&mut self, most: i64) -> Result<Vec<(HostId, i64)>, StoreError> {
+        let rows: Vec<(i64, i64)> = sqlx::query_as(IDLE_SQL).bind(most).fetch_all(&mut *self.tx).await?;
+        Ok(rows.into_iter().map(|(host, covered_ms)| (HostId(host), covered_ms)).collect())
     }
 
     /// Flags, the newest first; `now_ms` is the collector's clock.

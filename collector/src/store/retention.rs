@@ -100,6 +100,15 @@ const DROP_STREAMS_SQL: &str =
     "DELETE FROM stream AS s USING unnest($1::bigint[], $2::bigint[]) AS d (host_id, epoch_no)
     WHERE s.host_id = d.host_id AND s.epoch_no = d.epoch_no";
 
+/// Flags that were over before the border, with their transitions.
+const FLAGS_SQL: &str = "SELECT host_id, flag_id FROM flag WHERE state = 'cleared' AND cleared_ms < $1
+    ORDER BY host_id, flag_id LIMIT $2";
+const DROP_FLAG_EVENTS_SQL: &str = "DELETE FROM flag_event AS e
+    USING unnest($1::bigint[], $2::bigint[]) AS d (host_id, flag_id)
+    WHERE e.host_id = d.host_id AND e.flag_id = d.flag_id";
+const DROP_FLAGS_SQL: &str = "DELETE FROM flag AS f USING unnest($1::bigint[], $2::bigint[]) AS d (host_id, flag_id)
+    WHERE f.host_id = d.host_id AND f.flag_id = d.flag_id";
+
 /// Facts that others had followed before the border.
 const FACTS_SQL: &str = "SELECT f.host_id, f.epoch_no, f.seq FROM host_facts f
     WHERE f.wall_ms < $1 AND EXISTS (SELECT 1 FROM host_facts n WHERE n.host_id = f.host_id AND n.wall_ms < $1
@@ -284,6 +293,17 @@ pub async fn forget_small(tx: &mut Write<'_>, horizon_ms: i64, most: i64) -> Res
         count += keys.len();
     }
     Ok(count)
+}
+
+/// Forgets at most `most` flags that were over before `horizon_ms`; says how many.
+pub async fn forget_flags(tx: &mut Write<'_>, horizon_ms: i64, most: i64) -> Result<usize, StoreError> {
+    let rows: Vec<(i64, i64)> =
+        sqlx::query_as(FLAGS_SQL).bind(horizon_ms).bind(most).fetch_all(tx.connection()).await?;
+    let (hosts, flags): (Vec<i64>, Vec<i64>) = rows.into_iter().unzip();
+    for sql in [DROP_FLAG_EVENTS_SQL, DROP_FLAGS_SQL] {
+        sqlx::query(sql).bind(&hosts).bind(&flags).execute(tx.connection()).await?;
+    }
+    Ok(hosts.len())
 }
 
 /// Lets the partition after that of `first` begin with the last row of each series that goes on. Tables of chunks and
