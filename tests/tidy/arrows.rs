@@ -27,13 +27,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("collector/src/store/", &[]),
     ("collector/src/writer/", &["store"]),
     ("collector/src/query/", &["store"]),
+    // Who holds what, and what to do about it, is told as `blame` tells it.
+    ("collector/src/evaluate/", &["store", "query"]),
     // Compaction folds records as queries do, and tells owners apart as `blame` does; nobody asks it anything.
-    ("collector/src/compact/", &["store", "query"]),
+    ("collector/src/compact/", &["store", "query", "evaluate"]),
     ("collector/src/identity/", &["store"]),
     ("collector/src/ingest/", &["identity", "writer"]),
     // What is derived from imported states is derived as compaction does.
     ("collector/src/import/", &["store", "query", "compact"]),
-    ("collector/src/api/", &["query", "identity", "import"]),
+    ("collector/src/api/", &["query", "identity", "import", "evaluate"]),
     ("collector/src/embedded/", &["identity"]),
     ("collector/src/cli/", &[]),
 ];

@@ -13,12 +13,11 @@ use super::json::{
 };
 use super::problem::Problem;
 use super::router::Shared;
-use crate::flag::FlagId;
-use crate::flag::desk::{self, DeskError};
+use crate::evaluate::desk::{self, DeskError};
+use crate::flag::{FlagFilter, FlagId, Note, StoredEvent, StoredFlag};
 use crate::identity::operators::{Operator, Role};
 use crate::query::Reading;
 use crate::query::as_of::Instant;
-use crate::store::flag::{FlagFilter, Note, StoredFlag};
 
 /// The longest note, characters.
 const MOST_NOTE: usize = 1_000;
@@ -61,8 +60,8 @@ pub(super) async fn flags(
 pub(super) async fn one_flag(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<FlagJson>, Problem> {
     let mut reading = Reading::begin(&shared.db).await?;
     let found = find(&mut reading, &id, shared.clock.now_ms()).await?;
-    let events = reading.flag_events(found.host.id, found.flag.id).await?;
-    let event = |event: crate::store::flag::StoredEvent| FlagEventJson {
+    let events = reading.flag_events(found.flag.host, found.flag.id).await?;
+    let event = |event: StoredEvent| FlagEventJson {
         at: format_rfc3339_ms(event.at_ms),
         what: event.what,
         severity: event.severity,
@@ -84,7 +83,7 @@ pub(super) async fn acknowledge(
     let mut reading = Reading::begin(&shared.db).await?;
     let found = find(&mut reading, &id, now_ms).await?;
     drop(reading);
-    desk::acknowledge(&shared.db, (found.host.id, found.flag.id), &note).await?;
+    desk::acknowledge(&shared.db, (found.flag.host, found.flag.id), &note).await?;
     let mut reading = Reading::begin(&shared.db).await?;
     Ok(Json(write(&find(&mut reading, &id, now_ms).await?)))
 }
@@ -141,8 +140,8 @@ fn write(stored: &StoredFlag) -> FlagJson {
     let time = |ms: Option<i64>| ms.map(format_rfc3339_ms);
     FlagJson {
         id: flag.id.to_string(),
-        host: stored.host.name.clone(),
-        host_id: stored.host.id.to_string(),
+        host: stored.host.clone(),
+        host_id: flag.host.to_string(),
         namespace: flag.namespace.inode,
         resource: flag.resource.name().to_owned(),
         kind: flag.kind.name().to_owned(),
@@ -167,7 +166,7 @@ fn write(stored: &StoredFlag) -> FlagJson {
         remedy: flag
             .remedy
             .iter()
-            .map(|step| RemedyJson { step: step.what.clone(), command: step.command.clone(), risk: step.risk.clone() })
+            .map(|step| RemedyJson { step: step.step.clone(), command: step.command.clone(), risk: step.risk.clone() })
             .collect(),
         note: stored.note.as_ref().map(|note| FlagNoteJson {
             note: note.text.clone(),

@@ -1,8 +1,8 @@
 //! Hosts on which a flag is up and nothing changes: no tail tells that time passes, so that is told here.
 
 use super::{CompactError, Held};
-use crate::flag::judge::Judge;
-use crate::flag::state;
+use crate::evaluate::judge::Judge;
+use crate::evaluate::state;
 use crate::store::history::Reading;
 use crate::store::link::Link;
 use crate::store::{Db, StoreError, flag};

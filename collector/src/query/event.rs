@@ -12,7 +12,7 @@ use highwater_ipc::text::HostText;
 
 use super::change::What;
 use super::gap::Gap;
-use crate::flag::FlagId;
+use crate::flag::FlagTold;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,23 +167,6 @@ pub enum Happened {
     AgentStopped,
     /// A flag went up or down.
     Flag(Box<FlagTold>),
-}
-
-/// A flag that went up or down.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlagTold {
-    /// Which one.
-    pub id: FlagId,
-    /// Whether it went up.
-    pub raised: bool,
-    /// Of which limit.
-    pub resource: String,
-    /// What sort of trouble it is, or was.
-    pub kind: String,
-    /// How urgent it was then.
-    pub severity: String,
-    /// In words, as it was judged last.
-    pub why: String,
 }
 
 /// Names of users and groups, shared.

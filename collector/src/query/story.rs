@@ -155,7 +155,7 @@ impl Story {
 
 impl Event {
     /// At exactly that instant, of the host as a whole.
-    pub(crate) fn exact(at_ms: i64, happened: Happened) -> Self {
+    pub(super) fn exact(at_ms: i64, happened: Happened) -> Self {
         Self { at_ms, after_ms: None, namespace: None, place: Place::default(), happened }
     }
 }

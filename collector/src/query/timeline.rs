@@ -8,11 +8,12 @@ use highwater_ipc::record::{EpochNo, Seq};
 
 use super::AskError;
 use super::as_of::{Answer, Instant, as_of};
-use super::event::{Event, EventKind, Happened};
+use super::event::{Event, EventKind, Happened, Place};
 use super::gap::{Gap, GapState};
 use super::story::Story;
 use super::trail::Anchor;
 use super::walk::{Begin, Position, Walk};
+use crate::flag::FlagTold;
 use crate::host::HostId;
 use crate::store::history::{ClosedGap, Reading};
 
@@ -125,7 +126,12 @@ async fn told_flags(
     if flags.len() > MOST_GAPS {
         return Err(AskError::TooMuch { what: "flags", most: MOST_GAPS });
     }
-    Ok(flags)
+    let event = |told: FlagTold| {
+        let place = Place { own: Some(told.own), name: None };
+        let (at_ms, namespace) = (told.at_ms, Some(told.namespace));
+        Event { namespace, place, ..Event::exact(at_ms, Happened::Flag(Box::new(told))) }
+    };
+    Ok(flags.into_iter().map(|(by, told)| (by, event(told))).collect())
 }
 
 /// The gap at the end of a span that reaches to or beyond the last sample.

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 
 use super::StoreError;
-use super::fleet::HostName;
 use super::history::Reading;
 use super::number::{bigint, unsigned};
 use super::tx::{Connection, Write};
-use crate::flag::{Eta, Flag, FlagEvent, FlagId, Holder, Kind, Severity};
+use crate::flag::{
+    Eta, Flag, FlagEvent, FlagFilter, FlagId, FlagState, FlagTold, Holder, Kind, Note, Remedy, Severity, StoredEvent,
+    StoredFlag,
+};
 use crate::host::HostId;
-use crate::query::event::{Event, FlagTold, Happened, Place};
-use crate::query::remedy::Step;
 
 /// What people said of a flag stays; what is cleared stays cleared.
 const UPSERT_SQL: &str = "INSERT INTO flag AS f (host_id, flag_id, namespace, instance, resource, kind, severity, state,
@@ -92,79 +92,6 @@ const SILENCE_SQL: &str = "INSERT INTO silence (host_id, until_ms, note, made_by
     ON CONFLICT (host_id) DO UPDATE SET until_ms = excluded.until_ms, note = excluded.note, made_by = excluded.made_by,
         made_ms = excluded.made_ms";
 
-/// What people see of a flag's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlagState {
-    /// It is up.
-    Open,
-    /// It is up, and somebody knows.
-    Acknowledged,
-    /// It is up, and nobody is told for a while.
-    Silenced,
-    /// It is over.
-    Cleared,
-}
-
-impl FlagState {
-    /// The word of the JSON contract.
-    pub fn name(self) -> &'static str {
-        match self {
-            FlagState::Open => "open",
-            FlagState::Acknowledged => "acknowledged",
-            FlagState::Silenced => "silenced",
-            FlagState::Cleared => "cleared",
-        }
-    }
-}
-
-/// What an operator said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// The words.
-    pub text: String,
-    /// Who.
-    pub by: String,
-    /// When, collector's clock, milliseconds.
-    pub at_ms: i64,
-}
-
-/// A flag as it is stored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredFlag {
-    /// Its host.
-    pub host: HostName,
-    /// As it was judged last.
-    pub flag: Flag,
-    /// What people see of its life.
-    pub state: FlagState,
-    /// What somebody said of it.
-    pub note: Option<Note>,
-    /// Until when its host is silenced, and why.
-    pub silence: Option<(i64, String)>,
-}
-
-/// A transition as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredEvent {
-    /// When, host's clock, milliseconds.
-    pub at_ms: i64,
-    /// What happened: raised, worsened, eased, cleared.
-    pub what: String,
-    /// How urgent it was since.
-    pub severity: String,
-}
-
-/// Which flags are wanted.
-#[derive(Clone, Debug, Default)]
-pub struct FlagFilter {
-    /// Only this host's.
-    pub host: Option<HostId>,
-    /// Those that are over, too.
-    pub all: bool,
-    /// Those after this one: when it was raised, and its number.
-    pub after: Option<(i64, FlagId)>,
-}
-
 #[derive(Serialize, Deserialize)]
 struct StoredStep {
     step: String,
@@ -176,7 +103,7 @@ struct StoredStep {
 pub async fn upsert(tx: &mut Write<'_>, flags: &[Flag]) -> Result<(), StoreError> {
     for flag in flags {
         let steps = flag.remedy.iter().map(|step| StoredStep {
-            step: step.what.clone(),
+            step: step.step.clone(),
             command: step.command.clone(),
             risk: step.risk.clone(),
         });
@@ -298,7 +225,7 @@ impl Reading {
         host: HostId,
         (from_ms, to_ms): (i64, i64),
         most: i64,
-    ) -> Result<Vec<((EpochNo, Seq), Event)>, StoreError> {
+    ) -> Result<Vec<((EpochNo, Seq), FlagTold)>, StoreError> {
         let query = sqlx::query_as(TOLD_SQL).bind(host.0).bind(from_ms).bind(to_ms).bind(most);
         let rows: Vec<ToldRow> = query.fetch_all(&mut *self.tx).await?;
         rows.into_iter().map(ToldRow::domain).collect()
@@ -329,22 +256,22 @@ struct ToldRow {
 }
 
 impl ToldRow {
-    fn domain(self) -> Result<((EpochNo, Seq), Event), StoreError> {
+    fn domain(self) -> Result<((EpochNo, Seq), FlagTold), StoreError> {
         let position =
             (EpochNo(unsigned("flag_event.epoch_no", self.epoch_no)?), Seq(unsigned("flag_event.seq", self.seq)?));
         let instance = self.instance.parse().map_err(|_| StoreError::Corrupt { what: "flag.instance".to_owned() })?;
         let told = FlagTold {
             id: FlagId(self.flag_id),
+            at_ms: self.at_ms,
             raised: self.what == "raised",
+            namespace: NamespaceId { inode: self.namespace.cast_unsigned(), instance },
+            own: self.own,
             resource: self.resource,
             kind: self.kind,
             severity: self.severity,
             why: self.why,
         };
-        let namespace = NamespaceId { inode: self.namespace.cast_unsigned(), instance };
-        let event = Event::exact(self.at_ms, Happened::Flag(Box::new(told)));
-        let place = Place { own: Some(self.own), name: None };
-        Ok((position, Event { namespace: Some(namespace), place, ..event }))
+        Ok((position, told))
     }
 }
 
@@ -389,7 +316,7 @@ impl FlagRow {
         let resource = Resource::ALL.into_iter().find(|r| r.name() == self.resource);
         let steps: Vec<StoredStep> =
             serde_json::from_str(&self.remedy).map_err(|error| corrupt("remedy", &error.to_string()))?;
-        let remedy = steps.into_iter().map(|s| Step { what: s.step, command: s.command, risk: s.risk }).collect();
+        let remedy = steps.into_iter().map(|s| Remedy { step: s.step, command: s.command, risk: s.risk }).collect();
         let holder = self.owner_uid.map(|uid| Holder {
             uid: u32::try_from(uid).unwrap_or(u32::MAX),
             user: self.owner_user,
@@ -412,7 +339,7 @@ impl FlagRow {
                 at_ms: self.noted_ms.unwrap_or(0),
             }),
             silence: self.until_ms.map(|until_ms| (until_ms, self.silence_note.unwrap_or_default())),
-            host: HostName { name: self.name, id: host },
+            host: self.name,
             flag: Flag {
                 host,
                 id: FlagId(self.flag_id),

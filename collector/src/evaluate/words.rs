@@ -5,10 +5,10 @@ use highwater_ipc::object::Kind as Objects;
 use highwater_ipc::snapshot::{NamespaceId, State};
 use highwater_ipc::who::Grade;
 
-use super::{Flag, Holder, Kind};
+use crate::flag::{Flag, Holder, Kind, Remedy};
 use crate::forecast::why::{Reason, Why};
 use crate::query::owners::{Owner, of_place};
-use crate::query::remedy;
+use crate::query::remedy::{self, Step};
 
 /// Which objects a limit counts.
 pub fn objects_of(resource: Resource) -> Objects {
@@ -78,7 +78,8 @@ pub fn explain(flag: &mut Flag, state: &State) {
             flag.why += &format!(", and nobody holds {certain} of its arrays any more");
         }
     }
-    flag.remedy = remedy::of_flag(state, flag.namespace, flag.resource, most);
+    let steps = remedy::of_flag(state, flag.namespace, flag.resource, most).into_iter();
+    flag.remedy = steps.map(|Step { what, command, risk }| Remedy { step: what, command, risk }).collect();
 }
 
 fn owners(state: &State, id: NamespaceId, kind: Objects) -> Vec<Owner> {

@@ -1,9 +1,8 @@
 //! What operators do to flags, each with its entry in the audit.
 
-use super::FlagId;
+use crate::flag::{FlagId, Note};
 use crate::host::HostId;
-use crate::store::flag::{self, Note};
-use crate::store::{Db, StoreError, audit, tx};
+use crate::store::{Db, StoreError, audit, flag, tx};
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::feed::{self, Feed, Input, Place, Which};
 use super::words;
-use super::{Eta, Flag, FlagEvent, FlagId, Kind, Severity, What};
+use crate::flag::{Eta, Flag, FlagEvent, FlagId, Kind, Severity, What};
 use crate::forecast::{self, Evaluator, Transition};
 use crate::host::HostId;
 

@@ -1,22 +1,11 @@
-//! Flags: what is going wrong with a host's limits, or went. Pure but for [`store`](crate::store::flag), which keeps them.
-//!
-//! [`feed`] makes the rows of each series from samples, live and for `backtest` alike; [`judge`] gives them to the
-//! forecaster and keeps one flag for each series; [`words`] says why; [`state`] packs a judge between two steps.
-
-pub mod desk;
-pub mod feed;
-pub mod judge;
-pub mod state;
-#[cfg(test)]
-mod tests;
-pub mod words;
+//! Flags: what is going wrong with a host's limits, or went; as they are judged, stored and shown.
 
 use highwater_ipc::limits::Resource;
+use highwater_ipc::record::{EpochNo, Seq};
 use highwater_ipc::snapshot::NamespaceId;
 use serde::{Deserialize, Serialize};
 
 use crate::host::HostId;
-use crate::query::remedy::Step;
 
 /// A flag's number: random-looking, positive, the same whenever the same records are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -146,7 +135,18 @@ pub struct Flag {
     /// In words.
     pub why: String,
     /// What to do, in order.
-    pub remedy: Vec<Step>,
+    pub remedy: Vec<Remedy>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remedy {
+    /// What it does.
+    pub step: String,
+    /// For a root shell of the host; `None` = there is no command for it.
+    pub command: Option<String>,
+    /// What can go wrong.
+    pub risk: String,
 }
 
 /// A transition of a flag, for timelines and notices.
@@ -161,9 +161,9 @@ pub struct FlagEvent {
     /// When, host's wall clock, milliseconds.
     pub at_ms: i64,
     /// Where in the stream it was decided: the record.
-    pub epoch: highwater_ipc::record::EpochNo,
+    pub epoch: EpochNo,
     /// Likewise.
-    pub seq: highwater_ipc::record::Seq,
+    pub seq: Seq,
     /// What happened.
     pub what: What,
     /// How urgent it is since, or was when it was cleared.
@@ -196,4 +196,100 @@ impl What {
             What::Cleared => "cleared",
         }
     }
+}
+
+/// What people see of a flag's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlagState {
+    /// It is up.
+    Open,
+    /// It is up, and somebody knows.
+    Acknowledged,
+    /// It is up, and nobody is told for a while.
+    Silenced,
+    /// It is over.
+    Cleared,
+}
+
+impl FlagState {
+    /// The word of the JSON contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            FlagState::Open => "open",
+            FlagState::Acknowledged => "acknowledged",
+            FlagState::Silenced => "silenced",
+            FlagState::Cleared => "cleared",
+        }
+    }
+}
+
+/// What an operator said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The words.
+    pub text: String,
+    /// Who.
+    pub by: String,
+    /// When, collector's clock, milliseconds.
+    pub at_ms: i64,
+}
+
+/// A flag as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredFlag {
+    /// Its host's name, escaped.
+    pub host: String,
+    /// As it was judged last.
+    pub flag: Flag,
+    /// What people see of its life.
+    pub state: FlagState,
+    /// What somebody said of it.
+    pub note: Option<Note>,
+    /// Until when its host is silenced, and why.
+    pub silence: Option<(i64, String)>,
+}
+
+/// A transition as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// When, host's clock, milliseconds.
+    pub at_ms: i64,
+    /// What happened: raised, worsened, eased, cleared.
+    pub what: String,
+    /// How urgent it was since.
+    pub severity: String,
+}
+
+/// Which flags are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct FlagFilter {
+    /// Only this host's.
+    pub host: Option<HostId>,
+    /// Those that are over, too.
+    pub all: bool,
+    /// Those after this one: when it was raised, and its number.
+    pub after: Option<(i64, FlagId)>,
+}
+
+/// A flag that went up or down, as a timeline tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlagTold {
+    /// Which one.
+    pub id: FlagId,
+    /// When, host's wall clock, milliseconds.
+    pub at_ms: i64,
+    /// Whether it went up.
+    pub raised: bool,
+    /// Where.
+    pub namespace: NamespaceId,
+    /// Whether that is the host's own.
+    pub own: bool,
+    /// Of which limit.
+    pub resource: String,
+    /// What sort of trouble it is, or was.
+    pub kind: String,
+    /// How urgent it was then.
+    pub severity: String,
+    /// In words, as it was judged last.
+    pub why: String,
 }

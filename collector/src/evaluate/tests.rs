@@ -10,7 +10,8 @@ use proptest::prelude::*;
 
 use super::feed::{self, EVERY_MS, Feed, Input, Place};
 use super::judge::{Changes, Judge, Memory, Sample};
-use super::{Kind, Severity, What, state};
+use super::state;
+use crate::flag::{Kind, Severity, What};
 use crate::forecast::Event;
 use crate::host::HostId;
 

@@ -1,0 +1,12 @@
+//! From samples to flags: live, in the transaction that compacts what they were told by.
+//!
+//! [`feed`] makes the rows of each series from samples; [`judge`] gives them to the forecaster and keeps one flag for each
+//! series; [`words`] says why; [`state`] packs a judge between two steps. [`desk`] is what operators do to flags.
+
+pub mod desk;
+pub mod feed;
+pub mod judge;
+pub mod state;
+#[cfg(test)]
+mod tests;
+pub mod words;
