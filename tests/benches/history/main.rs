@@ -6,6 +6,7 @@
 //! cargo bench -p highwater-tests --bench history -- present [HOSTS]         find in the present of 100,000 hosts
 //! cargo bench -p highwater-tests --bench history -- bytes [FILE..]          a busy host-day, as PostgreSQL counts it
 //! cargo bench -p highwater-tests --bench history -- idle                    a day and a year in which little happens
+//! cargo bench -p highwater-tests --bench history -- judge                   what the evaluator costs
 //! cargo bench -p highwater-tests --bench history -- curve [FILE]            bytes against latency by chunk and segment
 //! ```
 //!
@@ -28,6 +29,7 @@ mod curve;
 mod day;
 mod fleet;
 mod host;
+mod judge;
 mod present;
 mod stack;
 mod stopwatch;
@@ -42,8 +44,9 @@ fn main() {
         Some("bytes") => bytes::busy(&arguments[1..]),
         Some("idle") => bytes::idle(),
         Some("curve") => curve::measure(arguments.get(1).map(String::as_str)),
+        Some("judge") => judge::measure(),
         // A run of all benches does not fill a disk.
-        None => println!("history: say fleet, present, bytes, idle or curve"),
-        Some(other) => panic!("{other}: say fleet, present, bytes, idle or curve"),
+        None => println!("history: say fleet, present, bytes, idle, judge or curve"),
+        Some(other) => panic!("{other}: say fleet, present, bytes, idle, judge or curve"),
     }
 }

@@ -1,0 +1,69 @@
+//! What judging costs: one host's ten minutes, as compaction hands them over, with two weeks behind it.
+
+use std::time::Instant as Clock;
+
+use highwater::evaluate::feed;
+use highwater::evaluate::judge::{Judge, Memory, Sample};
+use highwater::evaluate::state;
+use highwater::host::HostId;
+use highwater_ipc::activity::Activity;
+use highwater_ipc::limits::Totals;
+use highwater_ipc::record::{EpochNo, Seq};
+
+use crate::day;
+use crate::host::FIRST_DAY_MS;
+
+/// Ten minutes of a host that is sampled each 10 s.
+const SAMPLES: u64 = 60;
+const STEP_MS: i64 = 10_000;
+/// Steps of two weeks.
+const STEPS: u64 = 14 * 24 * 6;
+const HOSTS: f64 = 10_000.0;
+
+pub fn measure() {
+    println!("{:44} {:>12} {:>12} {:>14}", "", "us a step", "bytes", "cores, 10k hosts");
+    for (what, changes) in [("nothing changes", false), ("each sample is another one", true)] {
+        let mut state = day::made()[0].state.clone();
+        state.interval_ms = 10_000;
+        let (mut memory, mut bytes, mut dice) = (Memory::default(), Vec::new(), 1_u64);
+        let (mut last_day, mut counted) = (std::time::Duration::ZERO, 0_u32);
+        for step in 0..STEPS {
+            let begun = Clock::now();
+            if let Some(read) = state::unpack(&bytes) {
+                memory = read;
+            }
+            let mut judge = Judge::new(HostId(1), memory);
+            for nth in 0..SAMPLES {
+                let number = step * SAMPLES + nth;
+                let wall_ms = FIRST_DAY_MS + i64::try_from(number).unwrap() * STEP_MS;
+                if changes {
+                    dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let few = (dice >> 40) % 400;
+                    let totals = Totals {
+                        sem_arrays: 100 + few,
+                        semaphores: 2_000 + 3 * few,
+                        shm_segments: 50 + few / 2,
+                        shm_pages: 100_000 + 77 * few,
+                        msg_queues: 10 + few / 9,
+                        ..Totals::default()
+                    };
+                    state.namespaces[0].totals = Some(totals);
+                }
+                let prev_wall_ms = (number > 0).then_some(wall_ms - STEP_MS);
+                let boot_us = 60_000_000 + number * 10_000_000;
+                let sample =
+                    feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch: number == 0, state: &state };
+                judge.sample(&Sample { place: (EpochNo(1), Seq(number)), sample, activity: &Activity::default() });
+            }
+            let (_, left) = judge.finish(Some(&state));
+            bytes = state::pack(&left).unwrap();
+            memory = Memory::default();
+            if step + 144 >= STEPS {
+                last_day += begun.elapsed();
+                counted += 1;
+            }
+        }
+        let each = last_day.as_secs_f64() / f64::from(counted);
+        println!("{what:44} {:12.0} {:12} {:14.3}", each * 1e6, bytes.len(), each * HOSTS / 600.0);
+    }
+}
