@@ -141,10 +141,11 @@ fn used_up(it: &mut Explanation, told: &Told<'_>, evidence: &Evidence) {
     it.snapshot = most.snapshot.clone();
 }
 
-/// `SEMMNS was 12 of 1024000000 and SEMMNI 12 of 32000 then: it was not that, in none of the 3 namespaces seen`.
+/// `SEMMNI was 12 of 32000 and SEMMNS was 12 of 1024000000 at most: it was not that; nor was it near in any of ..`.
 fn not_reached(evidence: &Evidence) -> String {
     let own: Vec<&Most> = evidence.most.iter().filter(|one| one.place.own == Some(true)).collect();
-    let shown: Vec<&Most> = if own.is_empty() { evidence.most.iter().take(2).collect() } else { own };
+    let mut shown: Vec<&Most> = if own.is_empty() { evidence.most.iter().take(2).collect() } else { own };
+    shown.sort_by_key(|one| std::cmp::Reverse(one.millionths()));
     let figures: Vec<String> =
         shown.iter().map(|one| format!("{} was {}", one.parameter.name(), of(one.used, one.limit))).collect();
     let mut namespaces: Vec<NamespaceId> = evidence.most.iter().map(|one| one.namespace).collect();
@@ -155,7 +156,7 @@ fn not_reached(evidence: &Evidence) -> String {
     };
     let unseen = !super::super::story::sees_every_namespace(&evidence.held.state);
     let unseen = if unseen { ", but the agent does not see all of them" } else { "" };
-    format!("{} at most: it was not that; {others}{unseen}", figures.join(", "))
+    format!("{} at most: it was not that; {others}{unseen}", figures.join(" and "))
 }
 
 fn queue(it: &mut Explanation, evidence: &Evidence) {

@@ -136,7 +136,11 @@ fn where_no_limit_was_near_that_is_said_with_the_figures_of_all_namespaces() {
     let calm = sample(text, 1000, &[12, 3]);
     let it = explained(APACHE, evidence(APACHE, &calm, &[calm.clone()], vec![]), Some(&calm));
     assert_eq!((it.verdict, it.limit, it.holder.is_some()), (Verdict::NotReached, None, false));
-    assert!(it.why.contains("SEMMNI was 12 of 32000 at most: it was not that"), "{}", it.why);
+    assert!(
+        it.why.contains("SEMMNI was 12 of 32000 and SEMMNS was 12 of 1024000000 at most: it was not that"),
+        "{}",
+        it.why
+    );
     assert!(it.why.contains("any of the 2 namespaces"), "{}", it.why);
     assert_eq!(it.looked.len(), 4);
     assert!(step(&it, "container that is not seen").is_some());
