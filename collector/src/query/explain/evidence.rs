@@ -106,7 +106,7 @@ pub(super) async fn gather(
     for back_ms in BACK_MS.iter().take(if goes_back { BACK_MS.len() } else { 1 }) {
         let from_ms = asked_ms.saturating_sub(*back_ms);
         events(reading, (host, told), (from_ms, to_ms), &mut found, now_ms).await?;
-        if found.refused.as_ref().is_some_and(|r| r.is_its_own) || found.removed.is_some() {
+        if found.refused.as_ref().is_some_and(|r| r.is_its_own && r.is_sampled()) || found.removed.is_some() {
             break;
         }
         to_ms = from_ms;
@@ -200,10 +200,18 @@ fn fits(told: &Told<'_>, refused: &Refused, asked_ms: i64) -> bool {
         && (refused.is_its_own || is_near)
 }
 
-/// What fits better is less.
-fn rank(told: &Told<'_>, refused: &Refused, asked_ms: i64) -> (bool, bool, i64) {
+/// What fits better is less. A namespace that is not sampled comes last: nothing can be said of its limits.
+fn rank(told: &Told<'_>, refused: &Refused, asked_ms: i64) -> (bool, bool, bool, i64) {
     let other_key = told.asked.key.is_some_and(|key| key != refused.act.key);
-    (!refused.is_its_own, other_key, refused.at_ms.saturating_sub(asked_ms).saturating_abs())
+    let distance = refused.at_ms.saturating_sub(asked_ms).saturating_abs();
+    (!refused.is_its_own, !refused.is_sampled(), other_key, distance)
+}
+
+impl Refused {
+    /// Whether the sample that tells of it shows the namespace.
+    fn is_sampled(&self) -> bool {
+        self.act.namespace.is_some_and(|id| self.snapshot.state.namespaces.iter().any(|n| n.id == id))
+    }
 }
 
 async fn in_use(

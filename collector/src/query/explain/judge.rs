@@ -114,7 +114,13 @@ fn used_up(it: &mut Explanation, told: &Told<'_>, evidence: &Evidence) {
     let here = |one: &&Most| place.is_none_or(|id| id == one.namespace);
     let fullest = |one: &&Most| (one.millionths().min(1_000_000), one.place.own == Some(true), one.millionths());
     let Some(most) = evidence.most.iter().filter(here).max_by_key(fullest) else {
-        it.why = "neither limits nor use could be read then".to_owned();
+        it.why = match (&it.victim, place) {
+            (Some(_), Some(id)) => format!(
+                "a traced call was refused in namespace {}, which is not sampled: how much was in use there is not known",
+                id.inode
+            ),
+            _ => "neither limits nor use could be read then".to_owned(),
+        };
         return;
     };
     let usage = most.parameter.resource().map(|resource| Usage { resource, used: most.used, limit: most.limit });

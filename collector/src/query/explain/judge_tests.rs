@@ -158,6 +158,24 @@ fn a_full_container_is_found_where_the_host_itself_has_room() {
 }
 
 #[test]
+fn a_refusal_in_a_namespace_that_is_not_sampled_comes_after_one_that_is_and_says_so() {
+    let full = sample(FULL, 1000, &[128]);
+    let elsewhere = |second: i64| {
+        let mut event = refused("httpd", second, (28, 0), &full);
+        let Happened::Acted { act, .. } = &mut event.happened else { panic!("a refusal") };
+        (act.namespace, act.bound_by) = (Some(other("9")), None);
+        event
+    };
+    let events = vec![refused("httpd", 900, (28, 0), &full), elsewhere(1000)];
+    let it = explained(APACHE, evidence(APACHE, &full, &[full.clone()], events), Some(&full));
+    assert_eq!((it.verdict, it.at_ms), (Verdict::Refused, 900_000));
+    let it = explained(APACHE, evidence(APACHE, &full, &[full.clone()], vec![elsewhere(1000)]), Some(&full));
+    assert_eq!((it.verdict, it.limit), (Verdict::NotKnown, None));
+    assert!(it.why.contains("refused in namespace 9, which is not sampled"), "{}", it.why);
+    assert!(step(&it, "highwater-agent doctor").is_some());
+}
+
+#[test]
 fn a_limit_that_was_raised_since_is_not_raised_to_less_and_an_absent_host_gets_no_command() {
     let full = sample(FULL, 1000, &[128]);
     let raised = sample(&FULL.replace("semmni=128", "semmni=32000"), 5000, &[200]);

@@ -26,6 +26,9 @@ pub(super) fn add(it: &mut Explanation, (catalogue, told): (&Catalogue, &Told<'_
         it.keeper = keeper(catalogue, &holder.owner).cloned();
     }
     steps.extend(it.keeper.as_ref().and_then(leave_alone));
+    if it.verdict == Verdict::NotKnown && it.victim.is_some() {
+        steps.push(words(NOT_SAMPLED.to_owned()));
+    }
     match it.verdict {
         Verdict::NoSysvipc => {
             let remedy = it.snapshot.state.availability.remedy.escaped();
@@ -47,6 +50,10 @@ pub(super) fn add(it: &mut Explanation, (catalogue, told): (&Catalogue, &Told<'_
 /// What remains where no limit was near.
 const NOT_THAT: &str = "look whether the program runs in a container that is not seen from this host, on another host, or \
                         at another time (--at); `strace -f -e trace=%ipc` of it names call and answer";
+
+/// What remains where a namespace was not sampled.
+const NOT_SAMPLED: &str = "look in that container with `ipcs -u` and `ipcs -l`; `highwater-agent doctor` on the host says \
+                           why its namespace is not sampled";
 
 fn words(what: String) -> Step {
     Step { what, command: None, risk: String::new() }
