@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use highwater_ipc::activity::{Act, Did};
+use highwater_ipc::activity::{Act, Actor, Did};
 use highwater_ipc::limits::Limits;
 use highwater_ipc::object::MsgQueue;
 use highwater_ipc::render::lsipc::{Parameter, rows};
@@ -143,11 +143,7 @@ async fn events(
 pub(super) fn hear(told: &Told<'_>, event: Event, found: &mut Evidence) {
     let asked_ms = found.asked_ms;
     match event.happened {
-        Happened::Gap(gap) => {
-            if !found.gaps.contains(&gap) {
-                found.gaps.push(gap);
-            }
-        }
+        Happened::Gap(gap) if !found.gaps.contains(&gap) => found.gaps.push(gap),
         Happened::Acted { act, last_ms, limits, names, .. } if matches!(act.did, Did::Refused(_)) => {
             let refused = Refused {
                 is_its_own: is_its_own(told, &act),
@@ -164,9 +160,14 @@ pub(super) fn hear(told: &Told<'_>, event: Event, found: &mut Evidence) {
             }
         }
         Happened::Change { what: What::Removed(object), by, .. } => {
-            let distance = |at_ms: i64| at_ms.saturating_sub(asked_ms).saturating_abs();
+            // What a program removes itself is not what it misses.
+            let own_doing = |by: Option<&Actor>| {
+                by.is_some_and(|by| told.product.is_some_and(|product| product.runs_as(&by.comm.escaped())))
+            };
+            let rank = |at_ms: i64, by| (own_doing(by), at_ms.saturating_sub(asked_ms).saturating_abs());
             let is_meant = is_meant(told, &object);
-            let is_nearer = found.removed.as_ref().is_none_or(|(at_ms, ..)| distance(event.at_ms) <= distance(*at_ms));
+            let kept = found.removed.as_ref().map(|(at_ms, taken, ..)| rank(*at_ms, taken.by.as_ref()));
+            let is_nearer = kept.is_none_or(|kept| rank(event.at_ms, by.as_ref()) <= kept);
             if is_meant && is_nearer {
                 let taken = Taken { object, by, after_ms: event.after_ms };
                 found.removed = Some((event.at_ms, taken, event.namespace, event.place));

@@ -51,7 +51,7 @@ pub(super) fn judge(told: &Told<'_>, evidence: Evidence) -> Explanation {
     match &told.cause {
         Cause::UsedUp(_) => used_up(&mut it, told, &evidence),
         Cause::QueueFull => queue(&mut it, &evidence),
-        Cause::TooMuch(parameter) => too_much(&mut it, told, *parameter),
+        Cause::TooMuch(parameter) => too_much(&mut it, told, &evidence, *parameter),
         Cause::NoSysvipc => in_front(&mut it),
         Cause::Removed => removed(&mut it, told, evidence),
         other => no_limit(&mut it, told, other),
@@ -183,8 +183,9 @@ fn queue(it: &mut Explanation, evidence: &Evidence) {
     it.limit = Some(most.met());
 }
 
-/// More than one object, or one call, may have.
-fn too_much(it: &mut Explanation, told: &Told<'_>, parameter: Parameter) {
+/// More than one object, or one call, may have. EINVAL has other reasons too, so the limit is named only where what was
+/// asked for is known; E2BIG and ERANGE have one.
+fn too_much(it: &mut Explanation, told: &Told<'_>, evidence: &Evidence, parameter: Parameter) {
     if it.verdict == Verdict::Refused {
         return;
     }
@@ -193,9 +194,11 @@ fn too_much(it: &mut Explanation, told: &Told<'_>, parameter: Parameter) {
     let limit = limit.into_iter().find(|row| row.parameter == parameter);
     let Some(limit) = limit.and_then(|row| row.limit) else { return };
     it.place = Some((namespace, it.place.clone().map_or(Place { own: Some(index == 0), name: None }, |(_, p)| p)));
-    it.limit = Some(Met { resource: parameter.name(), used: told.asked.size, limit });
+    let traced = evidence.refused.as_ref().map(|refused| refused.act.size).filter(|size| *size > 0);
+    let asked = told.asked.size.or(traced);
+    it.limit = Some(Met { resource: parameter.name(), used: asked, limit });
     let name = parameter.name();
-    (it.verdict, it.why) = match told.asked.size {
+    (it.verdict, it.why) = match asked {
         Some(asked) if asked > limit => (Verdict::TooMuch, format!("it asked for {asked}, and {name} was {limit}")),
         Some(asked) => (
             Verdict::NotReached,
@@ -203,9 +206,14 @@ fn too_much(it: &mut Explanation, told: &Told<'_>, parameter: Parameter) {
                 "it asked for {asked}, and {name} was {limit}: it was not that; an object with that key may be smaller"
             ),
         ),
+        None if matches!(parameter, Parameter::Semopm | Parameter::Semvmx) => {
+            (Verdict::TooMuch, format!("one call went beyond {name}, which was {limit}"))
+        }
         None => (
-            Verdict::TooMuch,
-            format!("it asked for more than {name}, which was {limit}, or for more than an object with that key has"),
+            Verdict::NotKnown,
+            format!(
+                "either it asked for more than {name}, which was {limit}, or for more than an object with that key has"
+            ),
         ),
     };
 }

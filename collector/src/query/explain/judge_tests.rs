@@ -1,6 +1,7 @@
 //! Verdicts and steps from scenes.
 
 use std::collections::BTreeMap;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use highwater_ipc::activity::{Act, Actor, Did};
@@ -101,7 +102,7 @@ fn step(it: &Explanation, words: &str) -> Option<usize> {
 fn a_traced_refusal_names_limit_moment_holder_victim_and_only_safe_commands() {
     let full = sample(FULL, 1000, &[128]);
     let events = vec![refused("cron", 999, (28, 0), &full), refused("httpd", 1060, (28, 0), &full)];
-    let it = explained(APACHE, evidence(APACHE, &full, &[full.clone()], events), Some(&full));
+    let it = explained(APACHE, evidence(APACHE, &full, from_ref(&full), events), Some(&full));
     assert_eq!((it.verdict, it.at_ms), (Verdict::Refused, 1_060_000), "its own program's, though another's is nearer");
     let met = it.limit.unwrap();
     assert_eq!((met.resource, met.used, met.limit), ("SEMMNI", Some(128), 128));
@@ -134,7 +135,7 @@ fn without_a_trace_the_most_in_use_is_told_and_no_victim() {
 fn where_no_limit_was_near_that_is_said_with_the_figures_of_all_namespaces() {
     let text = "sem 1 key=0 nsems=1\nin 7 pod-a\n sem 2 key=0 nsems=1";
     let calm = sample(text, 1000, &[12, 3]);
-    let it = explained(APACHE, evidence(APACHE, &calm, &[calm.clone()], vec![]), Some(&calm));
+    let it = explained(APACHE, evidence(APACHE, &calm, from_ref(&calm), vec![]), Some(&calm));
     assert_eq!((it.verdict, it.limit, it.holder.is_some()), (Verdict::NotReached, None, false));
     assert!(
         it.why.contains("SEMMNI was 12 of 32000 and SEMMNS was 12 of 1024000000 at most: it was not that"),
@@ -151,7 +152,7 @@ fn where_no_limit_was_near_that_is_said_with_the_figures_of_all_namespaces() {
 fn a_full_container_is_found_where_the_host_itself_has_room() {
     let text = "sem 1 key=0 nsems=1\nin 7 pod-a\n limit semmni=3\n sem 2 key=0 nsems=1 uid=5";
     let full = sample(text, 1000, &[12, 3]);
-    let it = explained(PHP, evidence(PHP, &full, &[full.clone()], vec![]), Some(&full));
+    let it = explained(PHP, evidence(PHP, &full, from_ref(&full), vec![]), Some(&full));
     assert_eq!(it.verdict, Verdict::Full);
     assert_eq!(it.place.as_ref().map(|(id, _)| *id), Some(other("7")));
     assert!(it.steps[0].command.as_ref().unwrap().starts_with("nsenter"), "{:?}", it.steps);
@@ -167,9 +168,9 @@ fn a_refusal_in_a_namespace_that_is_not_sampled_comes_after_one_that_is_and_says
         event
     };
     let events = vec![refused("httpd", 900, (28, 0), &full), elsewhere(1000)];
-    let it = explained(APACHE, evidence(APACHE, &full, &[full.clone()], events), Some(&full));
+    let it = explained(APACHE, evidence(APACHE, &full, from_ref(&full), events), Some(&full));
     assert_eq!((it.verdict, it.at_ms), (Verdict::Refused, 900_000));
-    let it = explained(APACHE, evidence(APACHE, &full, &[full.clone()], vec![elsewhere(1000)]), Some(&full));
+    let it = explained(APACHE, evidence(APACHE, &full, from_ref(&full), vec![elsewhere(1000)]), Some(&full));
     assert_eq!((it.verdict, it.limit), (Verdict::NotKnown, None));
     assert!(it.why.contains("refused in namespace 9, which is not sampled"), "{}", it.why);
     assert!(step(&it, "highwater-agent doctor").is_some());
@@ -179,10 +180,10 @@ fn a_refusal_in_a_namespace_that_is_not_sampled_comes_after_one_that_is_and_says
 fn a_limit_that_was_raised_since_is_not_raised_to_less_and_an_absent_host_gets_no_command() {
     let full = sample(FULL, 1000, &[128]);
     let raised = sample(&FULL.replace("semmni=128", "semmni=32000"), 5000, &[200]);
-    let it = explained(APACHE, evidence(APACHE, &full, &[full.clone()], vec![]), Some(&raised));
+    let it = explained(APACHE, evidence(APACHE, &full, from_ref(&full), vec![]), Some(&raised));
     assert_eq!(step(&it, "SEMMNI was raised since, from 128 to 32000"), Some(0));
     assert!(!it.steps.iter().filter_map(|s| s.command.as_ref()).any(|c| c.contains("sysctl")), "{:#?}", it.steps);
-    let it = explained(APACHE, evidence(APACHE, &full, &[full.clone()], vec![]), None);
+    let it = explained(APACHE, evidence(APACHE, &full, from_ref(&full), vec![]), None);
     assert!(it.steps.iter().all(|step| step.command.is_none()), "{:#?}", it.steps);
     assert!(step(&it, "once the host is in sight").is_some());
 }
@@ -192,7 +193,7 @@ fn a_holder_whose_objects_must_stay_is_named_with_its_procedure() {
     let text = "limit semmni=2\nname 996 mqm\nsem 1 key=0 nsems=1 uid=996\nsem 2 key=0 nsems=1 uid=996
         held sem 1 comm=amqzxma0 grade=certain";
     let full = sample(text, 1000, &[2]);
-    let it = explained(PHP, evidence(PHP, &full, &[full.clone()], vec![]), Some(&full));
+    let it = explained(PHP, evidence(PHP, &full, from_ref(&full), vec![]), Some(&full));
     assert_eq!(it.keeper.as_ref().map(|p| p.name.as_str()), Some("IBM MQ"));
     assert!(step(&it, "amqiclen -x -m QMGR").is_some());
     assert!(!it.steps.iter().filter_map(|s| s.command.as_ref()).any(|c| c.contains("ipcrm")));
@@ -219,15 +220,15 @@ fn a_host_without_system_v_ipc_answers_with_its_state_and_evidence() {
 #[test]
 fn an_array_that_was_removed_is_told_with_its_remover_and_what_will_do_it_again() {
     let held = sample("risk alice", 1000, &[0]);
-    let removed = |id: i32, second: i64| {
+    let removed_by = |id: i32, second: i64, comm: &str| {
         let gone = state(&format!("sem {id} key=0 nsems=1 uid=26")).namespaces[0].sem.as_ref().unwrap()[0];
-        let by =
-            Some(Actor { pid: 812, comm: HostText::from("systemd-logind"), uid: Some(0), parent: HostText::default() });
+        let by = Some(Actor { pid: 812, comm: HostText::from(comm), uid: Some(0), parent: HostText::default() });
         let happened =
             Happened::Change { what: What::Removed(super::AnyObject::Sem(gone)), names: Names(held.clone()), by };
         let place = Place { own: Some(true), name: None };
         Event { at_ms: second * 1000, after_ms: None, namespace: Some(own()), place, happened }
     };
+    let removed = |id, second| removed_by(id, second, "systemd-logind");
     let line = "FATAL:  semctl(163858, 9, SETVAL, 0) failed: Invalid argument (pg_sema.c:151)";
     let events = vec![removed(163_858, 400), removed(7, 999)];
     let it = explained(line, evidence(line, &held, &[], events), Some(&held));
@@ -236,6 +237,10 @@ fn an_array_that_was_removed_is_told_with_its_remover_and_what_will_do_it_again(
     assert!(step(&it, "alice").is_some() && step(&it, "RemoveIPC=no").is_some(), "{:#?}", it.steps);
     let it = explained(line, evidence(line, &held, &[], vec![]), Some(&held));
     assert_eq!(it.verdict, Verdict::NotKnown);
+    let line = "[emerg] (43)Identifier removed: couldn't grab the accept mutex";
+    let events = vec![removed_by(5, 990, "ipcrm"), removed_by(6, 999, "httpd")];
+    let it = explained(line, evidence(line, &held, &[], events), Some(&held));
+    assert_eq!(it.at_ms, 990_000, "what httpd removes itself is not what it misses");
 }
 
 #[test]
@@ -251,7 +256,10 @@ fn of_one_object_what_was_asked_for_is_held_against_its_limit() {
     assert_eq!(verdict, Verdict::NotReached);
     assert!(why.contains("an object with that key may be smaller"), "{why}");
     let (verdict, limit, _) = asked("semop: Argument list too long");
-    assert_eq!((verdict, limit), (Verdict::TooMuch, 500));
+    assert_eq!((verdict, limit), (Verdict::TooMuch, 500), "E2BIG has no other reason");
+    let (verdict, limit, why) = asked("semget: Invalid argument");
+    assert_eq!((verdict, limit), (Verdict::NotKnown, 32_000), "EINVAL has others");
+    assert!(why.starts_with("either it asked for more than SEMMSL"), "{why}");
 }
 
 #[test]
@@ -264,14 +272,14 @@ fn a_full_queue_is_found_and_its_reader_s_procedure_told() {
         held
     };
     let full = queue(130_000_000);
-    let it = explained(line, evidence(line, &full, &[full.clone()], vec![]), Some(&full));
+    let it = explained(line, evidence(line, &full, from_ref(&full), vec![]), Some(&full));
     assert_eq!((it.verdict, it.limit.unwrap().resource), (Verdict::Full, "MSGMNB"));
     assert!(it.why.contains("msqid 1409024, held 130000000 of 131072000 bytes"), "{}", it.why);
     assert_eq!(it.holder.as_ref().map(|h| h.owner.uid), Some(500));
     assert!(step(&it, "do not remove what Nagios NDOUtils holds").is_some());
     let room = queue(5);
     assert_eq!(
-        explained(line, evidence(line, &room, &[room.clone()], vec![]), Some(&room)).verdict,
+        explained(line, evidence(line, &room, from_ref(&room), vec![]), Some(&room)).verdict,
         Verdict::NotReached
     );
 }

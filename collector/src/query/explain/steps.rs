@@ -29,6 +29,13 @@ pub(super) fn add(it: &mut Explanation, (catalogue, told): (&Catalogue, &Told<'_
     if it.verdict == Verdict::NotKnown && it.victim.is_some() {
         steps.push(words(NOT_SAMPLED.to_owned()));
     }
+    if let (Verdict::NotKnown, Some(met)) = (it.verdict, it.limit) {
+        let name = met.resource;
+        steps.push(words(format!(
+            "find out how much it asks for (its settings, `strace -e trace=%ipc`): {name} helps only beyond {}",
+            met.limit
+        )));
+    }
     match it.verdict {
         Verdict::NoSysvipc => {
             let remedy = it.snapshot.state.availability.remedy.escaped();
