@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod compact;
 pub mod embedded;
+pub mod explain;
 pub mod health;
 pub mod host;
 pub mod identity;

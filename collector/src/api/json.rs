@@ -8,6 +8,7 @@ use highwater_proto::json::{MsgJson, SemJson, ShmJson, SpanJson};
 use serde::{Deserialize, Serialize};
 
 mod event;
+mod explain;
 mod find;
 mod fleet;
 mod status;
@@ -18,6 +19,7 @@ pub use highwater_proto::json::RiskJson;
 pub use self::event::{
     ByJson, DetailJson, ErrnoJson, EventJson, HolderJson, LostJson, PeakJson, SubjectJson, TimelineJson,
 };
+pub use self::explain::{ExplainJson, LookedJson, OtherJson, RemoverJson, VictimJson};
 pub use self::find::{FindJson, MatchJson};
 pub use self::fleet::{FleetBlameJson, FleetOwnerJson, FleetUnknownJson};
 pub use self::status::{

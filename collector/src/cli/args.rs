@@ -4,7 +4,9 @@ use std::io::IsTerminal;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
-use super::{blame, diff, export, find, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up, version};
+use super::{
+    blame, diff, explain, export, find, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up, version,
+};
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
 #[derive(Debug, Parser)]
@@ -43,6 +45,8 @@ pub enum Command {
     Blame(blame::BlameArgs),
     /// An object across fleet and time, by key, owner, size, program or what nobody holds
     Find(find::FindArgs),
+    /// What a program's error text came from: the limit, the moment, who holds it, who was refused, what to do
+    Explain(explain::ExplainArgs),
     /// Every stored sample of a span, whole, as JSON lines
     Export(export::ExportArgs),
     /// Fill the gaps of a host's history from a file

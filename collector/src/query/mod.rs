@@ -20,6 +20,7 @@ mod deed_tests;
 mod deeds;
 pub mod diff;
 pub mod event;
+pub mod explain;
 pub mod export;
 pub mod find;
 pub mod fleet;

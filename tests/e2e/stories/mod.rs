@@ -2,6 +2,7 @@
 //! answer.
 
 mod apache;
+mod explain;
 mod leak;
 mod logout;
 mod pod;
