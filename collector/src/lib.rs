@@ -10,6 +10,7 @@ pub mod clock;
 pub mod compact;
 pub mod embedded;
 pub mod evaluate;
+pub mod explain;
 pub mod flag;
 pub mod forecast;
 pub mod health;

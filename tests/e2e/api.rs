@@ -106,6 +106,8 @@ fn every_field_of_an_answer_is_described() {
         ("/api/v1/hosts/described/lsipc", "Lsipc"),
         ("/api/v1/hosts/described/diff?from=now&to=now", "Diff"),
         ("/api/v1/hosts/described/timeline", "Timeline"),
+        ("/api/v1/hosts/described/explain?message=semget:%20No%20space%20left%20on%20device", "Explain"),
+        ("/api/v1/hosts/described/explain?message=msgsnd:%20EAGAIN&at=now", "Explain"),
         ("/api/v1/find?expr=key!=private", "Find"),
         ("/api/v1/find?expr=key!=private&since=2020-01-01T00:00:00Z", "Find"),
     ];

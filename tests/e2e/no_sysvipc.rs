@@ -67,6 +67,11 @@ fn lacking(name: &str, config: Option<&str>) -> Said {
     });
     let lines: Vec<&str> = listed["evidence"].as_array().expect("a list").iter().filter_map(|l| l.as_str()).collect();
     assert_eq!(cli.run(&["ipcs", name, "--json"]).must_succeed().json()["sysvipc"]["state"], listed["state"]);
+    let line = "[emerg] (38)Function not implemented: Couldn't create accept lock";
+    let explained = cli.json(&["explain", line, "--host", name]);
+    assert_eq!(explained["verdict"], "no_sysvipc", "{explained}");
+    assert!(lines.iter().all(|evidence| text(&explained, "why").contains(evidence)), "{explained}");
+    assert_eq!(explained["remedy"][0]["step"], listed["remedy"], "{explained}");
     Said {
         state: text(&listed, "state").to_owned(),
         evidence: lines.join("\n"),

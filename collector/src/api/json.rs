@@ -8,6 +8,7 @@ use highwater_proto::json::{MsgJson, SemJson, ShmJson, SpanJson};
 use serde::{Deserialize, Serialize};
 
 mod event;
+mod explain;
 mod find;
 mod flag;
 mod fleet;
@@ -19,6 +20,7 @@ pub use highwater_proto::json::RiskJson;
 pub use self::event::{
     ByJson, DetailJson, ErrnoJson, EventJson, FlagToldJson, HolderJson, LostJson, PeakJson, SubjectJson, TimelineJson,
 };
+pub use self::explain::{ExplainJson, LookedJson, OtherJson, RemoverJson, VictimJson};
 pub use self::find::{FindJson, MatchJson};
 pub use self::flag::{
     AcknowledgeJson, FlagEventJson, FlagJson, FlagNoteJson, FlagOwnerJson, FlagsJson, SilenceJson, SilencedJson,

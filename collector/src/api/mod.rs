@@ -8,6 +8,7 @@
 
 mod ask;
 mod auth;
+mod explain;
 mod export;
 mod find;
 mod flags;

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, export, find, flags, fleet_blame, history, hosts, import, openapi, status, tokens};
+use super::{auth, explain, export, find, flags, fleet_blame, history, hosts, import, openapi, status, tokens};
 use crate::clock::WallClock;
 use crate::health::{AskDisk, Health};
 use crate::identity::operators::Operators;
@@ -75,6 +75,7 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/hosts/{host}/diff", get(history::diff))
         .route("/hosts/{host}/blame", get(history::blame))
         .route("/hosts/{host}/timeline", get(history::timeline))
+        .route("/hosts/{host}/explain", get(explain::explain))
         .route("/find", get(find::find))
         .route("/hosts/{host}/export", get(export::export))
         .route("/import", post(import::import))

@@ -185,7 +185,8 @@ fn high_water(peak: &Peak, limits: Option<&Limits>) -> PeakJson {
     }
 }
 
-fn holder(holder: holder::Holder) -> HolderJson {
+/// Who holds most of what ran out.
+pub(super) fn holder(holder: holder::Holder) -> HolderJson {
     let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
     HolderJson {
         uid: holder.owner.uid,

@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
 use super::{
-    blame, diff, export, find, flags, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up, version,
+    blame, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up,
+    version,
 };
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
@@ -48,6 +49,8 @@ pub enum Command {
     /// What is going wrong: limits that are reached or will be, since when, who holds them, what to do
     #[command(visible_alias = "flag")]
     Flags(flags::FlagsArgs),
+    /// What a program's error text came from: the limit, the moment, who holds it, who was refused, what to do
+    Explain(explain::ExplainArgs),
     /// Every stored sample of a span, whole, as JSON lines
     Export(export::ExportArgs),
     /// Fill the gaps of a host's history from a file

@@ -139,7 +139,7 @@ fn refused_words(event: &EventJson, zone: &TimeZone) -> String {
 }
 
 /// `  apache(48) httpd holds 121, 121 orphans (7 certain), the oldest of 2015-06-01 10:40:47 +0200`.
-fn holder_words(holder: &HolderJson, zone: &TimeZone) -> String {
+pub(super) fn holder_words(holder: &HolderJson, zone: &TimeZone) -> String {
     let HolderJson { arrays, orphans, orphans_certain, .. } = holder;
     let comm = holder.comm.as_ref().map_or_else(String::new, |comm| format!(" {comm}"));
     let mut words = format!("  {}{comm} holds {arrays}", user(holder.user.as_deref(), Some(holder.uid)));
@@ -256,7 +256,7 @@ pub fn by_words(by: &ByJson) -> String {
     words.join(" ")
 }
 
-fn user(name: Option<&str>, uid: Option<u32>) -> String {
+pub(super) fn user(name: Option<&str>, uid: Option<u32>) -> String {
     match (name, uid) {
         (Some(name), Some(uid)) => format!("{name}({uid})"),
         (None, Some(uid)) => format!("uid {uid}"),

@@ -11,6 +11,7 @@ pub mod data_dir;
 pub mod diff;
 pub mod event_text;
 pub mod exit;
+pub mod explain;
 pub mod export;
 pub mod find;
 pub mod flags;

@@ -9,7 +9,8 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Cli, Command};
 use super::exit::Exit;
 use super::{
-    blame, diff, export, find, flags, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up, version,
+    blame, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up,
+    version,
 };
 
 /// Runs what the process's arguments ask for. An error is one line on stderr.
@@ -43,6 +44,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Blame(args) => blame::run(&args, &cli.global),
         Command::Find(args) => find::run(&args, &cli.global),
         Command::Flags(args) => flags::run(&args, &cli.global),
+        Command::Explain(args) => explain::run(&args, &cli.global),
         Command::Export(args) => export::run(&args, &cli.global),
         Command::Import(args) => import::run(&args, &cli.global),
         Command::Token(args) => token::run(&args, &cli.global),

@@ -78,7 +78,7 @@ pub fn explain(flag: &mut Flag, state: &State) {
             flag.why += &format!(", and nobody holds {certain} of its arrays any more");
         }
     }
-    let steps = remedy::of_flag(state, flag.namespace, flag.resource, most).into_iter();
+    let steps = remedy::of_flag(state, (flag.namespace, flag.resource), &owners, most).into_iter();
     flag.remedy = steps.map(|Step { what, command, risk }| Remedy { step: what, command, risk }).collect();
 }
 

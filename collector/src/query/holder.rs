@@ -40,17 +40,30 @@ pub fn of_refused(act: &Act, state: &State) -> Option<Holder> {
         return None;
     }
     let namespace = state.namespaces.iter().find(|n| Some(n.id) == act.namespace)?;
-    let owners = of_place(namespace.id, act.kind, (None, Some(namespace)), (state, state));
-    let weight = |owner: &Owner| match act.bound_by.map(|bound| bound.resource) {
+    most_of(namespace, state, act.kind, act.bound_by.map(|bound| bound.resource)).map(|(holder, _)| holder)
+}
+
+/// Who holds most of what counts against that limit in a namespace, and the others who hold some, most first; `None` =
+/// nobody holds any. Without a limit objects count.
+pub fn most_of(
+    namespace: &Namespace,
+    state: &State,
+    kind: Kind,
+    resource: Option<Resource>,
+) -> Option<(Holder, Vec<Owner>)> {
+    let weight = |owner: &Owner| match resource {
         Some(Resource::Semmns) => owner.after.semaphores,
         Some(Resource::Shmall) => owner.after.bytes,
         _ => owner.after.objects,
     };
-    let owner = owners.into_iter().filter(|owner| weight(owner) > 0).max_by_key(weight)?;
+    let mut owners = of_place(namespace.id, kind, (None, Some(namespace)), (state, state));
+    owners.retain(|owner| weight(owner) > 0);
+    owners.sort_by_key(weight);
+    let owner = owners.pop()?;
+    owners.reverse();
     let orphans: BTreeSet<i32> = owner.orphans.values().flatten().copied().collect();
-    let oldest_orphan =
-        ctimes(namespace, act.kind).filter(|(id, _)| orphans.contains(id)).map(|(_, ctime)| ctime).min();
-    Some(Holder { owner, oldest_orphan })
+    let oldest_orphan = ctimes(namespace, kind).filter(|(id, _)| orphans.contains(id)).map(|(_, ctime)| ctime).min();
+    Some((Holder { owner, oldest_orphan }, owners))
 }
 
 /// The ids of a kind, each with its ctime.

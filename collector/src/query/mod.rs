@@ -20,6 +20,7 @@ mod deed_tests;
 mod deeds;
 pub mod diff;
 pub mod event;
+pub mod explain;
 pub mod export;
 pub mod find;
 pub mod fleet;
@@ -30,7 +31,6 @@ pub mod holder;
 pub mod host;
 pub mod owners;
 pub mod past;
-pub mod product;
 pub mod raw;
 pub mod remedy;
 #[cfg(test)]

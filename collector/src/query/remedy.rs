@@ -11,7 +11,7 @@ use highwater_ipc::who::Grade;
 
 use super::event::{Bound, bound_by};
 use super::owners::Owner;
-use super::product::Product;
+use crate::explain::{Product, catalogue};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,23 +29,26 @@ pub fn steps(after: &State, owners: &[Owner]) -> Vec<Step> {
     let Some(owner) = owners.iter().find(|o| !o.orphans(Grade::Certain).is_empty()) else { return Vec::new() };
     let Some(namespace) = after.namespaces.iter().find(|n| n.id == owner.namespace) else { return Vec::new() };
     let mut steps = raising(namespace);
-    steps.extend(removing(after, namespace, owner.uid));
+    match left_alone(owners, owner) {
+        Some(leave) => steps.push(leave),
+        None => steps.extend(removing(after, namespace, owner.uid)),
+    }
     steps
 }
 
 /// For a limit that is running out: raising it; then what frees what its first holder has left behind. A product whose
 /// objects nobody else may remove has a procedure of its own, and no command.
-pub fn of_flag(state: &State, place: NamespaceId, resource: Resource, holder: Option<&Owner>) -> Vec<Step> {
+pub fn of_flag(
+    state: &State,
+    (place, resource): (NamespaceId, Resource),
+    owners: &[Owner],
+    holder: Option<&Owner>,
+) -> Vec<Step> {
     let Some(namespace) = state.namespaces.iter().find(|n| n.id == place) else { return Vec::new() };
     let mut steps = raising_of(namespace, resource);
     let Some(owner) = holder else { return steps };
-    let names = [owner.user.as_ref(), owner.comm.as_ref()].map(|name| name.map(HostText::escaped));
-    if let Some(product) = Product::of(names[0].as_deref(), names[1].as_deref()) {
-        steps.push(Step {
-            what: format!("{}: {}", product.name, product.procedure),
-            command: None,
-            risk: product.risk.to_owned(),
-        });
+    if let Some(leave) = left_alone(owners, owner) {
+        steps.push(leave);
         return steps;
     }
     if matches!(resource, Resource::Semmni | Resource::Semmns) {
@@ -58,6 +61,24 @@ pub fn of_flag(state: &State, place: NamespaceId, resource: Resource, holder: Op
         risk: "what depends on it is away meanwhile; killed with SIGKILL it frees nothing".to_owned(),
     });
     steps
+}
+
+/// What to do in place of removing, where a product must keep its objects. A command removes what is a uid's: one of its
+/// programs that is such a product is enough.
+fn left_alone(owners: &[Owner], owner: &Owner) -> Option<Step> {
+    let of_uid = owners.iter().filter(|other| other.uid == owner.uid);
+    let product = std::iter::once(owner).chain(of_uid).find_map(keeper)?;
+    Some(Step {
+        what: format!("{}: {}", product.name, product.procedure.as_deref().unwrap_or_default()),
+        command: None,
+        risk: format!("do not ipcrm: {}", product.keep.as_deref().unwrap_or_default()),
+    })
+}
+
+/// The product of an owner whose objects nobody else may remove.
+fn keeper(owner: &Owner) -> Option<&'static Product> {
+    let text = |name: &Option<HostText>| name.as_ref().map(HostText::escaped);
+    catalogue().ok()?.keeper(text(&owner.comm).as_deref(), text(&owner.user).as_deref())
 }
 
 /// Removes the certain orphans of a uid, as far as one command goes.
@@ -190,6 +211,29 @@ mod tests {
         let steps = steps(&most, &owners(&state(""), &most, &[]).0);
         assert_eq!(steps[0].what, "SEMMNI is at 32768, the most that this kernel takes, with 1 in use");
         assert_eq!((steps[0].command.as_ref(), steps.len()), (None, 2));
+    }
+
+    #[test]
+    fn of_a_product_that_must_keep_its_objects_the_procedure_is_told_and_nothing_is_removed() {
+        let told = |comm: &str, other: &str| {
+            let after = scene(&format!(
+                "limit semmni=128
+                 sem 5 key=0 nsems=1 uid=501
+                 sem 6 key=0 nsems=1 uid=501
+                 sem 7 key=0 nsems=1 uid=501
+                 held sem 5 comm={comm} grade=certain
+                 held sem 6 comm={comm} grade=certain
+                 held sem 7 comm={other} grade=certain"
+            ));
+            let owners = owners(&state(""), &after, &[]).0;
+            let holder = owners.iter().find(|o| o.after.objects == 2);
+            let steps = of_flag(&after, (own(), Resource::Semmni), &owners, holder);
+            assert!(steps[0].what.starts_with("raise SEMMNI"), "{steps:#?}");
+            (steps.iter().any(|s| s.what.starts_with("remove")), steps.iter().any(|s| s.what.contains("amqiclen")))
+        };
+        assert_eq!(told("httpd", "cron"), (true, false));
+        assert_eq!(told("amqzxma0", "cron"), (false, true));
+        assert_eq!(told("httpd", "amqzxma0"), (false, true), "one uid, and the command is a uid's");
     }
 
     #[test]

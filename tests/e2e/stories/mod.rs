@@ -2,6 +2,7 @@
 //! answer.
 
 mod apache;
+mod explain;
 mod flags;
 mod leak;
 mod logout;
