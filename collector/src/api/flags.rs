@@ -14,10 +14,11 @@ use super::json::{
 use super::problem::Problem;
 use super::router::Shared;
 use crate::evaluate::desk::{self, DeskError};
+use crate::evaluate::words;
 use crate::flag::{FlagFilter, FlagId, Note, StoredEvent, StoredFlag};
 use crate::identity::operators::{Operator, Role};
 use crate::query::Reading;
-use crate::query::as_of::Instant;
+use crate::query::as_of::{Answer, Instant, as_of};
 
 /// The longest note, characters.
 const MOST_NOTE: usize = 1_000;
@@ -56,10 +57,16 @@ pub(super) async fn flags(
     Ok(Json(FlagsJson { flags: found.iter().map(write).collect(), next_cursor }))
 }
 
-/// One flag, whole.
+/// One flag, whole; who holds most and what to do as of now.
 pub(super) async fn one_flag(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<FlagJson>, Problem> {
     let mut reading = Reading::begin(&shared.db).await?;
-    let found = find(&mut reading, &id, shared.clock.now_ms()).await?;
+    let now_ms = shared.clock.now_ms();
+    let mut found = find(&mut reading, &id, now_ms).await?;
+    if found.flag.cleared_ms.is_none()
+        && let Answer::Held(held) = as_of(&mut reading, found.flag.host, Instant::Now, now_ms).await?.answer
+    {
+        words::refresh(&mut found.flag, &held.snapshot.state);
+    }
     let events = reading.flag_events(found.flag.host, found.flag.id).await?;
     let event = |event: StoredEvent| FlagEventJson {
         at: format_rfc3339_ms(event.at_ms),

@@ -61,6 +61,20 @@ fn span(seconds: f64) -> String {
 /// Adds who holds most of it, and what to do.
 pub fn explain(flag: &mut Flag, state: &State) {
     let owners = owners(state, flag.namespace, objects_of(flag.resource));
+    refresh(flag, state);
+    let Some(owner) = owners.iter().max_by_key(|owner| share(owner, flag.resource)) else { return };
+    let certain = owner.orphans(Grade::Certain).len();
+    let name = owner.user.as_ref().map_or_else(|| format!("uid {}", owner.uid), |user| user.escaped());
+    let program = owner.comm.as_ref().map_or_else(String::new, |comm| format!(" ({})", comm.escaped()));
+    flag.why += &format!("; {name}{program} holds {}", share(owner, flag.resource));
+    if certain > 0 {
+        flag.why += &format!(", and nobody holds {certain} of its arrays any more");
+    }
+}
+
+/// Who holds most of it and what to do, as of a state: whoever asks for one flag wants the present's.
+pub fn refresh(flag: &mut Flag, state: &State) {
+    let owners = owners(state, flag.namespace, objects_of(flag.resource));
     let most = owners.iter().max_by_key(|owner| share(owner, flag.resource));
     flag.holder = most.map(|owner| Holder {
         uid: owner.uid,
@@ -69,15 +83,6 @@ pub fn explain(flag: &mut Flag, state: &State) {
         objects: owner.after.objects,
         orphans: owner.orphans.values().map(|ids| ids.len() as u64).sum(),
     });
-    if let Some(owner) = most {
-        let certain = owner.orphans(Grade::Certain).len();
-        let name = owner.user.as_ref().map_or_else(|| format!("uid {}", owner.uid), |user| user.escaped());
-        let program = owner.comm.as_ref().map_or_else(String::new, |comm| format!(" ({})", comm.escaped()));
-        flag.why += &format!("; {name}{program} holds {}", share(owner, flag.resource));
-        if certain > 0 {
-            flag.why += &format!(", and nobody holds {certain} of its arrays any more");
-        }
-    }
     let steps = remedy::of_flag(state, (flag.namespace, flag.resource), &owners, most).into_iter();
     flag.remedy = steps.map(|Step { what, command, risk }| Remedy { step: what, command, risk }).collect();
 }
