@@ -29,6 +29,7 @@ const DISTRIBUTED: &[&str] = &[
     "owner_usage",
     "object_now",
     "flag",
+    "notice",
 ];
 
 /// Tables, not their partitions.

@@ -13,6 +13,8 @@ pub enum Part {
     Compactor,
     /// Makes and drops partitions, and forgets what is older than is kept.
     Retention,
+    /// Looks for what receivers are to be told. What a receiver itself fails at is in the table `notice`.
+    Notifier,
 }
 
 impl Part {
@@ -22,6 +24,7 @@ impl Part {
             Part::Writer(_) => "writer",
             Part::Compactor => "compactor",
             Part::Retention => "retention",
+            Part::Notifier => "notifier",
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 mod event;
 mod find;
 mod fleet;
+mod notify;
 mod status;
 
 /// What threatens a host, as in its snapshots.
@@ -20,6 +21,7 @@ pub use self::event::{
 };
 pub use self::find::{FindJson, MatchJson};
 pub use self::fleet::{FleetBlameJson, FleetOwnerJson, FleetUnknownJson};
+pub use self::notify::{NotifyTestJson, ReceiverJson, ReceiversJson, TestedJson, TestsJson};
 pub use self::status::{
     CheckJson, DatabaseJson, DiskJson, DroppingJson, IngestJson, LeaseJson, RetainedJson, RetentionJson, StatusJson,
     StorageJson, TableJson,

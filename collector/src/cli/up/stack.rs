@@ -29,6 +29,10 @@ use crate::identity::operators::{Operators, Role};
 use crate::identity::tokens::Tokens;
 use crate::ingest::tls::Tls;
 use crate::ingest::{self, Material};
+use crate::notify::deliver::{Deliver, PATIENCE, Wires};
+use crate::notify::receiver::Receivers;
+use crate::notify::sender::{self, Sender};
+use crate::notify::trial::Desk;
 use crate::store::history::Reading;
 use crate::store::keep::Keep;
 use crate::store::{Db, host_status};
@@ -67,6 +71,8 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// How long what is kept.
     pub keep: Keep,
+    /// Whom to tell of flags.
+    pub receivers: Arc<Receivers>,
 }
 
 /// Where everything is, once it is. No `Debug`: it holds a token.
@@ -101,6 +107,7 @@ pub struct Stack {
     renewing: Option<JoinHandle<()>>,
     compacting: Option<(CancellationToken, JoinHandle<()>)>,
     upkeep: Option<JoinHandle<()>>,
+    notifying: Option<JoinHandle<()>>,
     this_host: Option<ThisHost>,
     ready_file: Option<ReadyFile>,
 }
@@ -144,6 +151,7 @@ impl Stack {
             renewing: None,
             compacting: None,
             upkeep: None,
+            notifying: None,
             this_host: None,
             ready_file: None,
         }
@@ -195,7 +203,8 @@ impl Stack {
         self.start_compacting(&shared, health.clone());
         let http_at = http.bound;
         self.start_upkeep(&shared, health.clone(), settings.keep);
-        self.start_api(&shared, http, (health, settings));
+        let desk = self.start_notifying(&shared, health.clone(), settings.receivers.clone());
+        self.start_api(&shared, http, (health, settings, desk));
         answers(http_at).await?;
         if settings.agent {
             self.start_this_host(&shared, settings, grpc_at).await?;
@@ -255,7 +264,8 @@ impl Stack {
         Ok(health)
     }
 
-    fn start_api(&mut self, shared: &Shared, http: Listening, (health, settings): (Arc<Health>, &Settings)) {
+    fn start_api(&mut self, shared: &Shared, http: Listening, with: (Arc<Health>, &Settings, Desk)) {
+        let (health, settings, notify) = with;
         let cluster = settings.database_url.is_none().then(|| self.data.path().join("postgres"));
         let state = api::ApiState {
             db: shared.db.clone(),
@@ -265,6 +275,7 @@ impl Stack {
             health,
             disk: cluster.map(ask_disk),
             keep: settings.keep,
+            notify,
         };
         let stop = self.serving.clone().cancelled_owned();
         self.api = Some(tokio::spawn(async move {
@@ -285,6 +296,19 @@ impl Stack {
         let holder = format!("pid {}", std::process::id());
         let upkeep = Upkeep { db, clock, health, keep, holder };
         self.upkeep = Some(tokio::spawn(upkeep.run(self.serving.clone())));
+    }
+
+    /// Tells receivers of flags, where there are any.
+    fn start_notifying(&mut self, shared: &Shared, health: Arc<Health>, receivers: Arc<Receivers>) -> Desk {
+        let (db, clock) = (shared.db.clone(), shared.clock.clone());
+        let deliver: Arc<dyn Deliver> = Arc::new(Wires::new(&receivers, PATIENCE));
+        let desk = Desk::new(receivers.clone(), deliver.clone(), db.clone(), clock.clone());
+        if !receivers.list.is_empty() {
+            let holder = format!("pid {}", std::process::id());
+            let sender = Sender { db, clock, health, receivers, deliver, holder, config: sender::Config::default() };
+            self.notifying = Some(tokio::spawn(sender.run(self.serving.clone())));
+        }
+        desk
     }
 
     async fn start_this_host(&mut self, shared: &Shared, settings: &Settings, grpc: SocketAddr) -> anyhow::Result<()> {
@@ -380,7 +404,16 @@ impl Stack {
                 task.abort();
             }
         };
-        tokio::join!(ingest, api, compacting, upkeep);
+        let notifying = self.notifying.take();
+        let notifying = async {
+            // What a receiver has taken and was not marked is sent again under the same id.
+            if let Some(mut task) = notifying
+                && within(COLLECTOR_STOPS, "telling receivers", &mut task).await.is_none()
+            {
+                task.abort();
+            }
+        };
+        tokio::join!(ingest, api, compacting, upkeep, notifying);
         if let Some(db) = self.db.take() {
             within(POOL_CLOSES, "the database connections", db.close()).await;
         }
