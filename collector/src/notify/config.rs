@@ -332,9 +332,10 @@ impl Place<'_> {
     }
 }
 
-/// The known key with the least edits to `key`.
+/// The known key that begins with `key`, or else that with the least edits to it.
 fn nearest<'a>(key: &str, keys: &[&'a str]) -> &'a str {
-    keys.iter().copied().min_by_key(|known| edits(key.as_bytes(), known.as_bytes())).unwrap_or("receiver")
+    let distance = |known: &&str| (!known.starts_with(key), edits(key.as_bytes(), known.as_bytes()));
+    keys.iter().copied().min_by_key(distance).unwrap_or("receiver")
 }
 
 /// Levenshtein distance; `a` counts up to its first 64 bytes.
@@ -396,6 +397,7 @@ mod tests {
         for (text, nearest) in [
             ("[[reciever]]\nname = \"a\"", "receiver"),
             ("[[receiver]]\nname = \"a\"\nkind = \"webhook\"\nulr = \"x\"", "url"),
+            ("[[receiver]]\nname = \"a\"\nkind = \"webhook\"\nsecret = \"x\"", "secret_file"),
             ("[[receiver]]\nname = \"a\"\nkind = \"webhook\"\nseverity = [\"critical\"]", "severities"),
             ("[[receiver]]\nname = \"a\"\nkind = \"smtp\"\nserver_port = 25", "server"),
         ] {

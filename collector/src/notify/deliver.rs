@@ -141,7 +141,7 @@ fn of_smtp(error: &SmtpError) -> Failure {
             ("the mail server refuses it for good: see from, to, username and secret_file, and its log", true)
         }
         SmtpError::Server(e) if e.is_transient() => ("the mail server is in trouble for now: see its log", false),
-        SmtpError::Server(e) if e.is_tls() => (
+        SmtpError::Server(e) if e.is_tls() || error.to_string().contains("certificate") => (
             "see whether security (starttls, tls, plain) and port fit together, and whether its certificate is valid for \
              the name in server; a CA of your own is named by ca_file",
             false,

@@ -103,10 +103,10 @@ where
     tokio::pin!(asked);
     tokio::select! {
         answer = &mut asked => answer,
-        // It ends before the answer is read where the server closes at once.
-        ended = &mut connection => match ended {
-            Ok(()) => asked.await,
-            Err(error) => Err(HttpError::Broken(error)),
+        // It may end, and in disorder, right behind an answer that counts.
+        ended = &mut connection => match (asked.await, ended) {
+            (Err(HttpError::Broken(_)), Err(error)) => Err(HttpError::Broken(error)),
+            (answer, _) => answer,
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::data_dir::DataDir;
 use super::files::{ClientFile, ReadyFile};
 use super::listen::{self, Address, Listening, reachable};
+use super::notifying;
 use super::this_host::{Setup, ThisHost};
 use crate::api;
 use crate::cli::migrate;
@@ -29,9 +30,7 @@ use crate::identity::operators::{Operators, Role};
 use crate::identity::tokens::Tokens;
 use crate::ingest::tls::Tls;
 use crate::ingest::{self, Material};
-use crate::notify::deliver::{Deliver, PATIENCE, Wires};
 use crate::notify::receiver::Receivers;
-use crate::notify::sender::{self, Sender};
 use crate::notify::trial::Desk;
 use crate::store::history::Reading;
 use crate::store::keep::Keep;
@@ -203,7 +202,10 @@ impl Stack {
         self.start_compacting(&shared, health.clone());
         let http_at = http.bound;
         self.start_upkeep(&shared, health.clone(), settings.keep);
-        let desk = self.start_notifying(&shared, health.clone(), settings.receivers.clone());
+        let (clock, receivers) = (shared.clock.clone(), settings.receivers.clone());
+        let means = notifying::Means { db: shared.db.clone(), clock, health: health.clone(), receivers };
+        let (notifying, desk) = notifying::start(means, self.serving.clone());
+        self.notifying = notifying;
         self.start_api(&shared, http, (health, settings, desk));
         answers(http_at).await?;
         if settings.agent {
@@ -296,19 +298,6 @@ impl Stack {
         let holder = format!("pid {}", std::process::id());
         let upkeep = Upkeep { db, clock, health, keep, holder };
         self.upkeep = Some(tokio::spawn(upkeep.run(self.serving.clone())));
-    }
-
-    /// Tells receivers of flags, where there are any.
-    fn start_notifying(&mut self, shared: &Shared, health: Arc<Health>, receivers: Arc<Receivers>) -> Desk {
-        let (db, clock) = (shared.db.clone(), shared.clock.clone());
-        let deliver: Arc<dyn Deliver> = Arc::new(Wires::new(&receivers, PATIENCE));
-        let desk = Desk::new(receivers.clone(), deliver.clone(), db.clone(), clock.clone());
-        if !receivers.list.is_empty() {
-            let holder = format!("pid {}", std::process::id());
-            let sender = Sender { db, clock, health, receivers, deliver, holder, config: sender::Config::default() };
-            self.notifying = Some(tokio::spawn(sender.run(self.serving.clone())));
-        }
-        desk
     }
 
     async fn start_this_host(&mut self, shared: &Shared, settings: &Settings, grpc: SocketAddr) -> anyhow::Result<()> {
