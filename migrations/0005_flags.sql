@@ -10,6 +10,7 @@ ALTER TABLE flag ADD COLUMN noted_by text;                 -- which operator
 ALTER TABLE flag ADD COLUMN noted_ms bigint;               -- collector's clock
 -- What receivers were told last: 0 = nothing, 1 = warning, 2 = critical, 3 = cleared.
 ALTER TABLE flag ADD COLUMN told smallint NOT NULL DEFAULT 0;
+ALTER TABLE flag ADD COLUMN notices int NOT NULL DEFAULT 0;  -- how often receivers were told
 
 -- flag_event (distributed). A row = a flag was raised, became worse or better, or was cleared. Written by the evaluator in
 -- the transaction that moves the records it is decided by, read by `timeline` and `flag show`. Dies with its flag.

@@ -32,6 +32,7 @@ const DISTRIBUTED: &[&str] = &[
     "flag_event",
     "flag_state",
     "silence",
+    "notice",
 ];
 
 /// Tables, not their partitions.

@@ -15,6 +15,8 @@ pub enum Part {
     Retention,
     /// The database, as it answers whoever asks it: work, or a person.
     Database,
+    /// Looks for what receivers are to be told. What a receiver itself fails at is in the table `notice`.
+    Notifier,
 }
 
 impl Part {
@@ -25,6 +27,7 @@ impl Part {
             Part::Compactor => "compactor",
             Part::Retention => "retention",
             Part::Database => "database",
+            Part::Notifier => "notifier",
         }
     }
 }

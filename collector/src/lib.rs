@@ -18,6 +18,7 @@ pub mod host;
 pub mod identity;
 pub mod import;
 pub mod ingest;
+pub mod notify;
 pub mod query;
 pub mod secret_file;
 pub mod store;

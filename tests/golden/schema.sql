@@ -239,6 +239,26 @@ CREATE TABLE public.lease (
     until_ms bigint NOT NULL
 );
 
+CREATE TABLE public.notice (
+    host_id bigint NOT NULL,
+    flag_id bigint NOT NULL,
+    number integer NOT NULL,
+    receiver text NOT NULL,
+    transition text NOT NULL,
+    body text NOT NULL,
+    state text NOT NULL,
+    queued_ms bigint NOT NULL,
+    due_ms bigint,
+    tries integer NOT NULL,
+    failing_ms bigint,
+    failed_ms bigint,
+    error text,
+    sent_ms bigint,
+    CONSTRAINT notice_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'sent'::text, 'given_up'::text, 'tested'::text]))),
+    CONSTRAINT notice_transition_check CHECK ((transition = ANY (ARRAY['raised'::text, 'worsened'::text, 'eased'::text, 'cleared'::text, 'test'::text])))
+)
+WITH (fillfactor='80');
+
 CREATE TABLE public.object_now (
     host_id bigint NOT NULL,
     epoch_no bigint NOT NULL,
@@ -775,6 +795,9 @@ ALTER TABLE ONLY public.host_status
 ALTER TABLE ONLY public.lease
     ADD CONSTRAINT lease_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY public.notice
+    ADD CONSTRAINT notice_pkey PRIMARY KEY (host_id, flag_id, number, receiver);
+
 ALTER TABLE ONLY public.object_now
     ADD CONSTRAINT object_now_pkey PRIMARY KEY (host_id);
 
@@ -804,6 +827,8 @@ CREATE INDEX certificate_host ON public.certificate USING btree (host_id);
 CREATE INDEX host_facts_name ON public.host_facts USING btree (name);
 
 CREATE INDEX host_name ON public.host USING btree (name);
+
+CREATE INDEX notice_due ON public.notice USING btree (receiver, due_ms) WHERE (due_ms IS NOT NULL);
 
 CREATE INDEX stretch_from ON public.stretch USING btree (host_id, from_wall_ms);
 

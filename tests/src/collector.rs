@@ -26,6 +26,8 @@ pub struct Options<'a> {
     pub inside: Option<&'a IpcNamespace>,
     /// `--interval`, e.g. `100ms`.
     pub interval: Option<&'a str>,
+    /// `--notify-config`.
+    pub notify_config: Option<&'a Path>,
 }
 
 /// A running `highwater up` and its data directory.
@@ -107,6 +109,9 @@ impl Up {
         }
         if let Some(interval) = options.interval {
             command.arg("--interval").arg(interval);
+        }
+        if let Some(file) = options.notify_config {
+            command.arg("--notify-config").arg(file);
         }
         command
     }

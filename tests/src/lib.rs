@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails in the harness fails the test")]
 
 pub mod agent;
+pub mod alertmanager;
 pub mod answers;
 pub mod binaries;
 pub mod chance;
@@ -17,7 +18,9 @@ pub mod cli;
 pub mod collector;
 pub mod fleet;
 pub mod http;
+pub mod http_sink;
 pub mod ipc_namespace;
+pub mod mail_sink;
 pub mod postgres;
 pub mod process;
 pub mod scribe;

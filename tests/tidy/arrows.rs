@@ -35,7 +35,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("collector/src/ingest/", &["identity", "writer"]),
     // What is derived from imported states is derived as compaction does.
     ("collector/src/import/", &["store", "query", "compact"]),
-    ("collector/src/api/", &["query", "identity", "import", "evaluate"]),
+    // Who holds a lease works, here too.
+    ("collector/src/notify/", &["store", "compact"]),
+    ("collector/src/api/", &["query", "identity", "import", "evaluate", "notify"]),
     ("collector/src/embedded/", &["identity"]),
     ("collector/src/cli/", &[]),
 ];

@@ -12,6 +12,7 @@ mod explain;
 mod find;
 mod flag;
 mod fleet;
+mod notify;
 mod status;
 
 /// What threatens a host, as in its snapshots.
@@ -26,6 +27,7 @@ pub use self::flag::{
     AcknowledgeJson, FlagEventJson, FlagJson, FlagNoteJson, FlagOwnerJson, FlagsJson, SilenceJson, SilencedJson,
 };
 pub use self::fleet::{FleetBlameJson, FleetOwnerJson, FleetUnknownJson};
+pub use self::notify::{NotifyTestJson, ReceiverJson, ReceiversJson, TestedJson, TestsJson};
 pub use self::status::{
     AwayJson, CheckJson, DatabaseJson, DiskJson, DroppingJson, IngestJson, LeaseJson, RetainedJson, RetentionJson,
     StatusJson, StorageJson, TableJson,

@@ -17,6 +17,7 @@ mod history;
 mod hosts;
 mod import;
 pub mod json;
+mod notify;
 mod openapi;
 mod problem;
 mod router;

@@ -44,6 +44,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "no_such_flag", "There is no such flag", detail)
     }
 
+    /// There is no such receiver of notifications.
+    pub(super) fn no_such_receiver(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_such_receiver", "There is no such receiver", detail)
+    }
+
     /// The request was meant for another server.
     pub(super) fn misdirected(detail: &str) -> Self {
         Self::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "This request names another server", detail)

@@ -12,11 +12,12 @@ use tokio::sync::Semaphore;
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, explain, export, find, flags, fleet_blame, history, hosts, import, openapi, status, tokens};
+use super::{auth, explain, export, find, flags, fleet_blame, history, hosts, import, notify, openapi, status, tokens};
 use crate::clock::WallClock;
 use crate::health::{AskDisk, Health};
 use crate::identity::operators::Operators;
 use crate::identity::tokens::Tokens;
+use crate::notify::trial::Desk;
 use crate::query::Keep;
 use crate::store::Db;
 
@@ -37,6 +38,8 @@ pub struct ApiState {
     pub disk: Option<AskDisk>,
     /// How long what is kept.
     pub keep: Keep,
+    /// Whom this collector tells of flags.
+    pub notify: Desk,
 }
 
 /// [`ApiState`] and what only the running server knows.
@@ -51,6 +54,7 @@ pub(super) struct Shared {
     pub(super) health: Arc<Health>,
     pub(super) disk: Option<AskDisk>,
     pub(super) keep: Keep,
+    pub(super) notify: Desk,
     /// The address the listener is bound to, for messages.
     pub(super) bound: SocketAddr,
 }
@@ -60,9 +64,9 @@ const MAX_BODY: usize = 4096;
 
 /// All paths.
 pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
-    let ApiState { db, clock, operators, tokens, health, disk, keep } = state;
+    let ApiState { db, clock, operators, tokens, health, disk, keep, notify } = state;
     let importing = Arc::new(Semaphore::new(import::MOST_AT_ONCE));
-    let state = Shared { db, clock, operators, tokens, importing, health, disk, keep, bound };
+    let state = Shared { db, clock, operators, tokens, importing, health, disk, keep, notify, bound };
     let closed = Router::new()
         .route("/version", get(version))
         .route("/storage", get(status::storage))
@@ -83,6 +87,8 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/flags/{flag}", get(flags::one_flag))
         .route("/flags/{flag}/ack", post(flags::acknowledge))
         .route("/hosts/{host}/silence", post(flags::silence))
+        .route("/notify", get(notify::list))
+        .route("/notify/test", post(notify::test))
         .route("/tokens", post(tokens::create).get(tokens::list).layer(DefaultBodyLimit::max(tokens::MAX_BODY)))
         .route("/tokens/{token}", delete(tokens::revoke))
         .route_layer(from_fn_with_state(state.clone(), auth::require_operator));

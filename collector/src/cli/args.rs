@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
 use super::{
-    blame, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up,
-    version,
+    blame, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, notify, status, timeline, token,
+    up, version,
 };
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
@@ -58,6 +58,8 @@ pub enum Command {
     /// Make, list and revoke the tokens with which hosts enrol
     #[command(visible_alias = "tokens")]
     Token(token::TokenArgs),
+    /// Whom the collector tells of flags, and a test of it
+    Notify(notify::NotifyArgs),
     /// How the collector itself is: database, ingest, work that waits; what it stores and forgets
     Status(status::StatusArgs),
     /// What is wrong with the collector, and how to mend it

@@ -23,6 +23,7 @@ pub mod ipcs;
 pub mod lsipc;
 pub mod migrate;
 pub mod namespace;
+pub mod notify;
 pub mod object;
 pub mod print;
 pub mod progress;

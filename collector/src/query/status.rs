@@ -4,6 +4,7 @@ use crate::health::{Disk, Known, Part, Trouble};
 use crate::store::day::Day;
 use crate::store::keep::{Days, Keep};
 use crate::store::lease::Lease;
+use crate::store::notice::Standing;
 use crate::store::partition::Table;
 pub use crate::store::report::TableSize;
 use crate::store::{Db, StoreError, report};
@@ -46,6 +47,8 @@ pub struct Database {
     pub unmerged: Option<Day>,
     /// Who works.
     pub leases: Vec<Lease>,
+    /// How the receivers of notifications fare that were ever told something.
+    pub receivers: Vec<Standing>,
 }
 
 /// Something that is well or not.
@@ -72,6 +75,7 @@ pub async fn database(db: &Db, now_ms: i64) -> Result<Database, StoreError> {
         uncompacted_ms: reading.oldest_uncompacted_ms().await?,
         unmerged: reading.oldest_unmerged().await?,
         leases: reading.leases().await?,
+        receivers: reading.notice_standings(now_ms).await?,
     })
 }
 
@@ -92,7 +96,8 @@ impl Status {
     pub fn checks(&self) -> Vec<Check> {
         let mut checks = vec![self.reachable(), self.ingest(), self.room()];
         checks.extend(self.work());
-        for part in [Part::Compactor, Part::Retention] {
+        checks.extend(self.notifications());
+        for part in [Part::Compactor, Part::Retention, Part::Notifier] {
             let trouble = self.known.troubles.get(&part);
             let what = trouble.map_or_else(|| "no failure".to_owned(), said);
             let remedy = if trouble.is_some() { "it tries again by itself; the collector's log says more" } else { "" };
@@ -152,6 +157,37 @@ impl Status {
             disk.path
         );
         Check { name: "disk", ok: false, what, remedy }
+    }
+
+    /// One for each receiver that is in trouble, or one that says that none is.
+    fn notifications(&self) -> Vec<Check> {
+        let Ok(database) = &self.database else { return Vec::new() };
+        let mut checks = Vec::new();
+        for receiver in &database.receivers {
+            let waiting = receiver.waiting;
+            let error = receiver.error.as_deref().unwrap_or("no error is known");
+            let mut what = Vec::new();
+            if let Some(since) = receiver.failing_ms {
+                let since = highwater_ipc::time::format_rfc3339_ms(since);
+                what.push(format!("fails since {since}, {waiting} notices wait: {error}"));
+            }
+            if receiver.given_up > 0 {
+                what.push(format!("{} notices were given up within a day: {error}", receiver.given_up));
+            }
+            if what.is_empty() {
+                continue;
+            }
+            let name = &receiver.receiver;
+            let remedy = format!(
+                "mend it, then try it: `highwater notify test --receiver {name}`; what waits is sent by itself, for a day"
+            );
+            checks.push(Check { name: "notify", ok: false, what: format!("{name}: {}", what.join("; ")), remedy });
+        }
+        if checks.is_empty() {
+            let waiting: i64 = database.receivers.iter().map(|r| r.waiting).sum();
+            checks.push(well("notify", format!("no receiver fails, {waiting} notices wait")));
+        }
+        checks
     }
 
     fn work(&self) -> Vec<Check> {
@@ -282,6 +318,7 @@ mod tests {
             uncompacted_ms: None,
             unmerged: None,
             leases: Vec::new(),
+            receivers: Vec::new(),
         };
         Status { now_ms: 1_795_558_861_000, database: Ok(database), disk: None, known: Known::default() }
     }
@@ -316,6 +353,34 @@ mod tests {
             assert!(said.contains(word), "{said}");
         }
         assert!(!full.is_acking());
+    }
+
+    #[test]
+    fn a_receiver_that_fails_is_said_with_since_when_how_and_what_to_do() {
+        let mut failing = status();
+        let standing = Standing {
+            receiver: "oncall".into(),
+            waiting: 3,
+            given_up: 0,
+            failing_ms: Some(1_795_558_800_000),
+            sent_ms: None,
+            failed_ms: Some(1_795_558_860_000),
+            error: Some("answered 503; see its log".into()),
+        };
+        let fine = Standing { receiver: "b".into(), failing_ms: None, waiting: 0, ..standing.clone() };
+        let lost = Standing { receiver: "c".into(), failing_ms: None, given_up: 2, ..standing.clone() };
+        if let Ok(database) = &mut failing.database {
+            database.receivers = vec![standing, fine, lost];
+        }
+        let found = wrong(&failing);
+        assert_eq!(found.iter().map(|c| c.name).collect::<Vec<_>>(), ["notify", "notify"]);
+        let said = format!("{} {}", found[0].what, found[0].remedy);
+        for word in
+            ["oncall: fails since 2026-11-24T", "3 notices wait", "answered 503", "notify test --receiver oncall"]
+        {
+            assert!(said.contains(word), "{said}");
+        }
+        assert!(found[1].what.starts_with("c: 2 notices were given up"), "{}", found[1].what);
     }
 
     #[test]

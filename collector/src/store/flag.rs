@@ -57,12 +57,16 @@ const IDLE_SQL: &str = "SELECT f.host_id, max(s.covered_wall_ms) FROM flag f
 // A silence is the collector's matter: $now is its clock.
 macro_rules! flags {
     ($rest:literal) => {
+        flags!("", $rest)
+    };
+    ($columns:literal, $rest:literal) => {
         concat!(
             "SELECT f.host_id, h.name, f.flag_id, f.namespace, f.instance::text, f.resource, f.kind, f.severity, f.state,
                 f.raised_ms, f.cleared_ms, f.used::text, f.limit_::text, f.growth_per_hour, f.eta_ms, f.eta_low_ms,
                 f.eta_high_ms, f.owner_uid, f.owner_user, f.owner_comm, f.owner_arrays, f.owner_orphans, f.why,
-                f.remedy::text AS remedy, f.own, f.note, f.noted_by, f.noted_ms, s.until_ms, s.note AS silence_note
-            FROM flag f JOIN host h ON h.host_id = f.host_id
+                f.remedy::text AS remedy, f.own, f.note, f.noted_by, f.noted_ms, s.until_ms, s.note AS silence_note",
+            $columns,
+            " FROM flag f JOIN host h ON h.host_id = f.host_id
             LEFT JOIN silence s ON s.host_id = f.host_id AND s.until_ms > $1 ",
             $rest
         )
@@ -85,6 +89,18 @@ const TOLD_SQL: &str =
     FROM flag_event e JOIN flag f ON f.host_id = e.host_id AND f.flag_id = e.flag_id
     WHERE e.host_id = $1 AND e.at_ms >= $2 AND e.at_ms <= $3 AND e.what IN ('raised', 'cleared')
     ORDER BY e.epoch_no, e.seq, e.at_ms, e.flag_id, e.no LIMIT $4";
+
+/// Of which receivers know less than is so. While records of a host are on their way nothing of it is told: what is open
+/// in the end is told once, and what came and went in between never. Nor is what is silenced.
+const UNTOLD_SQL: &str = flags!(
+    ", h.labels::text AS labels, f.told, f.notices",
+    "JOIN host_status st ON st.host_id = f.host_id AND st.backlog_from_ms IS NULL
+    WHERE s.host_id IS NULL AND CASE WHEN f.state = 'cleared' THEN f.told IN (1, 2)
+        ELSE f.told <> CASE f.severity WHEN 'critical' THEN 2 ELSE 1 END END
+    ORDER BY f.raised_ms, f.flag_id LIMIT $2"
+);
+const MARK_SQL: &str = "UPDATE flag SET told = $3, notices = notices + 1
+    WHERE host_id = $1 AND flag_id = $2 AND told = $4 AND notices = $5 RETURNING notices";
 
 const ACKNOWLEDGE_SQL: &str = "UPDATE flag SET state = 'acknowledged', note = $3, noted_by = $4, noted_ms = $5
     WHERE host_id = $1 AND flag_id = $2 AND state IN ('open', 'acknowledged') RETURNING flag_id";
@@ -172,6 +188,48 @@ pub async fn keep(tx: &mut Write<'_>, host: HostId, body: &[u8]) -> Result<(), S
     Ok(())
 }
 
+/// A flag of which receivers know less than is so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Untold {
+    /// As it is.
+    pub flag: StoredFlag,
+    /// Its host's labels: a JSON object of strings, as stored.
+    pub labels: String,
+    /// What they were told last; `None` = nothing.
+    pub told: Option<Severity>,
+    /// How often they were told.
+    pub notices: u32,
+}
+
+/// At most `most` flags of which receivers know less than is so; `now_ms` is the collector's clock.
+pub async fn untold(tx: &mut Write<'_>, now_ms: i64, most: i64) -> Result<Vec<Untold>, StoreError> {
+    let rows: Vec<UntoldRow> = sqlx::query_as(UNTOLD_SQL).bind(now_ms).bind(most).fetch_all(tx.connection()).await?;
+    let untold = |row: UntoldRow| {
+        Ok(Untold {
+            told: match row.told {
+                1 => Some(Severity::Warning),
+                2 => Some(Severity::Critical),
+                _ => None,
+            },
+            notices: u32::try_from(row.notices).unwrap_or(0),
+            labels: row.labels,
+            flag: row.flag.domain()?,
+        })
+    };
+    rows.into_iter().map(untold).collect()
+}
+
+/// Says that receivers will be told of it as it is; the number of that notice, or `None` = somebody else was sooner.
+pub async fn mark_told(tx: &mut Write<'_>, untold: &Untold) -> Result<Option<u32>, StoreError> {
+    let code = |severity: Severity| if severity == Severity::Critical { 2_i16 } else { 1 };
+    let flag = &untold.flag.flag;
+    let now = if flag.cleared_ms.is_some() { 3 } else { code(flag.severity) };
+    let query = sqlx::query_scalar(MARK_SQL).bind(flag.host.0).bind(flag.id.0).bind(now);
+    let query = query.bind(untold.told.map_or(0, code)).bind(i32::try_from(untold.notices).unwrap_or(i32::MAX));
+    let number: Option<i32> = query.fetch_optional(tx.connection()).await?;
+    Ok(number.and_then(|number| u32::try_from(number).ok()))
+}
+
 /// Says that somebody knows of a flag; `false` = it is over, or there is none such.
 pub async fn acknowledge(
     connection: &mut Connection,
@@ -237,6 +295,15 @@ impl Reading {
         let rows: Vec<(i32, i64, String, String)> = query.fetch_all(&mut *self.tx).await?;
         Ok(rows.into_iter().map(|(_, at_ms, what, severity)| StoredEvent { at_ms, what, severity }).collect())
     }
+}
+
+#[derive(FromRow)]
+struct UntoldRow {
+    #[sqlx(flatten)]
+    flag: FlagRow,
+    labels: String,
+    told: i16,
+    notices: i32,
 }
 
 #[derive(FromRow)]

@@ -25,6 +25,7 @@ pub mod imported;
 pub mod keep;
 pub mod lease;
 pub mod link;
+pub mod notice;
 mod number;
 pub mod object_now;
 pub mod operator_token;

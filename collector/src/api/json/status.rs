@@ -90,7 +90,8 @@ pub struct IngestJson {
 /// Something that is well or not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckJson {
-    /// What was looked at: `database`, `ingest`, `disk`, `compaction`, `merge`, `compactor`, `retention`.
+    /// What was looked at: `database`, `ingest`, `disk`, `compaction`, `merge`, `notify` (once for
+    /// each receiver in trouble), `compactor`, `retention`, `notifier`.
     pub name: String,
     /// Whether it is well.
     pub ok: bool,

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,6 +19,7 @@ use crate::cli::args::Global;
 use crate::cli::data_dir::default_data_dir;
 use crate::cli::exit::Exit;
 use crate::cli::migrate::DatabaseUrl;
+use crate::notify;
 use crate::store::keep::{Days, Keep};
 
 /// Arguments of `up`.
@@ -55,6 +57,9 @@ pub struct UpArgs {
     /// How long the use of limits is kept by the hour
     #[arg(long, value_name = "TIME", default_value = "3y")]
     pub keep_rollups: Days,
+    /// Whom to tell of flags: a TOML file with receivers (webhook, alertmanager, slack, smtp); the README shows one
+    #[arg(long, value_name = "FILE")]
+    pub notify_config: Option<PathBuf>,
     /// Run no agent for this host
     #[arg(long)]
     pub no_agent: bool,
@@ -71,7 +76,9 @@ pub fn run(args: UpArgs, global: &Global) -> anyhow::Result<Exit> {
     let data_dir = args.data_dir.or_else(default_data_dir).context(
         "no home directory is known (HOME and XDG_DATA_HOME are not set): say where to keep data with --data-dir",
     )?;
+    let receivers = args.notify_config.as_deref().map(notify::config::load).transpose()?.unwrap_or_default();
     let settings = Settings {
+        receivers: Arc::new(receivers),
         data_dir,
         database_url: DatabaseUrl::named(args.database_url.as_deref())?,
         interval: args.interval,

@@ -8,6 +8,7 @@ pub mod args;
 pub mod data_dir;
 pub mod files;
 pub mod listen;
+mod notifying;
 pub mod signals;
 pub mod stack;
 pub mod this_host;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::data_dir::DataDir;
 use super::files::{ClientFile, ReadyFile};
 use super::listen::{self, Address, Listening, reachable};
+use super::notifying;
 use super::this_host::{Setup, ThisHost};
 use crate::api;
 use crate::cli::migrate;
@@ -29,6 +30,8 @@ use crate::identity::operators::{Operators, Role};
 use crate::identity::tokens::Tokens;
 use crate::ingest::tls::Tls;
 use crate::ingest::{self, Material};
+use crate::notify::receiver::Receivers;
+use crate::notify::trial::Desk;
 use crate::store::history::Reading;
 use crate::store::keep::Keep;
 use crate::store::{Db, host_status};
@@ -67,6 +70,8 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// How long what is kept.
     pub keep: Keep,
+    /// Whom to tell of flags.
+    pub receivers: Arc<Receivers>,
 }
 
 /// Where everything is, once it is. No `Debug`: it holds a token.
@@ -101,6 +106,7 @@ pub struct Stack {
     renewing: Option<JoinHandle<()>>,
     compacting: Option<(CancellationToken, JoinHandle<()>)>,
     upkeep: Option<JoinHandle<()>>,
+    notifying: Option<JoinHandle<()>>,
     this_host: Option<ThisHost>,
     ready_file: Option<ReadyFile>,
 }
@@ -144,6 +150,7 @@ impl Stack {
             renewing: None,
             compacting: None,
             upkeep: None,
+            notifying: None,
             this_host: None,
             ready_file: None,
         }
@@ -195,7 +202,11 @@ impl Stack {
         self.start_compacting(&shared, health.clone());
         let http_at = http.bound;
         self.start_upkeep(&shared, health.clone(), settings.keep);
-        self.start_api(&shared, http, (health, settings));
+        let (clock, receivers) = (shared.clock.clone(), settings.receivers.clone());
+        let means = notifying::Means { db: shared.db.clone(), clock, health: health.clone(), receivers };
+        let (notifying, desk) = notifying::start(means, self.serving.clone());
+        self.notifying = notifying;
+        self.start_api(&shared, http, (health, settings, desk));
         answers(http_at).await?;
         if settings.agent {
             self.start_this_host(&shared, settings, grpc_at).await?;
@@ -255,7 +266,8 @@ impl Stack {
         Ok(health)
     }
 
-    fn start_api(&mut self, shared: &Shared, http: Listening, (health, settings): (Arc<Health>, &Settings)) {
+    fn start_api(&mut self, shared: &Shared, http: Listening, with: (Arc<Health>, &Settings, Desk)) {
+        let (health, settings, notify) = with;
         let cluster = settings.database_url.is_none().then(|| self.data.path().join("postgres"));
         let state = api::ApiState {
             db: shared.db.clone(),
@@ -265,6 +277,7 @@ impl Stack {
             health,
             disk: cluster.map(ask_disk),
             keep: settings.keep,
+            notify,
         };
         let stop = self.serving.clone().cancelled_owned();
         self.api = Some(tokio::spawn(async move {
@@ -380,7 +393,16 @@ impl Stack {
                 task.abort();
             }
         };
-        tokio::join!(ingest, api, compacting, upkeep);
+        let notifying = self.notifying.take();
+        let notifying = async {
+            // What a receiver has taken and was not marked is sent again under the same id.
+            if let Some(mut task) = notifying
+                && within(COLLECTOR_STOPS, "telling receivers", &mut task).await.is_none()
+            {
+                task.abort();
+            }
+        };
+        tokio::join!(ingest, api, compacting, upkeep, notifying);
         if let Some(db) = self.db.take() {
             within(POOL_CLOSES, "the database connections", db.close()).await;
         }
