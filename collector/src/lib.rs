@@ -3,6 +3,8 @@
 //! In path order: [`ingest`] takes records from agents, [`writer`] commits them, [`store`] is the only room that knows
 //! SQL, [`compact`] packs what it keeps and what follows from it, [`evaluate`] judges that, [`query`] answers questions from it, [`api`] says the answers over HTTP, [`cli`] shows them. [`identity`]
 //! decides who a peer is, [`embedded`] keeps the private PostgreSQL of `up`.
+//! SQL, [`compact`] packs what it keeps and what follows from it, [`query`] answers questions from it, [`api`] says the answers over HTTP, [`cli`] shows them. [`identity`]
+//! decides who a peer is, [`embedded`] keeps the private PostgreSQL of `up`. [`forecast`] is pure: where use is heading.
 
 pub mod api;
 pub mod cli;

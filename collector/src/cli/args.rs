@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
 use super::{
-    blame, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, notify, status, timeline, token,
-    up, version,
+    backtest, blame, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, notify, status, timeline,
+    token, up, version,
 };
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
@@ -53,6 +53,8 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Every stored sample of a span, whole, as JSON lines
     Export(export::ExportArgs),
+    /// What flags the evaluator would have raised over series in CSV files, and why
+    Backtest(backtest::BacktestArgs),
     /// Fill the gaps of a host's history from a file
     Import(import::ImportArgs),
     /// Make, list and revoke the tokens with which hosts enrol

@@ -1,10 +1,11 @@
 //! The command line. [`args`] is what may be typed, [`run`] turns it into one command, [`exit`] into one exit code;
 //! each command is a file: arguments in, question asked, answer printed.
 //!
-//! Every command but `up`, `migrate` and `version` is a client of the HTTP API and knows nothing of the database.
+//! Every command but `up`, `migrate`, `backtest` and `version` is a client of the HTTP API and knows nothing of the database.
 
 pub mod amount;
 pub mod args;
+pub mod backtest;
 pub mod blame;
 pub mod client;
 pub mod data_dir;

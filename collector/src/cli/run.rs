@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Cli, Command};
 use super::exit::Exit;
 use super::{
-    blame, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, notify, status, timeline, token,
-    up, version,
+    backtest, blame, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, notify, status, timeline,
+    token, up, version,
 };
 
 /// Runs what the process's arguments ask for. An error is one line on stderr.
@@ -47,6 +47,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::run(&args, &cli.global),
         Command::Export(args) => export::run(&args, &cli.global),
         Command::Import(args) => import::run(&args, &cli.global),
+        Command::Backtest(args) => backtest::run(&args, &cli.global),
         Command::Token(args) => token::run(&args, &cli.global),
         Command::Notify(args) => notify::run(&args, &cli.global),
         Command::Status(args) => status::run(&args, &cli.global),

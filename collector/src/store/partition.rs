@@ -105,7 +105,9 @@ const SET_PARTITION_SQL: &str = "SELECT set_config('highwater.parent', $1, true)
 
 /// One transaction: a crash leaves either the partition or nothing. `CREATE .. PARTITION OF` would take a lock that
 /// waits behind every running query. A table of that name that is no partition (somebody detached it) is an error: it
-/// would take no row.
+/// would take no row. One that is there may have been attached in this very moment: its row of `pg_inherits` is seen a
+/// little before others are told that the parent has changed, and until then they find "no partition for row". Whoever
+/// attached it holds its lock until they are told.
 const CREATE_SQL: &str = "DO $$
 DECLARE
     parent text := current_setting('highwater.parent');
@@ -116,6 +118,8 @@ BEGIN
         EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', name, parent);
         EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, first,
             current_setting('highwater.next')::date);
+    ELSE
+        EXECUTE format('LOCK TABLE ONLY %I IN ACCESS SHARE MODE', name);
     END IF;
 END
 $$";
@@ -195,8 +199,8 @@ pub async fn ensure(connection: &mut Dedicated, table: Table, day: Day) -> Resul
         return Ok(());
     }
     match try_create(connection, table, first).await {
-        // Another collector made it at the same moment: duplicate table, object or key.
-        Err(e) if matches!(e.sqlstate().as_deref(), Some("42P07" | "42710" | "23505" | "42P17")) => {
+        // Another collector made it at the same moment: duplicate table, object or key. Or dropped it.
+        Err(e) if matches!(e.sqlstate().as_deref(), Some("42P07" | "42710" | "23505" | "42P17" | "42P01")) => {
             try_create(connection, table, first).await
         }
         other => other,

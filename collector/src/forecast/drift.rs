@@ -1,0 +1,170 @@
+//! Growth over days: today's hours against the same hours of yesterday, so that a daily cycle cancels out.
+
+use serde::{Deserialize, Serialize};
+
+use super::eta::{Forecast, HORIZON, cross};
+use super::past::Past;
+use super::trend::{Trend, grown, points};
+
+/// Hours in a row that must show the growth before it is believed.
+const BELIEVED: u32 = 3;
+/// Hours without growth over the last day after which it rests.
+const QUIET: u32 = 14;
+/// Hours of rest after which it is over and not only asleep: over a weekend and more.
+const REST: u32 = 96;
+/// Seconds until exhaustion that are far away.
+const FAR_AWAY: f64 = 1.4 * HORIZON;
+/// Hours for which exhaustion may look far away before the growth is let go.
+const FAR: u32 = 6;
+
+/// The drift that is on, or how near to one it is.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Drift {
+    signs: u32,
+    on: Option<On>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct On {
+    /// Mean of the day when it was first believed, and the highest since.
+    level: f64,
+    top: f64,
+    /// Hours without growth, and hours with exhaustion far away.
+    quiet: u32,
+    far: u32,
+    /// Units a day by which it grew when it last did.
+    rate: Option<f64>,
+    /// Units a day by which it grew before it came to rest, if it rests, and hours since.
+    slept: Option<f64>,
+    rest: u32,
+    forecast: Option<Forecast>,
+}
+
+impl Drift {
+    /// What it says now.
+    pub fn forecast(&self) -> Option<Forecast> {
+        self.on.and_then(|on| on.forecast)
+    }
+
+    /// Ends it.
+    pub fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The limit is another one: ends it if that is far away now.
+    pub fn limit_changed(&mut self, past: &Past) {
+        if let Some(forecast) = self.forecast()
+            && cross(past, forecast.growth.per_day) > HORIZON
+        {
+            self.end();
+        }
+    }
+
+    /// Looks at the last days.
+    pub fn look(&mut self, past: &Past) {
+        self.signs = if sign(past) { self.signs.saturating_add(1) } else { 0 };
+        let level = past.day(past.hours.last());
+        if self.on.is_none() && self.signs >= BELIEVED {
+            let left = Differences::of(past).trend(past).left(past, 0.0);
+            let level = level.unwrap_or(past.used);
+            let on = On { level, top: level, quiet: 0, far: 0, rate: None, slept: None, rest: 0, forecast: None };
+            self.on = (left < HORIZON).then_some(on);
+        }
+        if let (Some(on), Some(level)) = (self.on, level) {
+            self.on = hold(past, on, level);
+            if self.on.is_none() {
+                self.signs = 0;
+            }
+        }
+    }
+}
+
+/// Today's hours against the same hours of yesterday, newest first, for up to two days.
+struct Differences(Vec<f64>);
+
+impl Differences {
+    fn of(past: &Past) -> Self {
+        let (first, last) = (past.first_hour(), past.hours.last());
+        let difference = |n: i64| Some(past.hours.mean(n)? - past.hours.mean(n - 24)?);
+        Self((first + 24..=last).rev().filter_map(difference).take(48).collect())
+    }
+
+    /// Mean of the newest ones: growth a day.
+    fn newest(&self, count: usize) -> f64 {
+        let newest = &self.0[..self.0.len().min(count)];
+        newest.iter().sum::<f64>() / newest.len().max(1) as f64
+    }
+
+    /// The `share` quantile of the newest ones; 0 if there are none.
+    fn quantile(&self, count: usize, share: f64) -> f64 {
+        let mut newest = self.0[..self.0.len().min(count)].to_vec();
+        newest.sort_by(f64::total_cmp);
+        let rank = (newest.len().saturating_sub(1) as f64 * share).round();
+        newest.iter().enumerate().find(|(i, _)| *i as f64 >= rank).map_or(0.0, |(_, value)| *value)
+    }
+
+    /// What the hours of a day scatter by, as a standard deviation: a normal one has 2.56 of it from 10 % to 90 %, and
+    /// a difference has 1.41 of that of its parts.
+    fn noise(&self) -> f64 {
+        (self.quantile(24, 0.9) - self.quantile(24, 0.1)).max(0.0) / 3.6
+    }
+
+    fn trend(&self, past: &Past) -> Trend {
+        Trend::of(past, self.newest(8))
+    }
+}
+
+/// Whether nearly all hours are above yesterday's, the level is beyond what came back by itself, no reset is due that
+/// always came, and the limit is within the horizon.
+fn sign(past: &Past) -> bool {
+    let Some(level) = past.day(past.hours.last()) else { return false };
+    let differences = Differences::of(past);
+    if differences.0.len() < 16 {
+        return false;
+    }
+    let middle = differences.quantile(24, 0.5);
+    middle > 0.01 * past.limit
+        && differences.quantile(24, 0.2) > 0.25 * middle
+        && differences.quantile(48, 0.2) > 0.2 * middle
+        && past.day_precedent().is_none_or(|peak| level > peak + 0.04 * past.limit)
+        && !past.teeth.know(past.now, past.segment.since, past.used, 0.08 * past.limit)
+        && cross(past, middle) < HORIZON
+        && middle > 1.3 * restless(past)
+}
+
+/// The greatest change from day to day, up or down, before the growth of now began.
+fn restless(past: &Past) -> f64 {
+    let points = points(past);
+    if points.len() < 4 {
+        return 0.0;
+    }
+    let before = points.iter().skip(grown(&points) + 1);
+    before.clone().zip(before.skip(2)).fold(0.0, |most: f64, (a, b)| most.max((a - b).abs()))
+}
+
+/// Goes on while it grows, and rests while it does not; it is over when it fell back, stays far from the limit, or
+/// rested too long.
+fn hold(past: &Past, on: On, level: f64) -> Option<On> {
+    let differences = Differences::of(past);
+    let (trend, noise, newest) = (differences.trend(past), differences.noise(), differences.newest(6));
+    let full = past.hours.get(past.hours.last()).is_some_and(|h| f64::from(h.most) >= 0.9 * past.limit);
+    let top = on.top.max(level);
+    let fallen = top - level > (0.25 * (top - on.level)).max(0.05 * past.limit);
+    let left = trend.left(past, noise);
+    let far = if left > FAR_AWAY && !full { on.far + 1 } else { 0 };
+    if fallen || far > FAR || on.rest > REST {
+        return None;
+    }
+    if let (Some(rate), false) = (on.slept, full)
+        && newest < 0.5 * rate.max(4.0 * noise)
+    {
+        return Some(On { top, far, rest: on.rest + 1, forecast: None, ..on });
+    }
+    let quiet = if full || trend.moves(newest, on.rate) { 0 } else { on.quiet + 1 };
+    if !full && (quiet > QUIET || trend.rests(past)) {
+        let slept = Some(on.forecast.map_or(newest, |f| f.growth.per_day));
+        return Some(On { top, quiet: 0, far, slept, rest: 0, forecast: None, ..on });
+    }
+    let rate = if quiet == 0 { Some(trend.per_day()) } else { on.rate };
+    Some(On { top, quiet, far, rate, slept: None, rest: 0, forecast: Some(trend.forecast(past, left)), ..on })
+}
