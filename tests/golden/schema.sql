@@ -100,6 +100,7 @@ CREATE TABLE public.flag (
     noted_by text,
     noted_ms bigint,
     told smallint DEFAULT 0 NOT NULL,
+    notices integer DEFAULT 0 NOT NULL,
     CONSTRAINT flag_kind_check CHECK ((kind = ANY (ARRAY['trend'::text, 'tight'::text, 'refusing'::text]))),
     CONSTRAINT flag_severity_check CHECK ((severity = ANY (ARRAY['warning'::text, 'critical'::text]))),
     CONSTRAINT flag_state_check CHECK ((state = ANY (ARRAY['open'::text, 'acknowledged'::text, 'silenced'::text, 'cleared'::text])))

@@ -263,15 +263,11 @@ fn verdict(said: Option<&Said>, is_refusing: bool) -> Option<(Kind, Severity)> {
         return Some((Kind::Refusing, Severity::Critical));
     }
     let said = said?;
-    let grows = matches!(said.why.reason, forecast::why::Reason::Growth(..));
-    Some((if grows { Kind::Trend } else { Kind::Tight }, said.severity))
+    Some((Kind::from_name(said.why.kind()).unwrap_or(Kind::Tight), said.severity))
 }
 
 fn flag(host: HostId, which: Which, namespace: NamespaceId, series: &Series, open: Open) -> Flag {
-    let growth = series.said.as_ref().and_then(|said| match said.why.reason {
-        forecast::why::Reason::Growth(_, growth) => Some(growth.per_day / 24.0),
-        _ => None,
-    });
+    let growth = series.said.as_ref().and_then(|said| said.why.growth_per_hour());
     Flag {
         host,
         id: open.id,
@@ -287,7 +283,7 @@ fn flag(host: HostId, which: Which, namespace: NamespaceId, series: &Series, ope
         growth_per_hour: growth.filter(|growth| growth.is_finite()),
         eta: series.said.map(|said| said.eta).unwrap_or_default(),
         holder: None,
-        why: words::why(which.resource(), (series.used, series.limit), series.said.as_ref().map(|s| &s.why), open.kind),
+        why: words::why(which.resource(), (series.used, series.limit), series.said.map(|s| s.why), open.kind),
         remedy: Vec::new(),
     }
 }

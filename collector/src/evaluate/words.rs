@@ -6,7 +6,7 @@ use highwater_ipc::snapshot::{NamespaceId, State};
 use highwater_ipc::who::Grade;
 
 use crate::flag::{Flag, Holder, Kind, Remedy};
-use crate::forecast::why::{Reason, Why};
+use crate::forecast::why::Why;
 use crate::query::owners::{Owner, of_place};
 use crate::query::remedy::{self, Step};
 
@@ -22,39 +22,19 @@ pub fn objects_of(resource: Resource) -> Objects {
 /// What a limit counts, in words.
 pub fn counted(resource: Resource) -> &'static str {
     match resource {
-        Resource::Semmni => "semaphore arrays",
+        Resource::Semmni => "arrays",
         Resource::Semmns => "semaphores",
-        Resource::Shmmni => "shared memory segments",
-        Resource::Shmall => "pages of shared memory",
-        Resource::Msgmni => "message queues",
+        Resource::Shmmni => "segments",
+        Resource::Shmall => "pages",
+        Resource::Msgmni => "queues",
     }
 }
 
-/// Why, with figures.
-pub fn why(resource: Resource, (used, limit): (u64, u64), why: Option<&Why>, kind: Kind) -> String {
-    let room = format!("{used} of {limit} {} are in use", counted(resource));
-    let grows = match why.map(|why| why.reason) {
-        Some(Reason::Growth(_, growth)) => {
-            format!("; {} more a day over {}", figure(growth.per_day), span(growth.over))
-        }
-        _ => String::new(),
-    };
-    match kind {
-        Kind::Refusing => format!("calls are refused: {room}{grows}"),
-        Kind::Trend => format!("{room}{grows}"),
-        Kind::Tight => format!("{room}: little is left"),
-    }
-}
-
-fn figure(number: f64) -> String {
-    if number.abs() < 10.0 { format!("{number:.1}") } else { format!("{number:.0}") }
-}
-
-fn span(seconds: f64) -> String {
-    match seconds {
-        s if s < 2.0 * 3_600.0 => format!("{:.0} min", s / 60.0),
-        s if s < 2.0 * 86_400.0 => format!("{:.0} h", s / 3_600.0),
-        s => format!("{:.1} d", s / 86_400.0),
+/// Why, with figures: what the forecaster saw, with what is used now.
+pub fn why(resource: Resource, (used, limit): (u64, u64), why: Option<Why>, kind: Kind) -> String {
+    match why {
+        Some(why) if kind != Kind::Refusing => Why { used, limit, ..why }.words(counted(resource)),
+        _ => format!("calls are refused: {used} of {limit} {} used", counted(resource)),
     }
 }
 

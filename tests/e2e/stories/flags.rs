@@ -51,7 +51,7 @@ fn a_leak_is_flagged_before_anybody_is_refused_with_its_owner_and_cleared_after_
     assert_eq!(cli.run(&["flags", "web-9", "--exit-code"]).code, 3);
     let id = text(&flag, "id");
     let shown = stage.shown(&["flag", "show", id]);
-    assert!(shown.contains("37 of 40 semaphore arrays are in use"), "{shown}");
+    assert!(shown.contains("37 of 40 arrays used"), "{shown}");
     assert!(shown.contains("1. raise SEMMNI from 40"), "raising comes first: {shown}");
     let raised = stage.event("the timeline has it", "flag_raised", |event| event["detail"]["flag"]["id"] == id);
     assert_eq!(raised["detail"]["flag"]["resource"], "SEMMNI");
