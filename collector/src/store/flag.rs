@@ -56,9 +56,6 @@ const IDLE_SQL: &str = "SELECT f.host_id, max(s.covered_wall_ms) FROM flag f
 
 // A silence is the collector's matter: $now is its clock.
 macro_rules! flags {
-    ($rest:literal) => {
-        flags!("", $rest)
-    };
     ($columns:literal, $rest:literal) => {
         concat!(
             "SELECT f.host_id, h.name, f.flag_id, f.namespace, f.instance::text, f.resource, f.kind, f.severity, f.state,
@@ -74,11 +71,12 @@ macro_rules! flags {
 }
 
 const LIST_SQL: &str = flags!(
+    "",
     "WHERE ($2::bigint IS NULL OR f.host_id = $2) AND ($3 OR f.state <> 'cleared')
         AND ($4::bigint IS NULL OR (f.raised_ms, f.flag_id) < ($4, $5))
     ORDER BY f.raised_ms DESC, f.flag_id DESC LIMIT $6"
 );
-const ONE_SQL: &str = flags!("WHERE f.flag_id = $2");
+const ONE_SQL: &str = flags!("", "WHERE f.flag_id = $2");
 const EVENTS_SQL: &str =
     "SELECT no, at_ms, what, severity FROM flag_event WHERE host_id = $1 AND flag_id = $2 ORDER BY no";
 
