@@ -15,7 +15,7 @@ use crate::flag::{Kind, Severity, What};
 use crate::forecast::Event;
 use crate::host::HostId;
 
-const HOUR_MS: i64 = 3_600_000;
+const MINUTE_MS: i64 = 60_000;
 /// 2026-06-01T00:00:00Z.
 const BEGIN_MS: i64 = 1_780_272_000_000;
 
@@ -212,20 +212,20 @@ fn a_gap_has_two_ends_a_boot_is_told_and_a_place_that_is_gone_ends() {
         .filter(|(which, _)| which.resource() == Resource::Semmni)
         .filter_map(|(_, input)| if let Input::Row(row) = input { Some(row) } else { None })
         .filter(|row| row.event != Event::Sample)
-        .map(|row| (row.event, row.at as i64 - BEGIN_MS / 1000, row.used))
+        .map(|row| (row.event, row.at - BEGIN_MS as f64 / 1000.0, row.used))
         .collect();
-    let gap = [(Event::GapStart, 30, 7), (Event::GapEnd, 1_090, 7)];
-    let boot = [(Event::GapStart, 1_090, 7), (Event::Reboot, 1_190, 0)];
+    let gap = [(Event::GapStart, 30.0, 7), (Event::GapEnd, 1_090.0, 7)];
+    let boot = [(Event::GapStart, 1_090.0, 7), (Event::Reboot, 1_190.0, 0)];
     assert_eq!(own, [gap, boot].concat());
 }
 
-/// Judges a story of (hours since the begin, used), in steps that end after each sample.
-fn judged(story: &[(f64, u64)], limit: u64, refused: bool) -> Vec<Changes> {
+/// Judges a story of (minutes since the begin, used), in steps that end after each sample.
+fn judged(story: &[(u32, u64)], limit: u64, refused: bool) -> Vec<Changes> {
     let (mut memory, mut all) = (Memory::default(), Vec::new());
-    for (index, (hours, used)) in story.iter().enumerate() {
+    for (index, (minutes, used)) in story.iter().enumerate() {
         let mut judge = Judge::new(HostId(7), memory);
         let state = host_with(1, Some(*used), limit);
-        let wall_ms = BEGIN_MS + (hours * HOUR_MS as f64) as i64;
+        let wall_ms = BEGIN_MS + i64::from(*minutes) * MINUTE_MS;
         let act = Act {
             did: Did::Refused(28),
             kind: Objects::Sem,
@@ -242,7 +242,7 @@ fn judged(story: &[(f64, u64)], limit: u64, refused: bool) -> Vec<Changes> {
         let activity = Activity { acts: if refused && index == 1 { vec![act] } else { vec![] }, ..Activity::default() };
         let prev_wall_ms = index.checked_sub(1).map(|_| wall_ms - 1_000);
         let begins_stretch = index == 0;
-        let boot_us = 60_000_000 + (hours * 3.6e9) as u64;
+        let boot_us = 60_000_000 + u64::from(*minutes) * 60_000_000;
         let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch, state: &state };
         judge.sample(&Sample { place: (EpochNo(1), Seq(index as u64)), sample, activity: &activity });
         let (changes, left) = judge.finish(Some(&state));
@@ -258,7 +258,7 @@ fn events(all: &[Changes]) -> Vec<(What, Severity)> {
 
 #[test]
 fn little_room_is_a_quiet_flag_that_goes_when_there_is_room_again() {
-    let story: Vec<(f64, u64)> = (0..200).map(|n| (f64::from(n) / 6.0, if n < 20 { 37 } else { 20 })).collect();
+    let story: Vec<(u32, u64)> = (0..200).map(|n| (n * 10, if n < 20 { 37 } else { 20 })).collect();
     let all = judged(&story, 40, false);
     let flag = all.iter().flat_map(|changes| &changes.flags).next().expect("a flag");
     assert_eq!((flag.kind, flag.severity, flag.used, flag.limit), (Kind::Tight, Severity::Warning, 37, 40));
@@ -271,7 +271,7 @@ fn little_room_is_a_quiet_flag_that_goes_when_there_is_room_again() {
 
 #[test]
 fn a_refused_call_is_critical_at_once_and_for_half_an_hour() {
-    let story: Vec<(f64, u64)> = (0..12).map(|n| (f64::from(n) / 6.0, 5)).collect();
+    let story: Vec<(u32, u64)> = (0..12).map(|n| (n * 10, 5)).collect();
     let all = judged(&story, 40, true);
     let flag = &all[1].flags[0];
     assert_eq!((flag.kind, flag.severity), (Kind::Refusing, Severity::Critical));
@@ -283,7 +283,7 @@ fn a_refused_call_is_critical_at_once_and_for_half_an_hour() {
 
 #[test]
 fn records_that_were_judged_are_passed_over_and_the_same_records_make_the_same_flag() {
-    let story: Vec<(f64, u64)> = (0..8).map(|n| (f64::from(n) / 6.0, 39)).collect();
+    let story: Vec<(u32, u64)> = (0..8).map(|n| (n * 10, 39)).collect();
     let (once, again) = (judged(&story, 40, false), judged(&story, 40, false));
     assert_eq!(once, again);
     let state = host_with(1, Some(39), 40);
@@ -303,13 +303,13 @@ fn records_that_were_judged_are_passed_over_and_the_same_records_make_the_same_f
 #[test]
 fn damaged_memory_begins_anew_and_flat_series_take_few_bytes() {
     assert!(state::unpack::<Memory>(&[]).is_none() && state::unpack::<Memory>(&[1, 2, 3]).is_none());
-    let story: Vec<(f64, u64)> = (0..1_000).map(|n| (f64::from(n) / 6.0, 5)).collect();
+    let story: Vec<(u32, u64)> = (0..1_000).map(|n| (n * 10, 5)).collect();
     let mut judge = Judge::new(HostId(7), Memory::default());
     let state = host_with(1, Some(5), 40);
-    for (index, (hours, _)) in story.iter().enumerate() {
-        let wall_ms = BEGIN_MS + (hours * HOUR_MS as f64) as i64;
+    for (index, (minutes, _)) in story.iter().enumerate() {
+        let wall_ms = BEGIN_MS + i64::from(*minutes) * MINUTE_MS;
         let prev_wall_ms = (index > 0).then_some(wall_ms - 1_000);
-        let boot_us = 60_000_000 + (hours * 3.6e9) as u64;
+        let boot_us = 60_000_000 + u64::from(*minutes) * 60_000_000;
         let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch: index == 0, state: &state };
         judge.sample(&Sample { place: (EpochNo(1), Seq(index as u64)), sample, activity: &Activity::default() });
     }
