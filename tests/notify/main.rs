@@ -5,6 +5,7 @@
 
 mod alerts;
 mod command;
+mod flags;
 mod mail;
 mod order;
 mod stage;

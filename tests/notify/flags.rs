@@ -1,0 +1,75 @@
+//! From flags to receivers: what they do not know yet is told, once, and nothing of what is still on its way.
+
+use highwater_tests::http_sink::{Behave, HttpSink};
+use highwater_tests::postgres::Database;
+use highwater_tests::wait::{PATIENCE, until};
+use serde_json::Value;
+
+use crate::stage::{File, Working, migrated, webhook};
+
+fn host(database: &Database, id: i64, backlog: &str) {
+    database.sql(&format!(
+        "INSERT INTO host (host_id, name, enrolled_ms, labels) VALUES ({id}, 'web-{id}', 0, '{{\"team\":\"db\"}}');
+         INSERT INTO host_status (host_id, last_seen_ms, sampled_wall_ms, skew_ms, interval_ms, session, backlog_from_ms)
+         VALUES ({id}, 1, 1, 0, 1000, 1, {backlog})"
+    ));
+}
+
+fn raise(database: &Database, host: i64, flag: i64, state: &str) {
+    let cleared = if state == "cleared" { "2000" } else { "NULL" };
+    database.sql(&format!(
+        "INSERT INTO flag (host_id, flag_id, namespace, resource, kind, severity, state, raised_ms, cleared_ms, used, limit_,
+             why, remedy)
+         VALUES ({host}, {flag}, 4026531839, 'SEMMNI', 'trend', 'warning', '{state}', 1000, {cleared}, 100, 128,
+             '100 of 128 arrays used', '[{{\"step\":\"look\",\"command\":null,\"risk\":\"\"}}]')"
+    ));
+}
+
+/// Id and transition of each notice, in order.
+fn told(sink: &HttpSink) -> Vec<(String, String)> {
+    let text = |value: &Value, key: &str| value[key].as_str().expect("a text").to_owned();
+    let read = |body: &str| serde_json::from_str::<Value>(body).expect("JSON");
+    sink.requests().iter().map(|r| read(&r.body)).map(|b| (text(&b, "id"), text(&b, "transition"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_change_of_a_flag_is_told_once_and_nothing_while_records_are_on_their_way_or_it_is_silenced() {
+    let sink = HttpSink::start(|_, _| Behave::Answer(204));
+    let (database, db) = migrated().await;
+    let receivers = File::new(&webhook("a", &sink.url())).receivers();
+    host(&database, 7, "500");
+    host(&database, 8, "NULL");
+    raise(&database, 7, 0x71, "open");
+    // It came and went before anybody could be told.
+    raise(&database, 8, 0x80, "cleared");
+    raise(&database, 8, 0x81, "open");
+    let working = Working::start(&db, &receivers);
+    let is = |expected: &[(&str, &str)]| {
+        let told = told(&sink);
+        told.iter().map(|(id, what)| (id.as_str(), what.as_str())).collect::<Vec<_>>() == expected
+    };
+    let first = ("0000000000000081-1", "raised");
+    until("the one that nothing holds back is told", PATIENCE, || is(&[first]));
+    database.sql("UPDATE host_status SET backlog_from_ms = NULL WHERE host_id = 7");
+    let drained = ("0000000000000071-1", "raised");
+    until("and the other once its host has caught up", PATIENCE, || is(&[first, drained]));
+    database.sql("UPDATE flag SET severity = 'critical', state = 'acknowledged' WHERE flag_id = x'71'::int");
+    let worse = ("0000000000000071-2", "worsened");
+    until("that it is critical is told", PATIENCE, || is(&[first, drained, worse]));
+    database.sql(
+        "INSERT INTO silence (host_id, until_ms, note, made_by, made_ms) VALUES (7, 9000000000000, 'n', 'op', 0);
+         UPDATE flag SET state = 'cleared', cleared_ms = 3000 WHERE flag_id IN (x'71'::int, x'81'::int)",
+    );
+    let over = ("0000000000000081-2", "cleared");
+    until("the end of what is not silenced is told", PATIENCE, || is(&[first, drained, worse, over]));
+    database.sql("UPDATE silence SET until_ms = 1");
+    let late = ("0000000000000071-3", "cleared");
+    until("and of the other after that", PATIENCE, || is(&[first, drained, worse, over, late]));
+    // A round later there is nothing more.
+    let again = Working::start(&db, &receivers);
+    working.stop().await;
+    again.stop().await;
+    assert!(is(&[first, drained, worse, over, late]), "{:?}", told(&sink));
+    let flag: Value = serde_json::from_str(&sink.requests()[1].body).expect("JSON");
+    assert_eq!((&flag["flag"]["host"], &flag["flag"]["used_u64"]), (&"web-7".into(), &"100".into()));
+}
