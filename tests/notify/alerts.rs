@@ -42,7 +42,7 @@ async fn alertmanager_shows_a_flag_under_its_labels_follows_its_severity_and_let
     );
     assert!(alert["annotations"]["remedy"].as_str().is_some_and(|s| s.contains("look")), "{alert}");
     // It lasts: it will be told again, and ends by itself some refreshes after the last time.
-    assert_eq!(database.sql("SELECT state, due_ms - sent_ms FROM notice"), "sent|60000\n");
+    until("that is marked", PATIENCE, || database.sql("SELECT state, due_ms - sent_ms FROM notice") == "sent|60000\n");
 
     queue(&db, &receivers, &[worse]).await;
     until("only the critical one is active", PATIENCE, || {
