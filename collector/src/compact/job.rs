@@ -201,10 +201,12 @@ impl Job {
                     warn!(%error, "compacting; tried again");
                     let store = if let CompactError::Store(error) = &error { Some(error) } else { None };
                     let sqlstate = store.and_then(StoreError::sqlstate);
+                    // Not since the round began: when that was, it may have been well.
+                    let failed_ms = self.clock.now_ms();
                     if store.is_some_and(StoreError::is_away) {
-                        self.health.failed(Part::Database, now.wall_ms, error.to_string(), sqlstate.clone());
+                        self.health.failed(Part::Database, failed_ms, error.to_string(), sqlstate.clone());
                     }
-                    self.health.failed(Part::Compactor, now.wall_ms, error.to_string(), sqlstate);
+                    self.health.failed(Part::Compactor, failed_ms, error.to_string(), sqlstate);
                 }
             }
             tokio::select! {

@@ -57,7 +57,8 @@ impl Upkeep {
                         RetentionError::Lease(LeaseError::Store(error)) => error.sqlstate(),
                         _ => None,
                     };
-                    self.health.failed(Part::Retention, now.wall_ms, error.to_string(), sqlstate);
+                    let failed_ms = self.now(started).wall_ms;
+                    self.health.failed(Part::Retention, failed_ms, error.to_string(), sqlstate);
                     AGAIN
                 }
             };
