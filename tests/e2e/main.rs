@@ -7,6 +7,7 @@ mod adaptive;
 mod apache;
 mod api;
 mod availability;
+mod backtest;
 mod cli;
 mod clone;
 mod doctor;
