@@ -8,6 +8,7 @@ mod apache;
 mod api;
 mod availability;
 mod away;
+mod backtest;
 mod cli;
 mod clone;
 mod doctor;

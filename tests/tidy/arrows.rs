@@ -39,12 +39,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("collector/src/notify/", &["store", "compact"]),
     ("collector/src/api/", &["query", "identity", "import", "evaluate", "notify"]),
     ("collector/src/embedded/", &["identity"]),
+    // Pure: rows in, transitions out.
+    ("collector/src/forecast/", &[]),
     ("collector/src/cli/", &[]),
 ];
 
-/// Commands that run the collector instead of asking it.
-const RUN_THE_COLLECTOR: &[&str] =
-    &["collector/src/cli/up.rs", "collector/src/cli/up/", "collector/src/cli/migrate.rs"];
+/// Commands that run the collector, or a part of it, instead of asking it.
+const RUN_THE_COLLECTOR: &[&str] = &[
+    "collector/src/cli/up.rs",
+    "collector/src/cli/up/",
+    "collector/src/cli/migrate.rs",
+    "collector/src/cli/backtest/",
+];
 
 /// The store's handle and its error pass through the shells unopened.
 const PASSED_THROUGH: &[&str] = &["crate::store::Db", "crate::store::StoreError"];

@@ -31,3 +31,8 @@ pub use alarm::{Severity, Transition};
 pub use eta::{Forecast, Growth};
 pub use evaluator::Evaluator;
 pub use row::{Event, Row};
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

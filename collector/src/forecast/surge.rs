@@ -8,6 +8,8 @@ use super::past::Past;
 
 /// Lengths of time over which a rise is looked for, seconds.
 const WINDOWS: [f64; 10] = [300.0, 600.0, 1_200.0, 1_800.0, 2_400.0, 3_600.0, 4_800.0, 7_200.0, 10_200.0, 13_800.0];
+/// A rise over more than this may be part of a daily cycle, seconds.
+const MORNING: f64 = 4_800.0;
 /// How long a surge that went quiet is held, seconds.
 const HELD: f64 = 3.0 * HOUR;
 /// How long after a reset use may come back to where it was, seconds.
@@ -65,7 +67,9 @@ fn rise(past: &Past, window: f64) -> Option<Forecast> {
     let left = (past.cap() - past.used) / rise * window;
     let refill = past.now - past.segment.since < REFILL && past.used < past.segment.before + 0.10 * past.limit;
     let known = past.hour_precedent().is_some_and(|peak| past.used < peak + 0.03 * past.limit);
-    if left > 1.5 * window + 300.0 || refill || known {
+    // A rise of hours may be any morning's, as long as no day was seen.
+    let strange = window > MORNING && f64::from(past.hours.known()) < (DAY + window) / HOUR;
+    if left > 1.5 * window + 300.0 || refill || known || strange {
         return None;
     }
     let span = (1..4_i32).find(|hours| window <= f64::from(*hours) * HOUR).unwrap_or(4).into();
