@@ -115,6 +115,8 @@ CREATE TABLE usage_hour (
 -- A review reads the last weeks of all hosts out of years: rows lie in order of time, so a summary of blocks is enough, and
 -- costs next to nothing to keep.
 CREATE INDEX usage_hour_slot ON usage_hour USING brin (slot_ms) WITH (pages_per_range = 32, autosummarize = on);
+-- Which other namespaces than its own a host has that have not changed for long is known from these rows alone.
+CREATE INDEX usage_hour_others ON usage_hour (host_id, namespace, instance, slot_ms DESC) WHERE NOT own;
 -- Times that cannot be believed.
 CREATE TABLE usage_hour_fallback PARTITION OF usage_hour FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
 

@@ -8,6 +8,7 @@ mod apache;
 mod api;
 mod availability;
 mod away;
+mod capacity;
 mod cli;
 mod clone;
 mod doctor;

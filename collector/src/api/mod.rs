@@ -8,6 +8,7 @@
 
 mod ask;
 mod auth;
+mod capacity;
 mod export;
 mod find;
 mod fleet_blame;

@@ -4,7 +4,9 @@ use std::io::IsTerminal;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
-use super::{blame, diff, export, find, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up, version};
+use super::{
+    blame, capacity, diff, export, find, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up, version,
+};
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
 #[derive(Debug, Parser)]
@@ -41,6 +43,8 @@ pub enum Command {
     Timeline(timeline::TimelineArgs),
     /// Whose objects grew between two instants, what of them is orphaned, and what to do
     Blame(blame::BlameArgs),
+    /// How near to its limits the fleet is, was and will be; who would be refused under others
+    Capacity(capacity::CapacityArgs),
     /// An object across fleet and time, by key, owner, size, program or what nobody holds
     Find(find::FindArgs),
     /// Every stored sample of a span, whole, as JSON lines

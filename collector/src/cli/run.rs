@@ -8,7 +8,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{Cli, Command};
 use super::exit::Exit;
-use super::{blame, diff, export, find, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up, version};
+use super::{
+    blame, capacity, diff, export, find, hosts, import, ipcs, lsipc, migrate, status, timeline, token, up, version,
+};
 
 /// Runs what the process's arguments ask for. An error is one line on stderr.
 pub fn run() -> ExitCode {
@@ -39,6 +41,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Diff(args) => diff::run(&args, &cli.global),
         Command::Timeline(args) => timeline::run(&args, &cli.global),
         Command::Blame(args) => blame::run(&args, &cli.global),
+        Command::Capacity(args) => capacity::run(&args, &cli.global),
         Command::Find(args) => find::run(&args, &cli.global),
         Command::Export(args) => export::run(&args, &cli.global),
         Command::Import(args) => import::run(&args, &cli.global),

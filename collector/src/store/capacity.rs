@@ -15,7 +15,8 @@ use super::history::Reading;
 use super::usage::Used;
 use crate::host::HostId;
 
-const HOSTS_SQL: &str = "SELECT h.host_id, h.name, h.labels::text AS labels, s.skew_ms, s.last_seen_ms, s.sampled_wall_ms,
+const HOSTS_SQL: &str =
+    "SELECT h.host_id, h.name, h.labels::text AS labels, s.skew_ms, s.last_seen_ms, s.sampled_wall_ms,
         s.interval_ms, s.session = 0 AS imported, s.namespace, s.sem_arrays, s.semmni, s.semaphores, s.semmns,
         s.shm_segments, s.shmmni, s.shm_pages, s.shmall, s.msg_queues, s.msgmni
     FROM host_status s JOIN host h ON h.host_id = s.host_id WHERE h.labels @> $1::text::jsonb ORDER BY s.host_id";
@@ -51,16 +52,24 @@ const SEMAPHORE_HOURS_SQL: &str = hours!(semaphores);
 const SEGMENT_HOURS_SQL: &str = hours!(segments);
 const QUEUE_HOURS_SQL: &str = hours!(queues);
 
-/// The last row before the span of each namespace of these hosts.
-const BEFORE_SQL: &str = concat!(
-    "SELECT DISTINCT ON (u.host_id, u.namespace, u.instance) u.host_id, u.namespace,
-        CASE WHEN NOT u.own THEN u.instance END, u.slot_ms",
-    semaphores!(),
-    segments!(),
-    queues!(),
-    " FROM usage_hour u WHERE u.host_id = ANY ($1) AND u.slot_ms < $2
-    ORDER BY u.host_id, u.namespace, u.instance, u.slot_ms DESC"
-);
+macro_rules! before {
+    ($rest:literal) => {
+        concat!(
+            "SELECT DISTINCT ON (u.host_id, u.namespace, u.instance) u.host_id, u.namespace,
+                CASE WHEN NOT u.own THEN u.instance END, u.slot_ms",
+            semaphores!(),
+            segments!(),
+            queues!(),
+            " FROM usage_hour u WHERE u.slot_ms < $1 AND ",
+            $rest,
+            " ORDER BY u.host_id, u.namespace, u.instance, u.slot_ms DESC"
+        )
+    };
+}
+/// The last row before the span of the own namespaces of some hosts ...
+const OWN_BEFORE_SQL: &str = before!("u.own AND u.host_id = ANY ($2)");
+/// ... and of every other one: which there are is known from their rows alone, and these have an index.
+const OTHERS_BEFORE_SQL: &str = before!("NOT u.own AND ($2::bigint[] IS NULL OR u.host_id = ANY ($2))");
 
 /// The present of a host, as `capacity` needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,9 +170,8 @@ impl Reading {
         hosts: Option<&[HostId]>,
         mut each: impl FnMut(HourRow),
     ) -> Result<(), StoreError> {
-        let ids: Option<Vec<i64>> = hosts.map(|hosts| hosts.iter().map(|h| h.0).collect());
         // Planned anew each time: how much of the table the span is decides how it is read.
-        let query = sqlx::query(family.statement()).persistent(false).bind(from_ms).bind(ids);
+        let query = sqlx::query(family.statement()).persistent(false).bind(from_ms).bind(ids(hosts));
         let mut rows = query.fetch(&mut *self.tx);
         while let Some(row) = rows.try_next().await? {
             each(hour_row(&row, family)?);
@@ -171,20 +179,44 @@ impl Reading {
         Ok(())
     }
 
-    /// Hands over the last row before `before_ms` of each namespace of these hosts.
-    pub async fn hours_before(
+    /// Hands over the last row before `before_ms` of the own namespaces of these hosts.
+    pub async fn own_before(
         &mut self,
-        hosts: &[HostId],
         before_ms: i64,
+        hosts: &[HostId],
+        each: impl FnMut(HourRow),
+    ) -> Result<(), StoreError> {
+        self.before(OWN_BEFORE_SQL, before_ms, Some(hosts), each).await
+    }
+
+    /// Hands over the last row before `before_ms` of each namespace that is no host's own; `hosts` = only of these.
+    pub async fn others_before(
+        &mut self,
+        before_ms: i64,
+        hosts: Option<&[HostId]>,
+        each: impl FnMut(HourRow),
+    ) -> Result<(), StoreError> {
+        self.before(OTHERS_BEFORE_SQL, before_ms, hosts, each).await
+    }
+
+    async fn before(
+        &mut self,
+        statement: &'static str,
+        before_ms: i64,
+        hosts: Option<&[HostId]>,
         mut each: impl FnMut(HourRow),
     ) -> Result<(), StoreError> {
-        let ids: Vec<i64> = hosts.iter().map(|h| h.0).collect();
-        let mut rows = sqlx::query(BEFORE_SQL).persistent(false).bind(ids).bind(before_ms).fetch(&mut *self.tx);
+        let query = sqlx::query(statement).persistent(false).bind(before_ms).bind(ids(hosts));
+        let mut rows = query.fetch(&mut *self.tx);
         while let Some(row) = rows.try_next().await? {
             each(hour_row(&row, Family::All)?);
         }
         Ok(())
     }
+}
+
+fn ids(hosts: Option<&[HostId]>) -> Option<Vec<i64>> {
+    hosts.map(|hosts| hosts.iter().map(|h| h.0).collect())
 }
 
 fn capacity_host(row: &PgRow) -> Result<CapacityHost, StoreError> {

@@ -20,7 +20,9 @@ pub fn measure(hosts: i64, days: i64, changing: i64) {
     stack.settle();
     let rows = stack.database.sql("SELECT count(*) FROM usage_hour");
     let (rows, filled) = (rows.trim(), begun.elapsed().as_secs());
-    println!("{hosts} hosts of {days} days, one in ten changes each hour, the others in {changing} a day: {rows} rows, filled in {filled} s");
+    println!(
+        "{hosts} hosts of {days} days, one in ten changes each hour, the others in {changing} a day: {rows} rows, filled in {filled} s"
+    );
     crate::bytes::say_tables(&stack.database, usize::try_from(hosts).unwrap());
     Times::head();
     let what_if = WhatIf { limits: vec![(Resource::Semmni, 250)], growth: None };
@@ -53,7 +55,9 @@ pub fn measure(hosts: i64, days: i64, changing: i64) {
 fn fill(stack: &Stack, hosts: i64, days: i64, changing: i64) {
     let sql = |text: &str| stack.database.sql(text);
     sql("CREATE TABLE usage_hour_bench PARTITION OF usage_hour FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')");
-    sql(&format!("INSERT INTO host (host_id, name, enrolled_ms) SELECT n, 'host-' || n, 0 FROM generate_series(1, {hosts}) AS n"));
+    sql(&format!(
+        "INSERT INTO host (host_id, name, enrolled_ms) SELECT n, 'host-' || n, 0 FROM generate_series(1, {hosts}) AS n"
+    ));
     for day in 0..days {
         sql(&format!(
             "INSERT INTO usage_hour SELECT n, 4026531840, 77, {FIRST_DAY_MS} + (24 * {day} + hour) * {HOUR_MS}::bigint,

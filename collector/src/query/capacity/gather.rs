@@ -70,11 +70,19 @@ pub async fn gather(reading: &mut Reading, question: &Question, now_ms: i64) -> 
     };
     let family = Family::of(&question.resources);
     reading.hours(family, from_ms, few.as_deref(), |row| add(&mut gathered, &row)).await?;
-    let lacking: Vec<HostId> =
-        gathered.hosts.iter().filter(|h| h.lacks_a_beginning(question.since_ms)).map(|h| h.host.host.id).collect();
-    if !lacking.is_empty() {
-        reading.hours_before(&lacking, from_ms, |row| add(&mut gathered, &row)).await?;
+    let late = gathered.hosts.iter().filter(|h| h.begins_late(question.since_ms));
+    let late: Vec<HostId> = late.map(|h| h.host.host.id).collect();
+    if !late.is_empty() {
+        reading.own_before(from_ms, &late, |row| add(&mut gathered, &row)).await?;
     }
+    // What is gone before the span says nothing of it.
+    let is_there = |row: &HourRow| row.used.iter().any(|used| used.last.is_some());
+    let mut add_other = |row: HourRow| {
+        if is_there(&row) {
+            add(&mut gathered, &row)
+        }
+    };
+    reading.others_before(from_ms, few.as_deref(), &mut add_other).await?;
     Ok(gathered)
 }
 
@@ -102,12 +110,10 @@ impl HostSeries {
         (from_ms.div_euclid(HOUR_MS), self.host.sampled_wall_ms.div_euclid(HOUR_MS))
     }
 
-    /// Whether more must be read to know what was in use as the span began. Of a host with other namespaces than its own
-    /// there may be one that has not changed since.
-    fn lacks_a_beginning(&self, since_ms: i64) -> bool {
+    /// Whether more must be read to know what its own namespace used as the span began.
+    fn begins_late(&self, since_ms: i64) -> bool {
         let (from, to) = self.span(since_ms);
-        let begins_late = self.own.first.is_none_or(|first| first > from);
-        !self.gone && from <= to && (begins_late || !self.others.is_empty())
+        !self.gone && from <= to && self.own.first.is_none_or(|first| first > from)
     }
 }
 

@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn a_forecast_is_told_with_two_digits_and_never_later_than_it_is() {
-        for (days, told) in [(0.4, 0.0), (9.99, 9.0), (47.6, 47.0), (129.0, 120.0), (999.0, 990.0), (1_990.0, 1_900.0)] {
+        for (days, told) in [(0.4, 0.0), (9.99, 9.0), (47.6, 47.0), (129.0, 120.0), (999.0, 990.0), (1_990.0, 1_900.0)]
+        {
             assert_eq!(two_digits(days), told, "{days}");
         }
     }

@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_mark_of_a_usual_hour_takes_three_bytes() {
         let mut packed = Packed::default();
-        for hour in 0..720 {
+        for hour in 0_i64..720 {
             let last = Some(40 + hour.cast_unsigned() % 7);
             packed.push(Mark { hour: 494_000 + hour, last, most: last.map(|n| n + 3) });
         }

@@ -63,7 +63,9 @@ pub fn refused_in(runs: impl Iterator<Item = Run>, limit: u64, size: u64, scale:
 /// pages of a segment; else one.
 pub fn usual_size(resource: Resource, used: Option<u64>, objects: Option<u64>) -> u64 {
     match (resource, used, objects) {
-        (Resource::Semmns | Resource::Shmall, Some(used), Some(objects)) if objects > 0 => used.div_ceil(objects).max(1),
+        (Resource::Semmns | Resource::Shmall, Some(used), Some(objects)) if objects > 0 => {
+            used.div_ceil(objects).max(1)
+        }
         _ => 1,
     }
 }
@@ -121,7 +123,10 @@ mod tests {
     fn arrays_of_the_usual_size_run_out_at_one_limit_or_the_other() {
         assert_eq!(usual_size(Resource::Semmns, Some(19_969), Some(128)), 157);
         assert_eq!(usual_size(Resource::Semmns, Some(0), Some(3)), 1);
-        assert_eq!([usual_size(Resource::Semmns, Some(9), Some(0)), usual_size(Resource::Semmni, Some(9), Some(3))], [1, 1]);
+        assert_eq!(
+            [usual_size(Resource::Semmns, Some(9), Some(0)), usual_size(Resource::Semmni, Some(9), Some(3))],
+            [1, 1]
+        );
         // 128 arrays of 156 are 19,968 semaphores: the 32,000 are never reached.
         let oracle = ceiling(128, 32_000, 156);
         assert_eq!((oracle.binds, oracle.arrays, oracle.semaphores), (Resource::Semmni, 128, 19_968));
