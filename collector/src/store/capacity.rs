@@ -180,7 +180,7 @@ impl Reading {
     }
 
     /// Hands over the last row before `before_ms` of the own namespaces of these hosts.
-    pub async fn own_before(
+    pub async fn own_hours_before(
         &mut self,
         before_ms: i64,
         hosts: &[HostId],
@@ -190,7 +190,7 @@ impl Reading {
     }
 
     /// Hands over the last row before `before_ms` of each namespace that is no host's own; `hosts` = only of these.
-    pub async fn others_before(
+    pub async fn other_hours_before(
         &mut self,
         before_ms: i64,
         hosts: Option<&[HostId]>,

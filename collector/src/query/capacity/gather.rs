@@ -73,7 +73,7 @@ pub async fn gather(reading: &mut Reading, question: &Question, now_ms: i64) -> 
     let late = gathered.hosts.iter().filter(|h| h.begins_late(question.since_ms));
     let late: Vec<HostId> = late.map(|h| h.host.host.id).collect();
     if !late.is_empty() {
-        reading.own_before(from_ms, &late, |row| add(&mut gathered, &row)).await?;
+        reading.own_hours_before(from_ms, &late, |row| add(&mut gathered, &row)).await?;
     }
     // What is gone before the span says nothing of it.
     let is_there = |row: &HourRow| row.used.iter().any(|used| used.last.is_some());
@@ -82,7 +82,7 @@ pub async fn gather(reading: &mut Reading, question: &Question, now_ms: i64) -> 
             add(&mut gathered, &row)
         }
     };
-    reading.others_before(from_ms, few.as_deref(), &mut add_other).await?;
+    reading.other_hours_before(from_ms, few.as_deref(), &mut add_other).await?;
     Ok(gathered)
 }
 
