@@ -886,6 +886,14 @@ CREATE INDEX host_name ON public.host USING btree (name);
 
 CREATE INDEX stretch_from ON public.stretch USING btree (host_id, from_wall_ms);
 
+CREATE INDEX usage_hour_others ON ONLY public.usage_hour USING btree (host_id, namespace, instance, slot_ms DESC) WHERE (NOT own);
+
+CREATE INDEX usage_hour_fallback_host_id_namespace_instance_slot_ms_idx ON public.usage_hour_fallback USING btree (host_id, namespace, instance, slot_ms DESC) WHERE (NOT own);
+
+CREATE INDEX usage_hour_slot ON ONLY public.usage_hour USING brin (slot_ms) WITH (pages_per_range='32', autosummarize='on');
+
+CREATE INDEX usage_hour_fallback_slot_ms_idx ON public.usage_hour_fallback USING brin (slot_ms) WITH (pages_per_range='32', autosummarize='on');
+
 ALTER INDEX public.chunk_pkey ATTACH PARTITION public.chunk_fallback_pkey;
 
 ALTER INDEX public.chunk_fresh_pkey ATTACH PARTITION public.chunk_fresh_fallback_pkey;
@@ -896,7 +904,11 @@ ALTER INDEX public.owner_usage_pkey ATTACH PARTITION public.owner_usage_fallback
 
 ALTER INDEX public.usage_pkey ATTACH PARTITION public.usage_fallback_pkey;
 
+ALTER INDEX public.usage_hour_others ATTACH PARTITION public.usage_hour_fallback_host_id_namespace_instance_slot_ms_idx;
+
 ALTER INDEX public.usage_hour_pkey ATTACH PARTITION public.usage_hour_fallback_pkey;
+
+ALTER INDEX public.usage_hour_slot ATTACH PARTITION public.usage_hour_fallback_slot_ms_idx;
 
 ALTER TABLE ONLY public.certificate
     ADD CONSTRAINT certificate_host_id_fkey FOREIGN KEY (host_id) REFERENCES public.host(host_id);
