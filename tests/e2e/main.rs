@@ -9,6 +9,7 @@ mod api;
 mod availability;
 mod away;
 mod backtest;
+mod capacity;
 mod cli;
 mod clone;
 mod doctor;

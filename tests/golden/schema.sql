@@ -833,6 +833,10 @@ CREATE INDEX notice_due ON public.notice USING btree (receiver, due_ms) WHERE (d
 
 CREATE INDEX stretch_from ON public.stretch USING btree (host_id, from_wall_ms);
 
+CREATE INDEX usage_hour_others ON ONLY public.usage_hour USING btree (host_id, namespace, instance, slot_ms DESC) WHERE (NOT own);
+
+CREATE INDEX usage_hour_slot ON ONLY public.usage_hour USING brin (slot_ms) WITH (pages_per_range='32', autosummarize='on');
+
 ALTER INDEX public.frame_pkey ATTACH PARTITION public.frame_fallback_pkey;
 
 ALTER TABLE ONLY public.certificate

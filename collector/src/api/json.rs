@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use highwater_proto::json::{MsgJson, SemJson, ShmJson, SpanJson};
 use serde::{Deserialize, Serialize};
 
+mod capacity;
 mod event;
 mod explain;
 mod find;
@@ -18,6 +19,10 @@ mod status;
 /// What threatens a host, as in its snapshots.
 pub use highwater_proto::json::RiskJson;
 
+pub use self::capacity::{
+    CapacityCeilingJson, CapacityEntryJson, CapacityFleetJson, CapacityGroupJson, CapacityJson, CapacitySumsJson,
+    CapacityWhatIfJson,
+};
 pub use self::event::{
     ByJson, DetailJson, ErrnoJson, EventJson, FlagToldJson, HolderJson, LostJson, PeakJson, SubjectJson, TimelineJson,
 };

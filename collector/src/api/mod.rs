@@ -8,6 +8,7 @@
 
 mod ask;
 mod auth;
+mod capacity;
 mod explain;
 mod export;
 mod find;

@@ -12,7 +12,9 @@ use tokio::sync::Semaphore;
 
 use super::json::VersionJson;
 use super::problem::Problem;
-use super::{auth, explain, export, find, flags, fleet_blame, history, hosts, import, notify, openapi, status, tokens};
+use super::{
+    auth, capacity, explain, export, find, flags, fleet_blame, history, hosts, import, notify, openapi, status, tokens,
+};
 use crate::clock::WallClock;
 use crate::health::{AskDisk, Health};
 use crate::identity::operators::Operators;
@@ -71,6 +73,7 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/version", get(version))
         .route("/storage", get(status::storage))
         .route("/retention", get(status::retention))
+        .route("/capacity", get(capacity::capacity))
         .route("/blame", get(fleet_blame::fleet_blame))
         .route("/hosts", get(hosts::hosts))
         .route("/hosts/{host}", get(hosts::one_host))

@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
 use super::{
-    backtest, blame, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, notify, status, timeline,
-    token, up, version,
+    backtest, blame, capacity, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, notify, status,
+    timeline, token, up, version,
 };
 
 /// `highwater`: what System V IPC objects every host holds, now and at any past instant.
@@ -44,6 +44,8 @@ pub enum Command {
     Timeline(timeline::TimelineArgs),
     /// Whose objects grew between two instants, what of them is orphaned, and what to do
     Blame(blame::BlameArgs),
+    /// How near to its limits the fleet is, was and will be; who would be refused under others
+    Capacity(capacity::CapacityArgs),
     /// An object across fleet and time, by key, owner, size, program or what nobody holds
     Find(find::FindArgs),
     /// What is going wrong: limits that are reached or will be, since when, who holds them, what to do

@@ -7,6 +7,8 @@ pub mod amount;
 pub mod args;
 pub mod backtest;
 pub mod blame;
+pub mod capacity;
+pub mod capacity_text;
 pub mod client;
 pub mod data_dir;
 pub mod diff;

@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Cli, Command};
 use super::exit::Exit;
 use super::{
-    backtest, blame, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, notify, status, timeline,
-    token, up, version,
+    backtest, blame, capacity, diff, explain, export, find, flags, hosts, import, ipcs, lsipc, migrate, notify, status,
+    timeline, token, up, version,
 };
 
 /// Runs what the process's arguments ask for. An error is one line on stderr.
@@ -42,6 +42,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Diff(args) => diff::run(&args, &cli.global),
         Command::Timeline(args) => timeline::run(&args, &cli.global),
         Command::Blame(args) => blame::run(&args, &cli.global),
+        Command::Capacity(args) => capacity::run(&args, &cli.global),
         Command::Find(args) => find::run(&args, &cli.global),
         Command::Flags(args) => flags::run(&args, &cli.global),
         Command::Explain(args) => explain::run(&args, &cli.global),

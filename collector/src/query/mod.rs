@@ -12,6 +12,7 @@ pub mod as_of;
 pub mod blame;
 #[cfg(test)]
 mod blame_tests;
+pub mod capacity;
 pub mod change;
 #[cfg(test)]
 mod deed_model_tests;

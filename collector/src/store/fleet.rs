@@ -386,7 +386,7 @@ fn whole(text: &str) -> Result<u64, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt { what: format!("host_status number {text:?}") })
 }
 
-fn labels_json(labels: &[(String, String)]) -> String {
+pub(super) fn labels_json(labels: &[(String, String)]) -> String {
     let map: serde_json::Map<String, serde_json::Value> =
         labels.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
     serde_json::Value::Object(map).to_string()
@@ -397,7 +397,7 @@ fn with_kind(kind: RiskKind) -> String {
     serde_json::json!([{ "kind": kind.name() }]).to_string()
 }
 
-fn read_labels(json: &str) -> Result<Vec<(String, String)>, StoreError> {
+pub(super) fn read_labels(json: &str) -> Result<Vec<(String, String)>, StoreError> {
     let map: std::collections::BTreeMap<String, String> =
         serde_json::from_str(json).map_err(|e| StoreError::Corrupt { what: format!("host.labels {json:?}: {e}") })?;
     Ok(map.into_iter().collect())

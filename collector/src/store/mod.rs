@@ -4,6 +4,7 @@
 //! [`tx`] begins and ends transactions, [`day`] chooses a frame's partition, [`partition`] makes it.
 
 pub mod audit;
+pub mod capacity;
 pub mod certificate;
 pub mod chunk;
 pub mod compaction;

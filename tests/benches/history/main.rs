@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench -p highwater-tests --bench history -- fleet [HOSTS [DAYS]]    questions to 1,000 hosts of 30 days
 //! cargo bench -p highwater-tests --bench history -- present [HOSTS]         find in the present of 100,000 hosts
+//! cargo bench -p highwater-tests --bench history -- capacity [HOSTS [DAYS [HOURS]]]    use of limits, 10,000 hosts of 30 days
 //! cargo bench -p highwater-tests --bench history -- bytes [FILE..]          a busy host-day, as PostgreSQL counts it
 //! cargo bench -p highwater-tests --bench history -- idle                    a day and a year in which little happens
 //! cargo bench -p highwater-tests --bench history -- judge                   what the evaluator costs
@@ -23,6 +24,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "a program")]
 
 mod bytes;
+mod capacity;
 mod curve;
 #[path = "../../../proto/benches/day/mod.rs"]
 #[allow(dead_code, clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "another bench's")]
@@ -41,12 +43,13 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("fleet") => fleet::measure(number(1, 1_000), number(2, 30)),
         Some("present") => present::measure(number(1, 100_000)),
+        Some("capacity") => capacity::measure(number(1, 10_000), number(2, 30), number(3, 4)),
         Some("bytes") => bytes::busy(&arguments[1..]),
         Some("idle") => bytes::idle(),
         Some("curve") => curve::measure(arguments.get(1).map(String::as_str)),
         Some("judge") => judge::measure(),
         // A run of all benches does not fill a disk.
-        None => println!("history: say fleet, present, bytes, idle, judge or curve"),
-        Some(other) => panic!("{other}: say fleet, present, bytes, idle, judge or curve"),
+        None => println!("history: say fleet, present, capacity, bytes, idle, judge or curve"),
+        Some(other) => panic!("{other}: say fleet, present, capacity, bytes, idle, judge or curve"),
     }
 }
