@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("collector/src/writer/", &["store"]),
     ("collector/src/query/", &["store"]),
     // Who holds what, and what to do about it, is told as `blame` tells it.
-    ("collector/src/evaluate/", &["store", "query"]),
+    ("collector/src/evaluate/", &["store", "query", "forecast"]),
     // Compaction folds records as queries do, and tells owners apart as `blame` does; nobody asks it anything.
     ("collector/src/compact/", &["store", "query", "evaluate"]),
     ("collector/src/identity/", &["store"]),
