@@ -84,7 +84,7 @@ impl Courier {
 
     async fn due(&self, connection: &mut Dedicated, fence: Fence) -> Result<Vec<Due>, LeaseError> {
         let mut tx = connection.write_soon().await?;
-        lease::check(&mut tx, super::sender::LEASE, fence).await?;
+        lease::check(&mut tx, super::LEASE, fence).await?;
         let due = notice::due(&mut tx, &self.receiver.name, self.clock.now_ms(), MOST).await?;
         tx.commit().await?;
         Ok(due)
@@ -106,7 +106,7 @@ impl Courier {
     ) -> Result<bool, LeaseError> {
         let now_ms = self.clock.now_ms();
         let mut tx = connection.write_soon().await?;
-        lease::check(&mut tx, super::sender::LEASE, fence).await?;
+        lease::check(&mut tx, super::LEASE, fence).await?;
         let ok = told.is_ok();
         match told {
             Ok(notice) => {
@@ -139,7 +139,7 @@ impl Courier {
         error: &str,
     ) -> Result<(), LeaseError> {
         let mut tx = connection.write_soon().await?;
-        lease::check(&mut tx, super::sender::LEASE, fence).await?;
+        lease::check(&mut tx, super::LEASE, fence).await?;
         notice::give_up(&mut tx, &due.key, self.clock.now_ms(), error).await?;
         tx.commit().await?;
         Ok(())

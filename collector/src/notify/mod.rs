@@ -32,3 +32,6 @@ pub mod tls;
 mod tls_tests;
 pub mod trial;
 pub mod webhook;
+
+/// Name of the lease under which receivers are told.
+pub const LEASE: &str = "notify";

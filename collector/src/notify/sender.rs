@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::backoff::{self, FIRST_MS};
+use super::LEASE;
 use super::courier::{Courier, Random};
 use super::deliver::Deliver;
 use super::receiver::{Receiver, Receivers};
@@ -22,8 +23,6 @@ use crate::store::notice;
 use crate::store::tx::Dedicated;
 use crate::store::{Db, StoreError};
 
-/// Name of the lease under which receivers are told.
-pub const LEASE: &str = "notify";
 /// What was not told by then is given up, milliseconds.
 pub const GIVEN_UP_MS: i64 = 24 * 3_600_000;
 /// How long what is told is kept after its flag's end, milliseconds.
