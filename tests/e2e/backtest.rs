@@ -11,11 +11,11 @@ fn cli(home: &Path) -> Cli {
     Cli { url: "http://127.0.0.1:1".to_owned(), token: String::new(), home: home.to_owned() }
 }
 
-/// Three quiet days, then 8 arrays a day against 128 until a clean-up on the tenth day: a row every ten minutes.
+/// Three quiet days, then 14 arrays a day against 128 until a clean-up after the tenth day: a row every ten minutes.
 fn leak() -> String {
     let mut csv = "at,used,limit,event\n".to_owned();
     for row in 0..11 * 144_u64 {
-        let grown = row.saturating_sub(3 * 144).min(9 * 144) * 12 / 144;
+        let grown = row.saturating_sub(3 * 144).min(9 * 144) * 14 / 144;
         let used = if row < 10 * 144 { 24 + grown } else { 24 };
         writeln!(csv, "{},{used},128,", 1_767_571_200 + row * 600).unwrap();
     }

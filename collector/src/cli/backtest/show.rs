@@ -85,10 +85,13 @@ pub(super) fn line(look: &Look<'_>, before: Option<&Transition>, transition: &Tr
 
 /// "full in 2 d (1 d to 4 d): ", if that is forecast.
 fn exhaustion(transition: &Transition) -> String {
-    let left = |instant: f64| when::show_duration(ms((instant - transition.at).max(0.0)));
+    let left = |instant: f64| match instant - transition.at {
+        seconds if seconds < 60.0 => "now".to_owned(),
+        seconds => format!("in {}", when::show_duration(ms(seconds))),
+    };
     match (transition.eta, transition.eta_low, transition.eta_high) {
         (Some(eta), Some(low), Some(high)) if transition.why.kind() == "trend" => {
-            format!("full in {} ({} to {}): ", left(eta), left(low), left(high))
+            format!("full {} ({} to {}): ", left(eta), left(low), left(high))
         }
         _ => String::new(),
     }
