@@ -68,7 +68,7 @@ fn an_imported_fortnight_tells_peak_percentile_growth_days_left_and_what_would_h
         ("known_hours", json!(DAYS * 24)),
         ("growth_per_week", json!(7.0)),
         ("trend", json!("growing")),
-        ("days_left", json!(128 - arrays_now)),
+        ("days_left", json!(37.0)),
         ("would_refuse_at", Value::Null),
         ("ceiling", json!({"binds": "SEMMNI", "arrays_u64": "128", "semaphores_u64": (128 * 17).to_string()})),
     ] {
