@@ -2,7 +2,7 @@
 //!
 //! [`as_of`] is what one host held at an instant, or the gap that instant lies in; [`past`] reads records wherever they are,
 //! [`fold`] makes states of them, [`change`] says what happened between two of them. [`walk`] hands over everything that was recorded
-//! between two instants, [`timeline`], [`diff`] and [`export`] tell it. [`fleet`] and [`fleet_blame`] are about all hosts, [`host`] is
+//! between two instants, [`timeline`], [`diff`] and [`export`] tell it. [`fleet`], [`fleet_blame`] and [`capacity`] are about all hosts, [`host`] is
 //! who a name means, [`owners`] who holds what.
 //!
 //! What holds for every answer: it is made in one snapshot of the database; it is never a guess across a gap; a part
