@@ -187,7 +187,9 @@ fn of_namespace(
     let mut used = [Used::default(); 5];
     for (at, resource) in Resource::ALL.into_iter().enumerate() {
         let (Some(marks), Some(used)) = (room.marks.get_mut(at), used.get_mut(at)) else { continue };
-        series.of(resource).map(|packed| packed.unpack(marks));
+        if let Some(packed) = series.of(resource) {
+            packed.unpack(marks);
+        }
         let present = present.and_then(|present| present.get(at)).copied();
         *used = last_of(marks, present, span.1);
         used.limit = present.map_or_else(|| series.limits.get(at).copied().flatten(), |present| present.limit);
