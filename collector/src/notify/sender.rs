@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::backoff::{self, FIRST_MS};
 use super::LEASE;
+use super::backoff::{self, FIRST_MS};
 use super::courier::{Courier, Random};
 use super::deliver::Deliver;
 use super::receiver::{Receiver, Receivers};

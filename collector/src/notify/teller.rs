@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use super::LEASE;
 use super::notice::{Flag, Notice, Owner, Severity, Step, Transition};
 use super::outbox::rows;
 use super::receiver::Receivers;
-use super::LEASE;
 use crate::flag;
 use crate::store::flag::{Untold, mark_told, untold};
 use crate::store::lease::{self, Fence, LeaseError};
