@@ -83,15 +83,16 @@ pub(super) fn line(look: &Look<'_>, before: Option<&Transition>, transition: &Tr
     Some(format!("  {at}  {state}  {}{}", exhaustion(transition), transition.why.words("")))
 }
 
-/// "full in 2 d (1 d to 4 d): ", if that is forecast.
+/// "full in 2 d (80 %: 1 d to 4 d): ", if that is forecast.
 fn exhaustion(transition: &Transition) -> String {
     let left = |instant: f64| match instant - transition.at {
         seconds if seconds < 60.0 => "now".to_owned(),
-        seconds => format!("in {}", when::show_duration(ms(seconds))),
+        seconds => when::show_duration(ms(seconds)),
     };
     match (transition.eta, transition.eta_low, transition.eta_high) {
         (Some(eta), Some(low), Some(high)) if transition.why.kind() == "trend" => {
-            format!("full {} ({} to {}): ", left(eta), left(low), left(high))
+            let within = if eta - transition.at < 60.0 { "" } else { "in " };
+            format!("full {within}{} (80 %: {} to {}): ", left(eta), left(low), left(high))
         }
         _ => String::new(),
     }
