@@ -93,12 +93,14 @@ pub struct Judge {
     touched: BTreeMap<Which, Vec<Flag>>,
     events: Vec<FlagEvent>,
     at: (EpochNo, Seq),
+    /// Wall time of that record, milliseconds.
+    now_ms: i64,
 }
 
 impl Judge {
     /// Goes on with what an earlier step left; the default begins anew.
     pub fn new(host: HostId, memory: Memory) -> Self {
-        Self { host, memory, touched: BTreeMap::new(), events: Vec::new(), at: (EpochNo(0), Seq(0)) }
+        Self { host, memory, touched: BTreeMap::new(), events: Vec::new(), at: (EpochNo(0), Seq(0)), now_ms: 0 }
     }
 
     /// Takes the next sample.
@@ -108,7 +110,7 @@ impl Judge {
             return;
         }
         self.memory.mark = Some((epoch.0, seq.0));
-        self.at = sample.place;
+        (self.at, self.now_ms) = (sample.place, sample.sample.wall_ms);
         self.memory.ids =
             feed::places(sample.sample.state).map(|(place, id)| (place, (id.inode, id.instance))).collect();
         let mut feed = std::mem::take(&mut self.memory.feed);
@@ -147,8 +149,7 @@ impl Judge {
             if let Some(mut series) = self.memory.series.remove(&which)
                 && let Some(open) = series.open.take()
             {
-                let at_ms = series_ms(&series, open.raised_ms);
-                self.close(which, &series, open, at_ms, "its namespace is gone");
+                self.close(which, &series, open, self.now_ms, "its namespace is gone");
             }
             return;
         };
@@ -302,10 +303,6 @@ fn number(host: HostId, which: Which, (epoch, seq): (EpochNo, Seq)) -> i64 {
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     (i64::from_be_bytes(first) & i64::MAX).max(1)
-}
-
-fn series_ms(series: &Series, otherwise: i64) -> i64 {
-    series.refused_ms.unwrap_or(otherwise)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "saturates")]

@@ -301,6 +301,23 @@ fn records_that_were_judged_are_passed_over_and_the_same_records_make_the_same_f
 }
 
 #[test]
+fn a_flag_of_a_container_that_is_gone_is_cleared_when_that_is_seen() {
+    let mut judge = Judge::new(HostId(7), Memory::default());
+    for (seq, used) in [(0_u32, Some(39)), (1, None)] {
+        let mut state = host_with(1, Some(5), 40);
+        let id = NamespaceId { inode: 9, instance: 9 };
+        state.namespaces.extend(used.map(|used| Namespace { id, ..host_with(1, Some(used), 40).namespaces.remove(0) }));
+        let (wall_ms, boot_us) = (BEGIN_MS + i64::from(seq) * 9_000, 60_000_000 + u64::from(seq) * 9_000_000);
+        let (prev_wall_ms, begins_stretch) = ((seq > 0).then_some(BEGIN_MS), seq == 0);
+        let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch, state: &state };
+        judge.sample(&Sample { place: (EpochNo(1), Seq(seq.into())), sample, activity: &Activity::default() });
+    }
+    let flags = judge.finish(None).0.flags;
+    let of: Vec<_> = flags.iter().filter(|f| f.resource == Resource::Semmni).collect();
+    assert_eq!((of.len(), of[0].raised_ms, of[0].cleared_ms), (1, BEGIN_MS, Some(BEGIN_MS + 9_000)));
+}
+
+#[test]
 fn damaged_memory_begins_anew_and_flat_series_take_few_bytes() {
     assert!(state::unpack::<Memory>(&[]).is_none() && state::unpack::<Memory>(&[1, 2, 3]).is_none());
     let story: Vec<(u32, u64)> = (0..1_000).map(|n| (n * 10, 5)).collect();

@@ -41,7 +41,7 @@ pub fn why(resource: Resource, (used, limit): (u64, u64), why: Option<Why>, kind
 /// Adds who holds most of it, and what to do.
 pub fn explain(flag: &mut Flag, state: &State) {
     let owners = owners(state, flag.namespace, objects_of(flag.resource));
-    refresh(flag, state);
+    held_by(flag, state, &owners);
     let Some(owner) = owners.iter().max_by_key(|owner| share(owner, flag.resource)) else { return };
     let certain = owner.orphans(Grade::Certain).len();
     let name = owner.user.as_ref().map_or_else(|| format!("uid {}", owner.uid), |user| user.escaped());
@@ -55,6 +55,10 @@ pub fn explain(flag: &mut Flag, state: &State) {
 /// Who holds most of it and what to do, as of a state: whoever asks for one flag wants the present's.
 pub fn refresh(flag: &mut Flag, state: &State) {
     let owners = owners(state, flag.namespace, objects_of(flag.resource));
+    held_by(flag, state, &owners);
+}
+
+fn held_by(flag: &mut Flag, state: &State, owners: &[Owner]) {
     let most = owners.iter().max_by_key(|owner| share(owner, flag.resource));
     flag.holder = most.map(|owner| Holder {
         uid: owner.uid,
@@ -63,7 +67,7 @@ pub fn refresh(flag: &mut Flag, state: &State) {
         objects: owner.after.objects,
         orphans: owner.orphans.values().map(|ids| ids.len() as u64).sum(),
     });
-    let steps = remedy::of_flag(state, (flag.namespace, flag.resource), &owners, most).into_iter();
+    let steps = remedy::of_flag(state, (flag.namespace, flag.resource), owners, most).into_iter();
     flag.remedy = steps.map(|Step { what, command, risk }| Remedy { step: what, command, risk }).collect();
 }
 
