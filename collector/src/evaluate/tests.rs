@@ -295,7 +295,10 @@ fn records_that_were_judged_are_passed_over_and_the_same_records_make_the_same_f
         judge.finish(Some(&state))
     };
     let mut judge = Judge::new(HostId(7), memory);
-    let sample = feed::Sample { wall_ms: 0, prev_wall_ms: None, boot_us: 1, begins_stretch: true, state: &state };
+    // Had it been judged, the flag would be over.
+    let (state, wall_ms) = (host_with(1, Some(5), 40), BEGIN_MS + 1_000);
+    let prev_wall_ms = Some(BEGIN_MS);
+    let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us: 2, begins_stretch: false, state: &state };
     judge.sample(&Sample { place: (EpochNo(1), Seq(5)), sample, activity: &Activity::default() });
     assert!(judge.finish(None).0.events.is_empty());
 }
