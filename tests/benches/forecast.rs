@@ -16,7 +16,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use highwater::forecast::{Evaluator, Event, Row};
+use highwater::forecast::{Evaluator, Event, Policy, Row};
 
 const ROUNDS: usize = 5;
 const DAYS: f64 = 30.0;
@@ -49,7 +49,7 @@ fn measure(name: &str, series: &[Vec<Row>]) {
     let median = times[ROUNDS / 2];
     let mut evaluator = Evaluator::default();
     series[0].iter().for_each(|row| {
-        evaluator.take(row, |t| {
+        evaluator.take(row, &Policy::default(), |t| {
             let _ = black_box(t);
         })
     });
@@ -67,7 +67,7 @@ fn run(series: &[Vec<Row>]) -> f64 {
     for rows in series {
         let mut evaluator = Evaluator::default();
         rows.iter().for_each(|row| {
-            evaluator.take(row, |t| {
+            evaluator.take(row, &Policy::default(), |t| {
                 let _ = black_box(t);
             })
         });

@@ -123,7 +123,8 @@ impl Apache<'_> {
 
     /// The way servers really end: no chance to clean up.
     pub(crate) fn kill_all(&self) {
-        self.namespace.shell("kill -KILL $(ps -o pid= -C apache2)");
+        // A worker may be gone by the time it is its turn.
+        self.namespace.shell("pkill -KILL -x apache2");
         self.await_end();
     }
 

@@ -42,7 +42,8 @@ pub fn partitions<'d>(
     parts
 }
 
-/// The maxima of arrays are merged here: in SQL it would take a join of unnested arrays.
+/// The maxima of arrays are merged here: in SQL it would take a join of unnested arrays. An import can come to the same
+/// hour as compaction does: a row is read under its lock, and whoever finds that somebody else made it reads again.
 async fn owners(
     tx: &mut Write<'_>,
     rows: &[OwnerRow],
@@ -50,13 +51,23 @@ async fn owners(
     place: &(dyn Fn(i64) -> Day + Sync),
 ) -> Result<(), StoreError> {
     let Some(host) = rows.first().map(|row| row.host) else { return Ok(()) };
-    let slots: Vec<i64> = rows.iter().map(|row| row.slot_ms).collect();
-    let stored = owner_usage::of_slots(tx, host, &slots).await?;
-    let merged = |row: &OwnerRow| match stored.iter().find(|s| s.slot_ms == row.slot_ms).cloned() {
-        None => row.clone(),
-        Some(there) if order == Order::Filling => merge(row.clone(), there),
-        Some(there) => merge(there, row.clone()),
-    };
-    let merged: Vec<OwnerRow> = rows.iter().map(merged).collect();
-    owner_usage::put(tx, &merged, place).await
+    let mut waiting: Vec<&OwnerRow> = rows.iter().collect();
+    while !waiting.is_empty() {
+        let slots: Vec<i64> = waiting.iter().map(|row| row.slot_ms).collect();
+        let stored = owner_usage::of_slots(tx, host, &slots).await?;
+        let mut again = Vec::new();
+        for row in waiting {
+            let there = stored.iter().find(|there| there.slot_ms == row.slot_ms);
+            let merged = match there.cloned() {
+                None => row.clone(),
+                Some(there) if order == Order::Filling => merge(row.clone(), there),
+                Some(there) => merge(there, row.clone()),
+            };
+            if !owner_usage::put(tx, &merged, there.is_some(), place).await? {
+                again.push(row);
+            }
+        }
+        waiting = again;
+    }
+    Ok(())
 }

@@ -1,12 +1,16 @@
 //! What was derived, stored step by step in a database, against the same kept in memory.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use highwater_ipc::object::Kind;
+use highwater_ipc::snapshot::{BootId, NamespaceId};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use tokio_util::sync::CancellationToken;
 
+use super::derive::Derived;
 use super::derive::tests::{Stored, derive, taken, world};
 use super::derived::store;
 use crate::embedded::supervise::Postgres;
@@ -14,7 +18,7 @@ use crate::host::HostId;
 use crate::store::Db;
 use crate::store::day::Day;
 use crate::store::history::Reading;
-use crate::store::owner_usage::of_slots;
+use crate::store::owner_usage::{Held, OwnerHeld, OwnerKey, OwnerRow, of_slots};
 use crate::store::partition::{Table, ensure};
 use crate::store::usage::{Order, Step, UsageRow};
 
@@ -36,18 +40,25 @@ async fn read(db: &Db, host: HostId, slots: &[i64]) -> Stored {
     stored
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_stored_in_steps_is_what_one_step_derives() {
+/// A server of its own with a database that takes slots of any time.
+async fn database() -> (tempfile::TempDir, Postgres, Db) {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).unwrap();
     let postgres = Postgres::start(directory.path(), |_| {}, &CancellationToken::new()).await.unwrap();
     let db = Db::connect(postgres.options(), 2).await.unwrap();
     db.migrate().await.unwrap();
-    let mut runner = TestRunner::deterministic();
     let mut connection = db.dedicated().await.unwrap();
     for table in [Table::Usage, Table::UsageHour, Table::OwnerUsage] {
         ensure(&mut connection, table, Day::FALLBACK).await.unwrap();
     }
+    (directory, postgres, db)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_in_steps_is_what_one_step_derives() {
+    let (_directory, postgres, db) = database().await;
+    let mut runner = TestRunner::deterministic();
+    let mut connection = db.dedicated().await.unwrap();
     for (id, steps) in (1..).zip([1, 2, 3, 5].repeat(6)) {
         let host = HostId(id);
         let samples = taken(&world().new_tree(&mut runner).unwrap().current());
@@ -64,6 +75,62 @@ async fn what_is_stored_in_steps_is_what_one_step_derives() {
         stored.parts.sort_by_key(|p| (p.seq, p.namespace));
         whole.parts.sort_by_key(|p| (p.seq, p.namespace));
         assert_eq!(stored, whole);
+    }
+    db.close().await;
+    postgres.stop().await.unwrap();
+}
+
+fn holds(uid: u32, objects: u64) -> Derived {
+    let own = NamespaceId { inode: 1, instance: 0 };
+    let held = Held { objects, ..Held::default() };
+    let owner = OwnerHeld { user: None, now: Some(held), most: objects };
+    let key = OwnerKey { namespace: own, kind: Kind::Sem, uid, comm: None };
+    let row = OwnerRow {
+        host: HostId(1),
+        slot_ms: 0,
+        wall_ms: 1,
+        boot_id: BootId([7; 16]),
+        own: Some(own),
+        owners: [(key, owner)].into(),
+        unknown: BTreeSet::new(),
+        cut: false,
+    };
+    Derived { owners: vec![row], ..Derived::default() }
+}
+
+/// Whether somebody waits for a row of another's transaction.
+async fn somebody_waits(db: &Db) -> bool {
+    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')";
+    sqlx::query_scalar(waits).fetch_one(&db.pool).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compaction_and_an_import_that_come_to_one_hour_at_once_lose_nothing_of_each_other() {
+    let (_directory, postgres, db) = database().await;
+    let mut connection = db.dedicated().await.unwrap();
+    let mut most = BTreeMap::new();
+    // The row is not there at first, and then it is.
+    for (mine, other) in [((1, 5), (2, 7)), ((1, 9), (2, 11))] {
+        let mut tx = connection.write().await.unwrap();
+        store(&mut tx, &holds(mine.0, mine.1), Order::Newest, &|_| Day::FALLBACK).await.unwrap();
+        let import = tokio::spawn({
+            let db = db.clone();
+            async move {
+                let mut connection = db.dedicated().await.unwrap();
+                let mut tx = connection.write().await.unwrap();
+                store(&mut tx, &holds(other.0, other.1), Order::Filling, &|_| Day::FALLBACK).await.unwrap();
+                tx.commit().await.unwrap();
+            }
+        });
+        while !somebody_waits(&db).await {
+            tokio::task::yield_now().await;
+        }
+        tx.commit().await.unwrap();
+        import.await.unwrap();
+        most.extend([mine, other]);
+        let stored = read(&db, HostId(1), &[0]).await;
+        let stored = stored.owners[&0].owners.iter().map(|(key, held)| (key.uid, held.most));
+        assert_eq!(stored.collect::<BTreeMap<_, _>>(), most);
     }
     db.close().await;
     postgres.stop().await.unwrap();

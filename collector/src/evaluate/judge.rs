@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::feed::{self, Feed, Input, Place, Which};
 use super::words;
 use crate::flag::{Eta, Flag, FlagEvent, FlagId, Kind, Severity, What};
-use crate::forecast::{self, Evaluator, Transition};
+use crate::forecast::{self, Evaluator, Policy, Transition};
 use crate::host::HostId;
 
 /// A refused call speaks so long, milliseconds.
@@ -158,7 +158,7 @@ impl Judge {
         (series.used, series.limit) = (row.used, row.limit);
         let at_ms = ms(row.at);
         let mut said: Vec<Transition> = Vec::new();
-        evaluator.take(&row, |transition| said.push(transition));
+        evaluator.take(&row, &Policy::default(), |transition| said.push(transition));
         series.evaluator = evaluator;
         for transition in said {
             let series = self.memory.series.entry(which).or_default();

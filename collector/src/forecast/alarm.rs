@@ -3,16 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::eta::Forecast;
-use super::hours::{DAY, HOUR};
+use super::hours::HOUR;
 use super::past::Past;
 use super::why::Why;
 
-/// Share of the limit from which a series is tight, and below which it is no more.
-const TIGHT: (f64, f64) = (0.90, 0.85);
+/// How far below the share that is tight it is so no more.
+const ROOMY: f64 = 0.05;
 /// What was full is watched until it was not for a day and a half, seconds: it may be full daily.
 const AFTER_FULL: f64 = 36.0 * HOUR;
-/// Time left below which a flag becomes critical, and above which it is no more, seconds.
-const CRITICAL: (f64, f64) = (DAY, 1.5 * DAY);
+/// How many times what is critical must be left until it is no more.
+const EASED: f64 = 1.5;
 
 /// How urgent a flag is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl Alarm {
     pub fn decide(&mut self, past: &Past, forecast: Option<Forecast>, wall: f64) -> Option<Transition> {
         let now = past.now;
         let full = past.full_at.is_some_and(|at| now - at < AFTER_FULL);
-        self.tight = full || past.share() >= if self.tight { TIGHT.1 } else { TIGHT.0 };
+        self.tight = full || past.share() >= if self.tight { past.policy.tight - ROOMY } else { past.policy.tight };
         let refusing = past.limit > 0.0 && past.used >= past.cap();
         if forecast.is_none() && !self.tight {
             let was = self.up.take()?;
@@ -73,7 +73,7 @@ impl Alarm {
             });
         }
         let left = forecast.map(|f| f.eta - now);
-        let bound = if self.up == Some(Severity::Critical) { CRITICAL.1 } else { CRITICAL.0 };
+        let bound = past.policy.critical * if self.up == Some(Severity::Critical) { EASED } else { 1.0 };
         let critical = refusing || left.is_some_and(|left| left < bound);
         let severity = if critical { Severity::Critical } else { Severity::Warning };
         if self.up == Some(severity) && (forecast.is_none() || now - self.said < HOUR) {

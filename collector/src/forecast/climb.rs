@@ -61,7 +61,10 @@ fn rise(past: &Past, span: i64) -> Option<On> {
     let rise = level - base;
     let hours = span as f64;
     let left = (past.cap() - level) / rise * hours * HOUR;
-    if rise < (0.10 * past.limit).max(6.0) || left > 2.0 * hours * HOUR || !steady(past, foot, span, rise) {
+    if rise < (0.10 * past.limit).max(6.0)
+        || left > (2.0 * hours * HOUR).min(past.policy.warning)
+        || !steady(past, foot, span, rise)
+    {
         return None;
     }
     let refill = foot - past.first_hour() < 3 && level < past.segment.before + 0.10 * past.limit;
@@ -118,5 +121,5 @@ fn hold(past: &Past, on: On) -> Option<On> {
     let left = room / rate.max(1e-9) * HOUR;
     let growth = Growth { per_day: rate * 24.0, over: over as f64 * HOUR };
     let forecast = Forecast::new(Kind::Climb, past.now, left, Spread::of(growth.over / DAY, 0.0), growth);
-    (left < 14.0 * DAY).then_some(On { top, forecast, ..on })
+    (left < 2.0 * past.policy.warning).then_some(On { top, forecast, ..on })
 }

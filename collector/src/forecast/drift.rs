@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::eta::{Forecast, HORIZON, cross};
+use super::eta::{Forecast, cross};
 use super::past::Past;
 use super::trend::{Trend, grown, points};
 
@@ -12,8 +12,8 @@ const BELIEVED: u32 = 3;
 const QUIET: u32 = 14;
 /// Hours of rest after which it is over and not only asleep: over a weekend and more.
 const REST: u32 = 96;
-/// Seconds until exhaustion that are far away.
-const FAR_AWAY: f64 = 1.4 * HORIZON;
+/// Exhaustion is far away that is so many times beyond what is asked for.
+const FAR_AWAY: f64 = 1.4;
 /// Hours for which exhaustion may look far away before the growth is let go.
 const FAR: u32 = 6;
 
@@ -54,7 +54,7 @@ impl Drift {
     /// The limit is another one: ends it if that is far away now.
     pub fn limit_changed(&mut self, past: &Past) {
         if let Some(forecast) = self.forecast()
-            && cross(past, forecast.growth.per_day) > HORIZON
+            && cross(past, forecast.growth.per_day) > past.policy.warning
         {
             self.end();
         }
@@ -68,7 +68,7 @@ impl Drift {
             let left = Differences::of(past).trend(past).left(past, 0.0);
             let level = level.unwrap_or(past.used);
             let on = On { level, top: level, quiet: 0, far: 0, rate: None, slept: None, rest: 0, forecast: None };
-            self.on = (left < HORIZON).then_some(on);
+            self.on = (left < past.policy.warning).then_some(on);
         }
         if let (Some(on), Some(level)) = (self.on, level) {
             self.on = hold(past, on, level);
@@ -128,7 +128,7 @@ fn sign(past: &Past) -> bool {
         && differences.quantile(48, 0.2) > 0.2 * middle
         && past.day_precedent().is_none_or(|peak| level > peak + 0.04 * past.limit)
         && !past.teeth.know(past.now, past.segment.since, past.used, 0.08 * past.limit)
-        && cross(past, middle) < HORIZON
+        && cross(past, middle) < past.policy.warning
         && middle > 1.3 * restless(past)
 }
 
@@ -151,7 +151,7 @@ fn hold(past: &Past, on: On, level: f64) -> Option<On> {
     let top = on.top.max(level);
     let fallen = top - level > (0.25 * (top - on.level)).max(0.05 * past.limit);
     let left = trend.left(past, noise);
-    let far = if left > FAR_AWAY && !full { on.far + 1 } else { 0 };
+    let far = if left > FAR_AWAY * past.policy.warning && !full { on.far + 1 } else { 0 };
     if fallen || far > FAR || on.rest > REST {
         return None;
     }

@@ -5,9 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::hours::{DAY, HOUR};
 use super::past::Past;
 
-/// How far ahead exhaustion is looked for, seconds.
-pub const HORIZON: f64 = 7.0 * DAY;
-
 /// Which reader saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {

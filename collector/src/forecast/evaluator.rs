@@ -9,6 +9,7 @@ use super::drift::Drift;
 use super::eta::Forecast;
 use super::hours::{HOUR, KEPT};
 use super::past::Past;
+use super::policy::Policy;
 use super::row::Row;
 use super::sawtooth::Sawtooth;
 use super::surge::Surge;
@@ -26,9 +27,10 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Takes a row and tells what changes. Transitions at whole hours before the row come out now, dated by their hour:
+    /// Takes a row and tells what changes for whoever asks by that policy. Transitions at whole hours before the row come out now, dated by their hour:
     /// that a value held is known once the next row comes.
-    pub fn take(&mut self, row: &Row, mut tell: impl FnMut(Transition)) {
+    pub fn take(&mut self, row: &Row, policy: &Policy, mut tell: impl FnMut(Transition)) {
+        self.past.policy = *policy;
         let passed = self.clock.until(row.at);
         if !self.past.begun() {
             self.past.begin(self.clock.now, row);

@@ -19,6 +19,7 @@ pub mod evaluator;
 pub mod hours;
 pub mod minutes;
 pub mod past;
+pub mod policy;
 pub mod row;
 pub mod sawtooth;
 pub mod segment;
@@ -30,6 +31,7 @@ pub mod why;
 pub use alarm::{Severity, Transition};
 pub use eta::{Forecast, Growth};
 pub use evaluator::Evaluator;
+pub use policy::Policy;
 pub use row::{Event, Row};
 
 #[cfg(test)]

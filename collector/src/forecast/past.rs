@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hours::{DAY, HOUR, Hours, hour_of};
 use super::minutes::Minutes;
+use super::policy::Policy;
 use super::row::{Event, Row};
 use super::segment::{Segment, Teeth, Tooth, is_reset};
 use super::swing::Swings;
@@ -38,6 +39,9 @@ pub struct Past {
     pub sampled: (u64, u64),
     /// Whether the value is known to hold: not within a gap.
     pub known: bool,
+    /// What is a danger to whoever asks.
+    #[serde(skip)]
+    pub policy: Policy,
     /// Two weeks of hours.
     pub hours: Hours,
     /// Two hours of half minutes.

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Evaluator, Event, Row, Transition};
+use super::{Evaluator, Event, Policy, Row, Transition};
 
 fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
@@ -45,7 +45,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 
 fn take(evaluator: &mut Evaluator, rows: &[Row]) -> Vec<Transition> {
     let mut said = Vec::new();
-    rows.iter().for_each(|row| evaluator.take(row, |t| said.push(t)));
+    rows.iter().for_each(|row| evaluator.take(row, &Policy::default(), |t| said.push(t)));
     said
 }
 

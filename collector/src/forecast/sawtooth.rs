@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::eta::{Forecast, Growth, HORIZON, Kind, Spread};
+use super::eta::{Forecast, Growth, Kind, Spread};
 use super::hours::DAY;
 use super::past::Past;
 
@@ -92,13 +92,14 @@ impl Rates {
             let begin = ahead * self.length;
             let need =
                 if tooth == 0 { now + (past.cap() - past.used) / rate } else { (past.cap() - self.floor) / rate };
-            if begin - now > HORIZON {
+            if begin - now > past.policy.warning {
                 return None;
             }
             if need <= self.length.max(if tooth == 0 { now } else { 0.0 }) {
                 let left = (begin + need - now).max(0.0);
                 let growth = Growth { per_day: rate * DAY, over: self.length };
-                return (left < HORIZON).then(|| Forecast::new(Kind::Sawtooth, past.now, left, Spread::TEETH, growth));
+                return (left < past.policy.warning)
+                    .then(|| Forecast::new(Kind::Sawtooth, past.now, left, Spread::TEETH, growth));
             }
         }
         None

@@ -2,7 +2,7 @@
 
 use super::hours::{DAY, HOUR};
 use super::why::Reason;
-use super::{Evaluator, Event, Row, Severity, Transition};
+use super::{Evaluator, Event, Policy, Row, Severity, Transition};
 
 /// Monday, 2026-01-05 00:00 UTC.
 const MONDAY: f64 = 1_767_571_200.0;
@@ -69,7 +69,7 @@ impl Series {
 fn said(rows: &[Row]) -> Vec<Transition> {
     let mut evaluator = Evaluator::default();
     let mut said = Vec::new();
-    rows.iter().for_each(|row| evaluator.take(row, |t| said.push(t)));
+    rows.iter().for_each(|row| evaluator.take(row, &Policy::default(), |t| said.push(t)));
     said
 }
 

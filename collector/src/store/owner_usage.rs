@@ -31,7 +31,8 @@ const UPSERT_SQL: &str = "INSERT INTO owner_usage (host_id, slot_ms, month, wall
         instances = excluded.instances, kinds = excluded.kinds, uids = excluded.uids, users = excluded.users,
         comms = excluded.comms, objects = excluded.objects, objects_max = excluded.objects_max,
         semaphores = excluded.semaphores, bytes = excluded.bytes, orphans = excluded.orphans,
-        certain = excluded.certain";
+        certain = excluded.certain
+    WHERE $20 RETURNING host_id";
 
 macro_rules! columns {
     ($rest:literal) => {
@@ -48,7 +49,7 @@ macro_rules! columns {
 }
 
 const OF_SLOTS_SQL: &str =
-    columns!("FROM owner_usage o WHERE o.host_id = $1 AND o.slot_ms = ANY ($2) ORDER BY o.slot_ms, o.month");
+    columns!("FROM owner_usage o WHERE o.host_id = $1 AND o.slot_ms = ANY ($2) ORDER BY o.slot_ms, o.month FOR UPDATE");
 const AT_SQL: &str = columns!(
     ", h.name, s.skew_ms FROM host_status s JOIN host h ON h.host_id = s.host_id
     CROSS JOIN LATERAL (SELECT * FROM owner_usage u WHERE u.host_id = s.host_id AND u.slot_ms <= $1 + s.skew_ms
@@ -150,41 +151,46 @@ pub struct HostRange {
     pub most: i64,
 }
 
-/// The rows of a host's slots, each there at most once, as they stand inside the transaction.
+/// The rows of a host's slots, each there at most once; nobody else writes them until the transaction ends.
 pub async fn of_slots(tx: &mut Write<'_>, host: HostId, slots: &[i64]) -> Result<Vec<OwnerRow>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(OF_SLOTS_SQL).bind(host.0).bind(slots).fetch_all(tx.connection()).await?;
     rows.into_iter().map(Row::domain).collect()
 }
 
-/// Overwrites rows. `place` gives the day of a slot's partition, of which the month is taken: the believed day, or
-/// [`Day::FALLBACK`].
-pub async fn put(tx: &mut Write<'_>, rows: &[OwnerRow], place: &(dyn Fn(i64) -> Day + Sync)) -> Result<(), StoreError> {
-    for row in rows {
-        let entries = Entries::of(row);
-        sqlx::query(UPSERT_SQL)
-            .bind(row.host.0)
-            .bind(row.slot_ms)
-            .bind(place(row.slot_ms).month().0)
-            .bind(row.wall_ms)
-            .bind(row.boot_id.0.as_slice())
-            .bind(row.own.map(|own| own.inode.cast_signed()))
-            .bind(row.own.map(|own| own.instance.cast_signed()))
-            .bind(told(entries.namespaces))
-            .bind(told(entries.instances))
-            .bind(entries.kinds)
-            .bind(entries.uids)
-            .bind(told(entries.users))
-            .bind(told(entries.comms))
-            .bind(entries.objects)
-            .bind(told(entries.objects_max))
-            .bind(told(entries.semaphores))
-            .bind(told(entries.bytes))
-            .bind(told(entries.orphans))
-            .bind(told(entries.certain))
-            .execute(tx.connection())
-            .await?;
-    }
-    Ok(())
+/// Whether the row was written: one that is there is overwritten only where the caller has it from [`of_slots`], or
+/// somebody else was sooner. `place` gives the day of a slot's partition, of which the month is taken: the believed day,
+/// or [`Day::FALLBACK`].
+pub async fn put(
+    tx: &mut Write<'_>,
+    row: &OwnerRow,
+    has: bool,
+    place: &(dyn Fn(i64) -> Day + Sync),
+) -> Result<bool, StoreError> {
+    let entries = Entries::of(row);
+    let written = sqlx::query(UPSERT_SQL)
+        .bind(row.host.0)
+        .bind(row.slot_ms)
+        .bind(place(row.slot_ms).month().0)
+        .bind(row.wall_ms)
+        .bind(row.boot_id.0.as_slice())
+        .bind(row.own.map(|own| own.inode.cast_signed()))
+        .bind(row.own.map(|own| own.instance.cast_signed()))
+        .bind(told(entries.namespaces))
+        .bind(told(entries.instances))
+        .bind(entries.kinds)
+        .bind(entries.uids)
+        .bind(told(entries.users))
+        .bind(told(entries.comms))
+        .bind(entries.objects)
+        .bind(told(entries.objects_max))
+        .bind(told(entries.semaphores))
+        .bind(told(entries.bytes))
+        .bind(told(entries.orphans))
+        .bind(told(entries.certain))
+        .bind(has)
+        .fetch_optional(tx.connection())
+        .await?;
+    Ok(written.is_some())
 }
 
 impl Reading {

@@ -98,6 +98,9 @@ fn stand_in(comm: &str, uid: u32) {
     let name = std::ffi::CString::new(comm).expect("a name without a zero byte");
     // SAFETY: the kernel copies at most 16 bytes of the name; the other calls take numbers.
     let taken = unsafe {
+        // Programs have a session of their own: orphans of another test would count as left behind by this one. It is
+        // refused to whoever leads a group already, which is as good.
+        libc::setsid();
         libc::prctl(libc::PR_SET_NAME, name.as_ptr()) == 0
             && libc::setgroups(0, std::ptr::null()) == 0
             && libc::setresgid(uid, uid, uid) == 0

@@ -15,7 +15,7 @@ use clap::Args;
 use super::args::Global;
 use super::exit::Exit;
 use super::host::own_zone;
-use crate::forecast::{Evaluator, Transition};
+use crate::forecast::{Evaluator, Policy, Transition};
 use series::Rows;
 use show::{Look, json, line};
 
@@ -76,7 +76,7 @@ fn backtest(path: &Path, look: Option<&Look<'_>>, out: &mut impl Write) -> Resul
     }
     while let Some(row) = rows.next().map_err(|e| input(e.into()))? {
         let mut said = Ok(());
-        evaluator.take(&row, |transition| {
+        evaluator.take(&row, &Policy::default(), |transition| {
             if said.is_ok() {
                 said = match look {
                     None => writeln!(out, "{}", json(&name, &transition)),
