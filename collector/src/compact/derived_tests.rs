@@ -8,6 +8,7 @@ use highwater_ipc::object::Kind;
 use highwater_ipc::snapshot::{BootId, NamespaceId};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
+use sqlx::{Connection as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use super::derive::Derived;
@@ -99,15 +100,16 @@ fn holds(uid: u32, objects: u64) -> Derived {
 }
 
 /// Whether somebody waits for a row of another's transaction.
-async fn somebody_waits(db: &Db) -> bool {
+async fn somebody_waits(watcher: &mut PgConnection) -> bool {
     let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')";
-    sqlx::query_scalar(waits).fetch_one(&db.pool).await.unwrap()
+    sqlx::query_scalar(waits).fetch_one(watcher).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compaction_and_an_import_that_come_to_one_hour_at_once_lose_nothing_of_each_other() {
     let (_directory, postgres, db) = database().await;
     let mut connection = db.dedicated().await.unwrap();
+    let mut watcher = PgConnection::connect_with(&postgres.options()).await.unwrap();
     let mut most = BTreeMap::new();
     // The row is not there at first, and then it is.
     for (mine, other) in [((1, 5), (2, 7)), ((1, 9), (2, 11))] {
@@ -122,7 +124,7 @@ async fn compaction_and_an_import_that_come_to_one_hour_at_once_lose_nothing_of_
                 tx.commit().await.unwrap();
             }
         });
-        while !somebody_waits(&db).await {
+        while !somebody_waits(&mut watcher).await {
             tokio::task::yield_now().await;
         }
         tx.commit().await.unwrap();

@@ -8,8 +8,11 @@ use super::trend::{Trend, grown, points};
 
 /// Hours in a row that must show the growth before it is believed.
 const BELIEVED: u32 = 3;
-/// Hours without growth over the last day after which it rests.
-const QUIET: u32 = 14;
+/// Hours without growth over the last day after which it rests: that many, more of them the more its hours scatter in
+/// comparison with a day's growth, and the most.
+const QUIET: (f64, f64, f64) = (6.0, 20.0, 14.0);
+/// Hours after it came to rest in which yesterday still tells of the growth, so that only what comes now counts.
+const FRESH: u32 = 24;
 /// Hours of rest after which it is over and not only asleep: over a weekend and more.
 const REST: u32 = 96;
 /// Exhaustion is far away that is so many times beyond what is asked for.
@@ -24,7 +27,7 @@ pub struct Drift {
     on: Option<On>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct On {
     /// Mean of the day when it was first believed, and the highest since.
     level: f64,
@@ -37,6 +40,9 @@ struct On {
     /// Units a day by which it grew before it came to rest, if it rests, and hours since.
     slept: Option<f64>,
     rest: u32,
+    /// Mean of the hour in which it came to rest, and what its hours scattered by while it grew.
+    rested_at: f64,
+    noise: f64,
     forecast: Option<Forecast>,
 }
 
@@ -67,7 +73,7 @@ impl Drift {
         if self.on.is_none() && self.signs >= BELIEVED {
             let left = Differences::of(past).trend(past).left(past, 0.0);
             let level = level.unwrap_or(past.used);
-            let on = On { level, top: level, quiet: 0, far: 0, rate: None, slept: None, rest: 0, forecast: None };
+            let on = On { level, top: level, ..On::default() };
             self.on = (left < past.policy.warning).then_some(on);
         }
         if let (Some(on), Some(level)) = (self.on, level) {
@@ -115,7 +121,7 @@ impl Differences {
 }
 
 /// Whether nearly all hours are above yesterday's, the level is beyond what came back by itself, no reset is due that
-/// always came, and the limit is within the horizon.
+/// always came, the limit is within the horizon, and it is neither one leap or two nor over already.
 fn sign(past: &Past) -> bool {
     let Some(level) = past.day(past.hours.last()) else { return false };
     let differences = Differences::of(past);
@@ -130,6 +136,36 @@ fn sign(past: &Past) -> bool {
         && !past.teeth.know(past.now, past.segment.since, past.used, 0.08 * past.limit)
         && cross(past, middle) < past.policy.warning
         && middle > 1.3 * restless(past)
+        && greatest_piece(past) < 0.5
+        && !is_over(past, middle)
+}
+
+/// The share of the growth of the last days that came within three hours: of a deployment it is all.
+fn greatest_piece(past: &Past) -> f64 {
+    let last = past.hours.last();
+    let halves = i64::try_from(grown(&points(past))).unwrap_or(0);
+    let from = (last - (12 * (halves + 1)).max(48)).max(past.first_hour());
+    let mean = |n: i64| past.hours.mean(n);
+    let (Some(first), Some(now)) = ((from..last).find_map(mean), mean(last)) else { return 0.0 };
+    let pieces = (from + 3..=last).filter_map(|n| Some(mean(n)? - mean(n - 3)?));
+    pieces.fold(0.0, f64::max) / (now - first).max(1e-9)
+}
+
+/// Whether growth by `per_day` seems over: hardly any of it came in the last eight hours, as they are and against
+/// yesterday's.
+fn is_over(past: &Past, per_day: f64) -> bool {
+    let last = past.hours.last();
+    let usual = per_day / 3.0;
+    let level = |n: i64| {
+        let hours = || (n - 2..=n).filter_map(|n| past.hours.mean(n));
+        let count = hours().map(|_| 1.0).sum::<f64>();
+        (count > 1.0).then(|| hours().sum::<f64>() / count)
+    };
+    let change = |n: i64| Some(level(n)? - level(n - 8)?);
+    change(last).is_some_and(|now| {
+        let against = change(last - 24).map_or(0.0, |before| now - before + usual);
+        now.max(against) < 0.3 * usual
+    })
 }
 
 /// The greatest change from day to day, up or down, before the growth of now began.
@@ -155,16 +191,28 @@ fn hold(past: &Past, on: On, level: f64) -> Option<On> {
     if fallen || far > FAR || on.rest > REST {
         return None;
     }
-    if let (Some(rate), false) = (on.slept, full)
-        && newest < 0.5 * rate.max(4.0 * noise)
-    {
+    if on.slept.is_some_and(|rate| !full && !wakes(past, &on, (rate, newest, noise))) {
         return Some(On { top, far, rest: on.rest + 1, forecast: None, ..on });
     }
     let quiet = if full || trend.moves(newest, on.rate) { 0 } else { on.quiet + 1 };
-    if !full && (quiet > QUIET || trend.rests(past)) {
+    let most = on.rate.map_or(QUIET.2, |rate| (QUIET.0 + QUIET.1 * on.noise / rate.max(1e-9)).min(QUIET.2));
+    if !full && (f64::from(quiet) > most || trend.rests(past)) {
         let slept = Some(on.forecast.map_or(newest, |f| f.growth.per_day));
-        return Some(On { top, quiet: 0, far, slept, rest: 0, forecast: None, ..on });
+        let rested_at = past.hours.mean(past.hours.last()).unwrap_or(level);
+        return Some(On { top, quiet: 0, far, slept, rest: 0, rested_at, forecast: None, ..on });
     }
     let rate = if quiet == 0 { Some(trend.per_day()) } else { on.rate };
-    Some(On { top, quiet, far, rate, slept: None, rest: 0, forecast: Some(trend.forecast(past, left)), ..on })
+    // Growth that is about to end scatters the differences: what counts is how they were before.
+    let is_steady = quiet == 0 && newest > 0.7 * trend.per_day();
+    let noise = if is_steady || on.rate.is_none() { noise } else { on.noise };
+    Some(On { top, quiet, far, rate, slept: None, rest: 0, noise, forecast: Some(trend.forecast(past, left)), ..on })
+}
+
+/// Whether what rests grows again, `newest` units a day by the newest hours: as it grew before, beyond what hours scatter
+/// by.
+fn wakes(past: &Past, on: &On, (rate, newest, noise): (f64, f64, f64)) -> bool {
+    if on.rest >= FRESH {
+        return newest >= 0.5 * rate.max(4.0 * noise);
+    }
+    past.hours.mean(past.hours.last()).is_some_and(|now| now - on.rested_at > (0.5 * rate).max(4.0 * on.noise))
 }

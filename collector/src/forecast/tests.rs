@@ -249,3 +249,31 @@ fn nothing_is_known_within_a_gap_and_growth_goes_on_behind_it() {
     assert!(!series.said().iter().any(in_gap));
     assert_eq!(series.turns().len(), 1, "up before and up behind it: {:?}", series.turns());
 }
+
+#[test]
+fn a_leak_that_stops_is_let_go_within_a_day_and_taken_up_again_when_it_goes_on() {
+    let series = Series::new(1_000).days(3.0, |_| 100.0).days(5.0, |d| 100.0 + 110.0 * d).days(4.0, |_| 650.0);
+    let turns = series.turns();
+    let [(raised, true, _), (cleared, false, _)] = turns[..] else { panic!("{turns:?}") };
+    assert!(raised < 6.0 && (8.2..9.2).contains(&cleared), "{turns:?}");
+    let turns = series.days(3.0, |d| 650.0 + 110.0 * d).turns();
+    let [.., (again, true, _)] = turns[..] else { panic!("{turns:?}") };
+    assert!(turns.len() == 3 && (12.2..13.2).contains(&again), "{turns:?}");
+}
+
+#[test]
+fn two_deployments_are_no_growth_and_one_each_day_is() {
+    let step = |days: f64| if days < 1.0 { 150.0 } else { 150.0 + 120.0 * days.floor() };
+    let two = Series::new(1_000).days(3.0, |_| 150.0).days(3.0, step).days(4.0, |_| 390.0);
+    assert_eq!(two.turns(), []);
+    let daily = Series::new(1_000).days(3.0, |_| 150.0).days(6.5, step);
+    assert!(daily.turns().first().is_some_and(|(day, up, _)| *up && *day < 7.5), "{:?}", daily.turns());
+}
+
+#[test]
+fn growth_that_is_over_already_is_not_raised() {
+    // A campaign: up within a day and a half, and then it stays.
+    let series = Series::new(1_000).days(5.0, |_| 200.0).days(1.2, |d| 200.0 + 200.0 * d).days(5.0, |_| 440.0);
+    let after = series.turns().into_iter().filter(|(day, up, _)| *up && *day > 6.4);
+    assert_eq!(after.collect::<Vec<_>>(), []);
+}

@@ -78,7 +78,7 @@ impl Trend {
 
     /// Whether it grows at all now.
     pub fn moves(&self, newest: f64, rate: Option<f64>) -> bool {
-        newest > 0.15 * rate.unwrap_or(0.0).max(self.per_day().min(self.fastest.max(1e-9)))
+        newest > 0.25 * rate.unwrap_or(0.0).max(self.per_day().min(self.fastest.max(1e-9)))
     }
 
     /// Whether it rests as it never did while it grew: no growth over a span of hours, each of which brought some before.
