@@ -10,7 +10,7 @@ use super::trend::{Trend, grown, points};
 const BELIEVED: u32 = 3;
 /// Hours without growth over the last day after which it rests: that many, more of them the more its hours scatter in
 /// comparison with a day's growth, and the most.
-const QUIET: (f64, f64, f64) = (6.0, 20.0, 14.0);
+const QUIET: (f64, f64, f64) = (8.0, 20.0, 14.0);
 /// Hours after it came to rest in which yesterday still tells of the growth, so that only what comes now counts.
 const FRESH: u32 = 24;
 /// Hours of rest after which it is over and not only asleep: over a weekend and more.
