@@ -13,6 +13,9 @@ const ROOMY: f64 = 0.05;
 const AFTER_FULL: f64 = 36.0 * HOUR;
 /// How many times what is critical must be left until it is no more.
 const EASED: f64 = 1.5;
+/// What was critical stays so for this long, seconds, unless there is much room or so many times the time.
+const CALM: f64 = 12.0 * HOUR;
+const FAR: f64 = 3.0;
 
 /// How urgent a flag is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,8 @@ pub struct Transition {
 pub struct Alarm {
     tight: bool,
     up: Option<Severity>,
+    /// Steady instant at which it was critical last.
+    urgent_at: f64,
     /// Steady instant of the last line.
     said: f64,
 }
@@ -73,8 +78,16 @@ impl Alarm {
             });
         }
         let left = forecast.map(|f| f.eta - now);
-        let bound = past.policy.critical * if self.up == Some(Severity::Critical) { EASED } else { 1.0 };
-        let critical = refusing || left.is_some_and(|left| left < bound);
+        let is_critical = self.up == Some(Severity::Critical);
+        let bound = past.policy.critical * if is_critical { EASED } else { 1.0 };
+        let urgent = refusing || left.is_some_and(|left| left < bound);
+        if urgent {
+            self.urgent_at = now;
+        }
+        // Use that hovers below a limit is refused again and again, and is as urgent in between.
+        let hovers =
+            past.share() >= past.policy.tight - ROOMY || left.is_some_and(|left| left < FAR * past.policy.critical);
+        let critical = urgent || is_critical && hovers && now - self.urgent_at < CALM;
         let severity = if critical { Severity::Critical } else { Severity::Warning };
         if self.up == Some(severity) && (forecast.is_none() || now - self.said < HOUR) {
             return None;

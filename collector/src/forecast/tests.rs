@@ -277,3 +277,17 @@ fn growth_that_is_over_already_is_not_raised() {
     let after = series.turns().into_iter().filter(|(day, up, _)| *up && *day > 6.4);
     assert_eq!(after.collect::<Vec<_>>(), []);
 }
+
+#[test]
+fn use_that_hovers_at_its_limit_is_critical_once_and_eases_when_there_is_room() {
+    let hovering =
+        Series::new(200).days(3.0, |_| 120.0).days(1.0, |d| if (d * 96.0) % 2.0 < 1.0 { 201.0 } else { 194.0 });
+    let severities = |series: &Series| {
+        let mut said: Vec<Severity> = series.said().iter().filter(|t| t.raised).map(|t| t.severity).collect();
+        said.dedup();
+        said
+    };
+    assert_eq!(severities(&hovering), [Severity::Critical]);
+    let roomy = hovering.limit(208).hours(20.0, |_| 195.0);
+    assert_eq!(severities(&roomy), [Severity::Critical, Severity::Warning]);
+}
