@@ -11,6 +11,7 @@ use highwater_ipc::snapshot::{BootId, Namespace, NamespaceId};
 use highwater_ipc::text::HostText;
 use highwater_ipc::who::{Doubt, Grade, Known, Orphan, Who};
 use highwater_tests::ipc_namespace::IpcNamespace;
+use highwater_tests::stand_in::StandIn;
 use highwater_tests::wait::{PATIENCE, until};
 
 /// A uid that no process of any machine has, but those that these tests start in process namespaces of their own.
@@ -172,6 +173,24 @@ fn r2_the_removal_skips_an_array_that_changed() {
     ns.tool(&format!("chown sem {} {} {UID}", mine[1], UID + 1));
     assert_eq!(run_in(&ns, &removal).lines().count(), 2);
     assert_eq!(ids(&ns), [mine[0], mine[1], other]);
+}
+
+#[test]
+fn r2_the_removal_skips_an_array_that_somebody_waits_for() {
+    let ns = IpcNamespace::with_processes("remedy-awaited");
+    let (mine, other) = with_arrays(&ns, UID);
+    let grades: Vec<_> = mine.iter().map(|id| (*id, Grade::Certain)).collect();
+    let removal = command(&ns, &graded(&ns, &grades), boot_id());
+    let mut waiter = StandIn::new(&ns, "waiter", 0);
+    // At its last semaphore of three: neither its row nor the one of any process of its uid says so.
+    waiter.tell(&format!("wait-for {} 2", mine[2]));
+    let listed = format!("ipcs -s -i {} | awk 'NF==5 && $1==2 && $3==1' | wc -l", mine[2]);
+    until("it waits", PATIENCE, || ns.shell(&listed).trim() == "1");
+    assert_eq!(run_in(&ns, &removal).lines().count(), 3);
+    assert_eq!(ids(&ns), [mine[2], other]);
+    ns.shell("kill -KILL $(ps -e -o pid=,comm= | awk '$2==\"waiter\"{print $1}')");
+    until("nobody waits now", PATIENCE, || ns.shell(&listed).trim() == "0");
+    assert_eq!(run_in(&ns, &removal).lines().count(), 1);
 }
 
 /// As it is printed for a container: from the machine's own shell, which finds its way by the inode.

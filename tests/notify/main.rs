@@ -6,6 +6,7 @@
 mod alerts;
 mod command;
 mod flags;
+mod imported;
 mod mail;
 mod order;
 mod stage;

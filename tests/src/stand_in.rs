@@ -99,9 +99,19 @@ impl StandIn {
     /// If it has ended.
     #[track_caller]
     pub fn call(&mut self, line: &str) -> i32 {
-        writeln!(self.input.as_mut().expect("a pipe to it"), "{line}").expect("it reads");
+        self.tell(line);
         let answer = self.answer();
         answer.parse().unwrap_or_else(|_| panic!("{line}: {answer:?}"))
+    }
+
+    /// Tells it a line that it does not answer before it is done with it.
+    ///
+    /// # Panics
+    ///
+    /// If it has ended.
+    #[track_caller]
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.input.as_mut().expect("a pipe to it"), "{line}").expect("it reads");
     }
 
     /// SIGKILL, and waits for it to be gone.

@@ -13,7 +13,8 @@ use tokio::sync::Semaphore;
 use super::json::VersionJson;
 use super::problem::Problem;
 use super::{
-    auth, capacity, explain, export, find, flags, fleet_blame, history, hosts, import, notify, openapi, status, tokens,
+    auth, capacity, explain, export, find, flags, fleet_blame, history, hosts, import, notify, openapi, series, status,
+    tokens,
 };
 use crate::clock::WallClock;
 use crate::health::{AskDisk, Health};
@@ -85,6 +86,7 @@ pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
         .route("/hosts/{host}/explain", get(explain::explain))
         .route("/find", get(find::find))
         .route("/hosts/{host}/export", get(export::export))
+        .route("/hosts/{host}/series", get(series::series))
         .route("/import", post(import::import))
         .route("/flags", get(flags::flags))
         .route("/flags/{flag}", get(flags::one_flag))

@@ -1,4 +1,4 @@
-//! `highwater export`: every stored sample of a span, as JSON lines.
+//! `highwater export`: every stored sample of a span, as JSON lines; or one series of it, as CSV for `backtest`.
 
 use std::fs::{File, OpenOptions, remove_file, rename};
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Write};
@@ -11,10 +11,11 @@ use clap::Args;
 use super::args::Global;
 use super::client::Client;
 use super::exit::Exit;
-use super::host::{Asked, own_zone};
+use super::host::{Asked, MayBe, gap_words, own_zone, read_may_be};
+use super::namespace::{called, choose};
 use super::progress::Progress;
 use super::when;
-use crate::api::json::ErrorLineJson;
+use crate::api::json::{ErrorLineJson, LsipcJson};
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
@@ -28,6 +29,12 @@ pub struct ExportArgs {
     /// Up to this instant of the host's clock [default: now]
     #[arg(long, value_name = "T", allow_hyphen_values = true, value_parser = when::typed)]
     pub to: Option<String>,
+    /// Only the use of this limit, as CSV: the rows that flags are judged by, for `backtest`
+    #[arg(long, value_name = "R", ignore_case = true, value_parser = ["SEMMNI", "SEMMNS", "SHMMNI", "SHMALL", "MSGMNI"])]
+    pub series: Option<String>,
+    /// With --series: of this IPC namespace, by its inode or the beginning of its name at --to [default: the host's own]
+    #[arg(long, value_name = "N", requires = "series")]
+    pub namespace: Option<String>,
     /// Write to this file, which appears once it is whole
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -40,11 +47,13 @@ const EXAMPLES: &str = "Examples:
   highwater export web-17 --from yesterday --to today --out web-17.jsonl
   highwater export --from -1h | gzip > last-hour.jsonl.gz      this machine's last hour
   highwater export web-17 --from -1d | jq -c '.namespaces[0].totals'
+  highwater export web-17 --from -30d --series SEMMNI --out web-17.csv && highwater backtest web-17.csv
 
 One line a stored sample, as `ipcs --json` prints it, the first one of what was held at --from; a span without samples is
 a line {\"host\",\"gap\"}. `covered` says until when the same was read. A last line {\"error\"} (and exit code 1) says that
 the export did not come to its end. Exit code 4: there is no sample in that span, only the gap.
-`highwater import` takes the file.";
+`highwater import` takes the file. With --series, `backtest` takes it, and says what was said then if it begins before the
+host's first sample: what is known of earlier days makes a difference.";
 
 /// The most bytes of a line: a state of 100,000 objects fits several times over.
 const MOST_LINE: u64 = 512 << 20;
@@ -58,10 +67,17 @@ pub fn run(args: &ExportArgs, _: &Global) -> anyhow::Result<Exit> {
     let zone = own_zone();
     let asked = Asked::new(args.host.as_deref(), &client)?;
     let mut parameters = vec![("from", asked.instant(&client, &args.from, &zone)?)];
-    if let Some(to) = &args.to {
-        parameters.push(("to", asked.instant(&client, to, &zone)?));
+    let to = args.to.as_ref().map(|to| asked.instant(&client, to, &zone)).transpose()?;
+    parameters.extend(to.clone().map(|to| ("to", to)));
+    let mut path = "export";
+    if let Some(resource) = &args.series {
+        path = "series";
+        parameters.push(("resource", resource.clone()));
+        if let Some(wanted) = &args.namespace {
+            parameters.push(("namespace", inode(&client, &asked, to, wanted)?.to_string()));
+        }
     }
-    let answer = client.get_stream(&asked.path("export"), &parameters)?;
+    let answer = client.get_stream(&asked.path(path), &parameters)?;
     let mut progress = Progress::new("lines", io::stderr().is_terminal() && !io::stdout().is_terminal());
     let counted = match &args.out {
         None => match copy(answer, &mut io::stdout().lock(), &mut progress) {
@@ -79,11 +95,30 @@ pub fn run(args: &ExportArgs, _: &Global) -> anyhow::Result<Exit> {
         Copying::Write(e) => anyhow!(e).context("writing the export"),
         Copying::Told(why) => anyhow!("the export did not come to its end: {why}"),
     })?;
+    if args.series.is_some() && counted.samples <= 1 {
+        eprintln!("highwater: no sample of that span is stored: there is no row but the header");
+        return Ok(Exit::NoData);
+    }
     if counted.samples == 0 {
         eprintln!("highwater: no sample of that span is stored; the gap that it lies in was written");
         return Ok(Exit::NoData);
     }
     Ok(Exit::Answered)
+}
+
+/// The namespace that is meant, as it is at the span's end.
+fn inode(client: &Client, asked: &Asked, to: Option<String>, wanted: &str) -> anyhow::Result<u64> {
+    let parameters: Vec<_> = to.map(|to| ("at", to)).into_iter().collect();
+    let answer = client.get(&asked.path("lsipc"), &parameters)?;
+    let rows = match read_may_be::<LsipcJson>(client, &answer)? {
+        MayBe::Data(json) => json.rows,
+        MayBe::Gap(gap) => bail!("{}; --to says when the namespace was there", gap_words(&gap, "lsipc", &own_zone())),
+    };
+    let all = called(&rows);
+    match choose(&all, Some(wanted))?.as_slice() {
+        [one] => Ok(all.get(*one).map_or(0, |n| n.inode)),
+        _ => bail!("a series is of one namespace: --namespace takes an inode or the beginning of a name, not all"),
+    }
 }
 
 /// What was copied.

@@ -8,7 +8,7 @@ use super::args::Global;
 use super::client::Client;
 use super::exit::Exit;
 use super::host::{Asked, MayBe, gap_words, own_zone, read_may_be, say_notes};
-use super::namespace::{Called, choose};
+use super::namespace::{called, choose};
 use super::{print, when};
 use crate::api::json::{LsipcJson, LsipcRowJson};
 
@@ -68,12 +68,7 @@ pub fn run(args: &LsipcArgs, global: &Global) -> anyhow::Result<Exit> {
 
 /// The namespaces that are wanted, each as `lsipc` prints it.
 fn text(json: &LsipcJson, wanted: Option<&str>) -> anyhow::Result<String> {
-    let mut all: Vec<Called> = Vec::new();
-    for row in &json.rows {
-        if all.last().is_none_or(|n| n.inode != row.namespace) {
-            all.push(Called { inode: row.namespace, name: row.namespace_name.clone() });
-        }
-    }
+    let all = called(&json.rows);
     let mut text = String::new();
     for namespace in choose(&all, wanted)?.into_iter().filter_map(|index| all.get(index)) {
         if wanted == Some("all") {

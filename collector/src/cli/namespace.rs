@@ -2,6 +2,8 @@
 
 use anyhow::bail;
 
+use crate::api::json::LsipcRowJson;
+
 /// What a person can call a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Called {
@@ -9,6 +11,17 @@ pub struct Called {
     pub inode: u64,
     /// Its name, escaped; `None` for the host's own.
     pub name: Option<String>,
+}
+
+/// The namespaces of an answer of `lsipc`, the host's own first.
+pub fn called(rows: &[LsipcRowJson]) -> Vec<Called> {
+    let mut all: Vec<Called> = Vec::new();
+    for row in rows {
+        if all.last().is_none_or(|n| n.inode != row.namespace) {
+            all.push(Called { inode: row.namespace, name: row.namespace_name.clone() });
+        }
+    }
+    all
 }
 
 /// Positions of the namespaces that are wanted among `all`, of which the host's own is the first: that one if none is

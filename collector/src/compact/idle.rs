@@ -1,48 +1,63 @@
 //! Hosts on which a flag is up and nothing changes: no tail tells that time passes, so that is told here.
 
 use super::{CompactError, Held};
-use crate::evaluate::judge::Judge;
+use crate::evaluate::judge::{Changes, Judge};
 use crate::evaluate::state;
+use crate::host::HostId;
 use crate::store::history::Reading;
 use crate::store::link::Link;
 use crate::store::{Db, StoreError, flag};
 
-/// The most hosts of one look.
-const MOST: i64 = 1_000;
+/// Hosts that are looked at at once.
+const PAGE: i64 = 256;
 
 /// Judges them up to what is covered; says how many there were.
 pub async fn judge(db: &Db, link: &mut Link, held: &Held) -> Result<usize, CompactError> {
-    let mut reading = Reading::begin(db).await?;
-    let idle = reading.idle_with_flags(MOST).await?;
-    let mut judged = Vec::with_capacity(idle.len());
-    for (host, covered_ms) in idle {
-        let Some(memory) = reading.flag_state(host).await?.and_then(|bytes| state::unpack(&bytes)) else { continue };
-        let mut judge = Judge::new(host, memory);
-        judge.covered(covered_ms);
-        let (changes, memory) = judge.finish(None);
-        judged.extend(state::pack(&memory).map(|memory| (host, changes, memory)));
-    }
-    drop(reading);
-    let count = judged.len();
-    for (host, changes, memory) in judged {
-        let held = held.clone();
-        let stored = link.run(move |connection| {
-            Box::pin(async move {
-                let mut tx = connection.write().await?;
-                if !held.still(&mut tx).await? {
-                    tx.rollback().await?;
-                    return Ok(false);
-                }
-                flag::upsert(&mut tx, &changes.flags).await?;
-                flag::tell(&mut tx, &changes.events).await?;
-                flag::keep(&mut tx, host, &memory).await?;
-                tx.commit().await?;
-                Ok::<_, StoreError>(true)
-            })
-        });
-        if !stored.await? {
-            return Err(CompactError::LeaseLost);
+    let mut count = 0_usize;
+    let mut after = None;
+    loop {
+        let mut reading = Reading::begin(db).await?;
+        let idle = reading.idle_with_flags(after, PAGE).await?;
+        let mut judged = Vec::with_capacity(idle.len());
+        for (host, epoch, covered_ms) in &idle {
+            let remembered = reading.flag_state(*host).await?;
+            let Some(memory) = remembered.and_then(|bytes| state::unpack(&bytes)) else { continue };
+            let mut judge = Judge::new(*host, memory);
+            judge.covered(*epoch, *covered_ms);
+            let (changes, memory) = judge.finish(None);
+            judged.extend(state::pack(&memory).map(|memory| (*host, changes, memory)));
+        }
+        drop(reading);
+        count = count.saturating_add(judged.len());
+        for one in judged {
+            store(link, held, one).await?;
+        }
+        after = idle.last().map(|(host, ..)| *host);
+        if i64::try_from(idle.len()).unwrap_or(i64::MAX) < PAGE {
+            return Ok(count);
         }
     }
-    Ok(count)
+}
+
+async fn store(
+    link: &mut Link,
+    held: &Held,
+    (host, changes, memory): (HostId, Changes, Vec<u8>),
+) -> Result<(), CompactError> {
+    let held = held.clone();
+    let stored = link.run(move |connection| {
+        Box::pin(async move {
+            let mut tx = connection.write().await?;
+            if !held.still(&mut tx).await? {
+                tx.rollback().await?;
+                return Ok(false);
+            }
+            flag::upsert(&mut tx, &changes.flags).await?;
+            flag::tell(&mut tx, &changes.events).await?;
+            flag::keep(&mut tx, host, &memory).await?;
+            tx.commit().await?;
+            Ok::<_, StoreError>(true)
+        })
+    });
+    if stored.await? { Ok(()) } else { Err(CompactError::LeaseLost) }
 }

@@ -126,18 +126,20 @@ impl Compactor {
                 Work::Compact(due) => reading.tails_due(due, after, PAGE).await?,
                 Work::Merge(today) => reading.merges_due(today, after, PAGE).await?,
             };
+            let mut turns = Vec::with_capacity(due.len());
+            for of in &due {
+                // What came first is judged first.
+                let mut turn = match work {
+                    Work::Compact(_) => reading.tails_before(*of).await?,
+                    Work::Merge(_) => Vec::new(),
+                };
+                turn.push(*of);
+                turns.push(turn);
+            }
             drop(reading);
             after = due.last().copied().or(after);
-            for of in &due {
-                match self.one(work, *of).await {
-                    Ok(moved) => records = records.saturating_add(moved),
-                    Err(error @ (CompactError::LeaseLost | CompactError::Store(_))) => return Err(error),
-                    // One host's history that does not read keeps no other host's from moving.
-                    Err(error) => {
-                        error!(host = %of.0, epoch = of.1.0, %error, "history cannot be compacted");
-                        *failed = failed.saturating_add(1);
-                    }
-                }
+            for turn in turns {
+                records = records.saturating_add(self.turn(work, &turn, failed).await?);
             }
             if i64::try_from(due.len()).unwrap_or(i64::MAX) < PAGE {
                 break;
@@ -146,7 +148,30 @@ impl Compactor {
         Ok(records)
     }
 
-    async fn one(&mut self, work: Work, of: Of) -> Result<usize, CompactError> {
+    /// Moves what some epochs of a host have, each once the one before it has no more; says how many records that were. One
+    /// that does not read keeps no other from moving.
+    async fn turn(&mut self, work: Work, turn: &[Of], failed: &mut usize) -> Result<usize, CompactError> {
+        let mut records = 0_usize;
+        for of in turn {
+            match self.epoch(work, *of).await {
+                Ok((moved, more)) => {
+                    records = records.saturating_add(moved);
+                    if more {
+                        break;
+                    }
+                }
+                Err(error @ (CompactError::LeaseLost | CompactError::Store(_))) => return Err(error),
+                Err(error) => {
+                    error!(host = %of.0, epoch = of.1.0, %error, "history cannot be compacted");
+                    *failed = failed.saturating_add(1);
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// The same of one epoch, as far as it goes at once; whether there is more.
+    async fn epoch(&mut self, work: Work, of: Of) -> Result<(usize, bool), CompactError> {
         let mut records = 0_usize;
         for _ in 0..STEPS_AT_ONCE {
             let moved = match work {
@@ -157,13 +182,13 @@ impl Compactor {
                 Moved::Some { records: moved, more } => {
                     records = records.saturating_add(moved);
                     if !more {
-                        break;
+                        return Ok((records, false));
                     }
                 }
-                Moved::Nothing => break,
+                Moved::Nothing => return Ok((records, false)),
             }
         }
-        Ok(records)
+        Ok((records, true))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::query::AskError;
 use crate::query::find::Filter;
 use crate::query::fold::{Said, read};
 use crate::query::past::{Record, state_until};
+use crate::query::walk::{Place, Position};
 use crate::store::chunk::{self, Chunk};
 use crate::store::compaction::{self, Marks, Of};
 use crate::store::day::Day;
@@ -135,8 +136,8 @@ fn in_force(record: &Record) -> Option<Before<'_>> {
 struct Earlier {
     /// Its last sample, where it makes a state.
     record: Option<Record>,
-    /// Until when that was confirmed.
-    end_wall_ms: i64,
+    /// Epoch of the last sample of the agent's own, and until when that was confirmed; `None` = there is none before it.
+    own: Option<(EpochNo, i64)>,
 }
 
 /// The stretch before that of a tail's first record.
@@ -149,12 +150,17 @@ async fn earlier(
     let number = i32::try_from(first.stretch).unwrap_or(i32::MAX);
     let Some(stretch) = reading.stretch(host, (epoch, number)).await? else { return Ok(None) };
     let Some(before) = reading.stretch_before(host, stretch.place).await? else { return Ok(None) };
+    // What was imported into the gap between them confirms nothing of the agent's.
+    let own = match before.place.after() {
+        None => Some((before.place.epoch(), before.end_wall_ms)),
+        Some(after) => reading.stretch(host, after).await?.map(|own| (after.0, own.end_wall_ms)),
+    };
     let record = match state_until(reading, host, &before, Until::Wall(i64::MAX)).await {
         Ok(found) => found.map(|found| found.into_record()),
         Err(AskError::Fold(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    Ok(Some(Earlier { record, end_wall_ms: before.end_wall_ms }))
+    Ok(Some(Earlier { record, own }))
 }
 
 /// What a tail becomes.
@@ -185,8 +191,8 @@ fn pack(
     let mut deriver = Deriver::new(host, epoch, last)
         .following(earlier.as_ref().and_then(|earlier| in_force(earlier.record.as_ref()?)));
     // Heartbeats have no record: what confirmed the end of another epoch is not in this tail.
-    if let Some(earlier) = &earlier {
-        judge.covered(earlier.end_wall_ms);
+    if let Some((epoch, end_ms)) = earlier.as_ref().and_then(|earlier| earlier.own) {
+        judge.covered(epoch, end_ms);
     }
     let mut latest = before.clone();
     let mut packer = Packer::new(host, epoch, before);
@@ -216,13 +222,14 @@ fn pack(
             let (state, boot_us) = (&snapshot.state, snapshot.at.boot_us);
             deriver.sample(&Sample { seq, wall_ms, boot_us, prev_wall_ms, begins_stretch, state, activity });
             let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch, state };
-            judge.sample(&judge::Sample { place: (epoch, seq), sample, activity });
+            let place = Place::own(epoch, i32::try_from(stretch).unwrap_or(i32::MAX));
+            judge.sample(&judge::Sample { position: Position { place, seq }, sample, activity });
             latest = Some((stretch, record));
         }
     }
     if let Some(wall_ms) = covered_ms {
         deriver.covered(wall_ms);
-        judge.covered(wall_ms);
+        judge.covered(epoch, wall_ms);
     }
     let last = latest.as_ref().and_then(|(_, record)| record.state());
     let (changes, memory) = judge.finish(last);

@@ -38,6 +38,12 @@ pub struct Which {
 }
 
 impl Which {
+    /// The series of that limit there.
+    pub fn new(place: Place, resource: Resource) -> Self {
+        let number = Resource::ALL.iter().position(|other| *other == resource).unwrap_or(0);
+        Self { place, resource: u8::try_from(number).unwrap_or(0) }
+    }
+
     /// Of which limit.
     pub fn resource(self) -> Resource {
         Resource::ALL[usize::from(self.resource).min(Resource::ALL.len() - 1)]
@@ -96,6 +102,11 @@ pub struct Feed {
     series: BTreeMap<Which, Values>,
 }
 
+/// What was before a sample is out ([`Feed::pass`]): now it can be read ([`Feed::read`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a sample that is not read is lost"]
+pub struct Passed(Follows);
+
 /// How a sample follows the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Follows {
@@ -106,8 +117,14 @@ enum Follows {
 }
 
 impl Feed {
-    /// Takes the next sample of the host; `out` gets the rows in order of time.
+    /// Takes the next sample of the host; `out` gets the rows in order of history.
     pub fn sample(&mut self, sample: &Sample<'_>, out: &mut impl FnMut(Which, Input)) {
+        let passed = self.pass(sample, out);
+        self.read(sample, passed, out);
+    }
+
+    /// The first half of [`Feed::sample`]: what still follows from the samples before that one, now that it has come.
+    pub fn pass(&mut self, sample: &Sample<'_>, out: &mut impl FnMut(Which, Input)) -> Passed {
         let follows = self.follows(sample);
         match follows {
             Follows::First => self.fed_ms = sample.wall_ms,
@@ -126,7 +143,12 @@ impl Feed {
                 self.fed_ms = sample.wall_ms;
             }
         }
-        self.read(sample, follows, out);
+        Passed(follows)
+    }
+
+    /// The second half: what the sample itself says.
+    pub fn read(&mut self, sample: &Sample<'_>, passed: Passed, out: &mut impl FnMut(Which, Input)) {
+        self.values(sample, passed.0, out);
         self.last = Some(Last {
             boot_id: sample.state.boot_id.0,
             wall_ms: sample.wall_ms,
@@ -174,7 +196,7 @@ impl Feed {
         }
     }
 
-    fn read(&mut self, sample: &Sample<'_>, follows: Follows, out: &mut impl FnMut(Which, Input)) {
+    fn values(&mut self, sample: &Sample<'_>, follows: Follows, out: &mut impl FnMut(Which, Input)) {
         let now = values_of(sample.state);
         let gone: Vec<Which> = self
             .series

@@ -1,8 +1,10 @@
 //! What of a host is going wrong: one flag for each series, kept from sample to sample. Pure.
 //!
-//! J1. Records are judged in order of (epoch, seq), each once: what lies before the mark is passed over.
+//! J1. Records are judged in the order of history, each once: what lies before the mark is passed over.
 //! J2. A flag is up while the forecaster's is, or while calls are refused and for half an hour after.
-//! J3. Its number follows from host, series and record, so that whoever judges the same again finds the same flag.
+//! J3. Its number follows from host, series, record and how many flags that series had, so that whoever judges the same
+//!     again finds the same flag, however the records are cut into steps. What time alone decides is decided by the
+//!     record that holds then, not by the one whose coming shows that time has passed.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +20,7 @@ use super::words;
 use crate::flag::{Eta, Flag, FlagEvent, FlagId, Kind, Severity, What};
 use crate::forecast::{self, Evaluator, Policy, Transition};
 use crate::host::HostId;
+use crate::query::walk::Position;
 
 /// A refused call speaks so long, milliseconds.
 const REFUSING_MS: i64 = 1_800_000;
@@ -28,16 +31,44 @@ const ENOSPC: u32 = 28;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
     /// The last record that was judged.
-    mark: Option<(u64, u64)>,
+    mark: Option<Mark>,
     feed: Feed,
     series: BTreeMap<Which, Series>,
     /// The place's present id and name.
     ids: BTreeMap<Place, (u64, u64)>,
 }
 
+/// A record's place, in the order of history: its agent's own stretch, or of an imported one the own stretch before it and
+/// its own; then its place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Mark {
+    base: (u64, i32),
+    imported: Option<(u64, i32)>,
+    seq: u64,
+}
+
+impl From<Position> for Mark {
+    fn from(Position { place, seq }: Position) -> Self {
+        let of = (place.epoch().0, place.number());
+        match place.after() {
+            None => Self { base: of, imported: None, seq: seq.0 },
+            Some((epoch, number)) => Self { base: (epoch.0, number), imported: Some(of), seq: seq.0 },
+        }
+    }
+}
+
+impl Mark {
+    /// Its epoch, and its place there.
+    fn record(self) -> (EpochNo, Seq) {
+        (EpochNo(self.imported.unwrap_or(self.base).0), Seq(self.seq))
+    }
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Series {
     evaluator: Evaluator,
+    /// Flags that it had.
+    raised: u32,
     /// What the forecaster says; `None` = nothing is wrong.
     said: Option<Said>,
     refused_ms: Option<i64>,
@@ -78,7 +109,7 @@ pub struct Changes {
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'s> {
     /// Its record.
-    pub place: (EpochNo, Seq),
+    pub position: Position,
     /// The sample.
     pub sample: feed::Sample<'s>,
     /// What happened just before it.
@@ -92,35 +123,43 @@ pub struct Judge {
     memory: Memory,
     touched: BTreeMap<Which, Vec<Flag>>,
     events: Vec<FlagEvent>,
-    at: (EpochNo, Seq),
-    /// Wall time of that record, milliseconds.
+    /// The record by which what comes out is decided.
+    by: (EpochNo, Seq),
+    /// Wall time of the record that is being judged, milliseconds.
     now_ms: i64,
 }
 
 impl Judge {
     /// Goes on with what an earlier step left; the default begins anew.
     pub fn new(host: HostId, memory: Memory) -> Self {
-        Self { host, memory, touched: BTreeMap::new(), events: Vec::new(), at: (EpochNo(0), Seq(0)), now_ms: 0 }
+        let by = memory.mark.map_or((EpochNo(0), Seq(0)), Mark::record);
+        Self { host, memory, touched: BTreeMap::new(), events: Vec::new(), by, now_ms: 0 }
     }
 
-    /// Takes the next sample.
-    pub fn sample(&mut self, sample: &Sample<'_>) {
-        let (epoch, seq) = sample.place;
-        if self.memory.mark.is_some_and(|mark| (epoch.0, seq.0) <= mark) {
-            return;
+    /// Takes the next sample; `false` = it lies before what was judged already, and is passed over.
+    pub fn sample(&mut self, sample: &Sample<'_>) -> bool {
+        let mark = Mark::from(sample.position);
+        if self.memory.mark.is_some_and(|before| mark <= before) {
+            return false;
         }
-        self.memory.mark = Some((epoch.0, seq.0));
-        (self.at, self.now_ms) = (sample.place, sample.sample.wall_ms);
+        self.now_ms = sample.sample.wall_ms;
+        let mut feed = std::mem::take(&mut self.memory.feed);
+        let passed = feed.pass(&sample.sample, &mut |which, input| self.take(which, input));
+        (self.memory.mark, self.by) = (Some(mark), mark.record());
         self.memory.ids =
             feed::places(sample.sample.state).map(|(place, id)| (place, (id.inode, id.instance))).collect();
-        let mut feed = std::mem::take(&mut self.memory.feed);
-        feed.sample(&sample.sample, &mut |which, input| self.take(which, input));
+        feed.read(&sample.sample, passed, &mut |which, input| self.take(which, input));
         self.memory.feed = feed;
         self.refusals(sample);
+        true
     }
 
-    /// Says that what the last sample read was still so then, host's wall clock, milliseconds.
-    pub fn covered(&mut self, wall_ms: i64) {
+    /// Says that what the last sample of that epoch read was still so then, host's wall clock, milliseconds. If that is not
+    /// the last one that was judged, it says nothing.
+    pub fn covered(&mut self, epoch: EpochNo, wall_ms: i64) {
+        if self.memory.mark.is_none_or(|mark| mark.record().0 != epoch) {
+            return;
+        }
         let mut feed = std::mem::take(&mut self.memory.feed);
         feed.covered(wall_ms, &mut |which, input| self.take(which, input));
         self.memory.feed = feed;
@@ -207,9 +246,12 @@ impl Judge {
             }
             return;
         };
-        let id = FlagId(number(self.host, which, self.at));
         let before = series.open.map(|open| (open.severity, open.kind));
-        let open = series.open.get_or_insert(Open { id, kind, severity, raised_ms: at_ms, events: 0 });
+        let open = series.open.get_or_insert_with(|| {
+            let id = FlagId(number(self.host, which, self.by, series.raised));
+            series.raised = series.raised.saturating_add(1);
+            Open { id, kind, severity, raised_ms: at_ms, events: 0 }
+        });
         let what = match before {
             None => Some(What::Raised),
             Some((was, _)) if was < severity => Some(What::Worsened),
@@ -245,7 +287,7 @@ impl Judge {
     }
 
     fn tell(&mut self, open: Open, no: u32, at_ms: i64, what: What) {
-        let (host, (epoch, seq), severity) = (self.host, self.at, open.severity);
+        let (host, (epoch, seq), severity) = (self.host, self.by, open.severity);
         self.events.push(FlagEvent { host, flag: open.id, no, at_ms, epoch, seq, what, severity });
     }
 
@@ -296,9 +338,9 @@ fn severity(severity: forecast::Severity) -> Severity {
     }
 }
 
-/// Positive, and the same for the same record.
-fn number(host: HostId, which: Which, (epoch, seq): (EpochNo, Seq)) -> i64 {
-    let text = format!("{host} {which:?} {} {}", epoch.0, seq.0);
+/// Positive, and the same for the same record and as many flags before.
+fn number(host: HostId, which: Which, (epoch, seq): (EpochNo, Seq), before: u32) -> i64 {
+    let text = format!("{host} {which:?} {} {} {before}", epoch.0, seq.0);
     let digest = Sha256::digest(text.as_bytes());
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);

@@ -14,6 +14,7 @@ use super::state;
 use crate::flag::{Kind, Severity, What};
 use crate::forecast::Event;
 use crate::host::HostId;
+use crate::query::walk::{Place as Stretch, Position};
 
 const MINUTE_MS: i64 = 60_000;
 /// 2026-06-01T00:00:00Z.
@@ -219,6 +220,11 @@ fn a_gap_has_two_ends_a_boot_is_told_and_a_place_that_is_gone_ends() {
     assert_eq!(own, [gap, boot].concat());
 }
 
+/// A record of the first epoch.
+fn at(seq: u64) -> Position {
+    Position { place: Stretch::own(EpochNo(1), 0), seq: Seq(seq) }
+}
+
 /// Judges a story of (minutes since the begin, used), in steps that end after each sample.
 fn judged(story: &[(u32, u64)], limit: u64, refused: bool) -> Vec<Changes> {
     let (mut memory, mut all) = (Memory::default(), Vec::new());
@@ -244,7 +250,7 @@ fn judged(story: &[(u32, u64)], limit: u64, refused: bool) -> Vec<Changes> {
         let begins_stretch = index == 0;
         let boot_us = 60_000_000 + u64::from(*minutes) * 60_000_000;
         let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch, state: &state };
-        judge.sample(&Sample { place: (EpochNo(1), Seq(index as u64)), sample, activity: &activity });
+        judge.sample(&Sample { position: at(index as u64), sample, activity: &activity });
         let (changes, left) = judge.finish(Some(&state));
         memory = state::unpack(&state::pack(&left).unwrap()).unwrap();
         all.push(changes);
@@ -291,7 +297,7 @@ fn records_that_were_judged_are_passed_over_and_the_same_records_make_the_same_f
         let mut judge = Judge::new(HostId(7), Memory::default());
         let sample =
             feed::Sample { wall_ms: BEGIN_MS, prev_wall_ms: None, boot_us: 1, begins_stretch: true, state: &state };
-        judge.sample(&Sample { place: (EpochNo(1), Seq(5)), sample, activity: &Activity::default() });
+        judge.sample(&Sample { position: at(5), sample, activity: &Activity::default() });
         judge.finish(Some(&state))
     };
     let mut judge = Judge::new(HostId(7), memory);
@@ -299,7 +305,7 @@ fn records_that_were_judged_are_passed_over_and_the_same_records_make_the_same_f
     let (state, wall_ms) = (host_with(1, Some(5), 40), BEGIN_MS + 1_000);
     let prev_wall_ms = Some(BEGIN_MS);
     let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us: 2, begins_stretch: false, state: &state };
-    judge.sample(&Sample { place: (EpochNo(1), Seq(5)), sample, activity: &Activity::default() });
+    judge.sample(&Sample { position: at(5), sample, activity: &Activity::default() });
     assert!(judge.finish(None).0.events.is_empty());
 }
 
@@ -313,7 +319,7 @@ fn a_flag_of_a_container_that_is_gone_is_cleared_when_that_is_seen() {
         let (wall_ms, boot_us) = (BEGIN_MS + i64::from(seq) * 9_000, 60_000_000 + u64::from(seq) * 9_000_000);
         let (prev_wall_ms, begins_stretch) = ((seq > 0).then_some(BEGIN_MS), seq == 0);
         let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch, state: &state };
-        judge.sample(&Sample { place: (EpochNo(1), Seq(seq.into())), sample, activity: &Activity::default() });
+        judge.sample(&Sample { position: at(seq.into()), sample, activity: &Activity::default() });
     }
     let flags = judge.finish(None).0.flags;
     let of: Vec<_> = flags.iter().filter(|f| f.resource == Resource::Semmni).collect();
@@ -331,7 +337,7 @@ fn damaged_memory_begins_anew_and_flat_series_take_few_bytes() {
         let prev_wall_ms = (index > 0).then_some(wall_ms - 1_000);
         let boot_us = 60_000_000 + u64::from(*minutes) * 60_000_000;
         let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch: index == 0, state: &state };
-        judge.sample(&Sample { place: (EpochNo(1), Seq(index as u64)), sample, activity: &Activity::default() });
+        judge.sample(&Sample { position: at(index as u64), sample, activity: &Activity::default() });
     }
     let bytes = state::pack(&judge.finish(None).1).unwrap().len();
     assert!(bytes < 2_000, "{bytes}");

@@ -8,11 +8,13 @@ use highwater_ipc::snapshot::{BootId, State};
 use highwater_ipc::time::At;
 
 use super::hole::{Mark, Piece};
+use super::judging::Judging;
 use super::pack::Taken;
 use super::plan::{Run, runs};
 use crate::compact::derive::{self, Derived, Deriver};
 use crate::host::HostId;
 use crate::query::find::{Filter, FilterBuilder};
+use crate::query::walk::{Place, Position};
 use crate::store::chunk::Chunk;
 use crate::store::day::Day;
 use crate::store::gap::Gap;
@@ -78,8 +80,13 @@ fn epoch_no(from_ms: i64) -> EpochNo {
     EpochNo(EpochNo::IMPORTED.0.saturating_add(ms.saturating_mul(NUMBERS_PER_MS)).saturating_add(NUMBERS_PER_MS / 2))
 }
 
-/// Makes what is stored of one piece.
-pub(super) fn build(mut piece: Piece, context: &Context, built: &mut Built) -> Result<(), ChunkError> {
+/// Makes what is stored of one piece; of a host whose history is judged by imports, `judging` gets its samples, too.
+pub(super) fn build(
+    mut piece: Piece,
+    context: &Context,
+    built: &mut Built,
+    mut judging: Option<&mut Judging>,
+) -> Result<(), ChunkError> {
     let runs = runs(&piece, context.median_ms);
     gaps(&piece, &runs, context, built);
     let packed = std::mem::take(&mut piece.packed);
@@ -99,13 +106,13 @@ pub(super) fn build(mut piece: Piece, context: &Context, built: &mut Built) -> R
             writing.deriver = writing.deriver.following(earlier);
             writing
         });
-        writing.take(at, &taken)?;
+        writing.take(at, &taken, judging.as_deref_mut())?;
         if mark == run.marks.1 {
             place.1 = place.1.saturating_add(1);
             let ends =
                 runs.get(place.1).map_or(piece.tail, |next| piece.marks.get(next.marks.0).and_then(|m| m.reason));
             if let Some(writing) = open.take() {
-                writing.finish(ends, built);
+                writing.finish(ends, built, judging.as_deref_mut());
             }
             earlier = Some((taken.state.clone(), at.from_ms));
         }
@@ -159,7 +166,7 @@ impl<'a> Writing<'a> {
         }
     }
 
-    fn take(&mut self, mark: &Mark, taken: &Taken<'_>) -> Result<(), ChunkError> {
+    fn take(&mut self, mark: &Mark, taken: &Taken<'_>, judging: Option<&mut Judging>) -> Result<(), ChunkError> {
         let before_ms = self.last.map(|(_, end_ms)| end_ms);
         self.last = Some((taken.at, mark.end_ms));
         if self.first.is_some() && mark.is_same && !mark.is_own {
@@ -181,10 +188,10 @@ impl<'a> Writing<'a> {
         if self.context.is_flat {
             let state = State { interval_ms: median_ms, ..taken.state.clone() };
             self.writer.push(&head, taken.at, &told, Some(&state))?;
-            self.pass(&head, taken, &state);
+            self.pass(&head, taken, &state, judging);
         } else {
             self.writer.push(&head, taken.at, &told, Some(taken.state))?;
-            self.pass(&head, taken, taken.state);
+            self.pass(&head, taken, taken.state, judging);
         }
         self.interval_ms = median_ms;
         self.next = self.next.next();
@@ -193,7 +200,11 @@ impl<'a> Writing<'a> {
     }
 
     /// What is derived from states is derived from these, too.
-    fn pass(&mut self, head: &Head, taken: &Taken<'_>, state: &State) {
+    fn pass(&mut self, head: &Head, taken: &Taken<'_>, state: &State, judging: Option<&mut Judging>) {
+        if let Some(judging) = judging {
+            let position = Position { place: Place::imported(self.after, self.epoch.no, 0), seq: head.seq };
+            judging.sample(position, head, taken, state);
+        }
         self.objects.add(state);
         let State { availability, risks, boot_id, .. } = state;
         let known = |d: &Described| (&d.availability, &d.risks, &d.boot_id) == (availability, risks, boot_id);
@@ -234,7 +245,7 @@ impl<'a> Writing<'a> {
         });
     }
 
-    fn finish(mut self, ends: Option<GapReason>, built: &mut Built) {
+    fn finish(mut self, ends: Option<GapReason>, built: &mut Built, judging: Option<&mut Judging>) {
         self.turn();
         let (Some(from), Some((last, end_ms))) = (self.first, self.last) else { return };
         let end_ms = self.run.end_ms.max(end_ms);
@@ -257,6 +268,9 @@ impl<'a> Writing<'a> {
         }
         built.described.append(&mut self.described);
         built.chunks.append(&mut self.chunks);
+        if let Some(judging) = judging {
+            judging.covered(self.epoch.no, end_ms);
+        }
         self.deriver.ended(end_ms);
         built.derived.push(self.deriver.finish());
     }

@@ -7,8 +7,10 @@ use highwater_ipc::session::HostFacts;
 use highwater_ipc::text::HostText;
 
 use super::build::{Built, Described};
+use super::judging::Judged;
 use super::{ImportError, Request, Target};
 use crate::compact::{derived, partitions};
+use crate::host::HostId;
 use crate::store::chunk::Chunk;
 use crate::store::day::Day;
 use crate::store::gap::Gap;
@@ -16,23 +18,31 @@ use crate::store::host_facts::{Changed, Facts};
 use crate::store::partition::Table;
 use crate::store::tx::{Dedicated, Write};
 use crate::store::usage::Order;
-use crate::store::{Db, chunk, gap, host_facts, host_status, imported};
+use crate::store::{Db, chunk, flag, gap, host_facts, host_status, imported};
 
 /// Bytes of chunks in one statement, and rows of anything else.
 const STATEMENT_BYTES: usize = 8 << 20;
 const STATEMENT_ROWS: usize = 10_000;
 
+/// What went wrong longer ago, milliseconds, is no news: nobody is told of it.
+const NEWS_MS: i64 = 86_400_000;
+
 /// A number is looked for this often: each time in front of an epoch that has it.
 const MOST_TRIES: usize = 100;
 
 /// Adds all of it, or nothing.
-pub(super) async fn commit(db: &Db, request: &Request, target: &Target, built: Built) -> Result<(), ImportError> {
+pub(super) async fn commit(
+    db: &Db,
+    request: &Request,
+    target: &Target,
+    (built, judged): (Built, Judged),
+) -> Result<(), ImportError> {
     let mut connection = db.dedicated().await?;
     let now_ms = request.now_ms;
     let mut parts = derived::partitions(&built.derived, &|slot_ms| place(slot_ms, now_ms));
     parts.insert((Table::Chunk, Day::of(now_ms).week()));
     partitions::ensure_all(&mut connection, parts).await?;
-    let done = transaction(&mut connection, request, target, built).await;
+    let done = transaction(&mut connection, request, target, (built, judged)).await;
     connection.close().await;
     done
 }
@@ -41,7 +51,7 @@ async fn transaction(
     connection: &mut Dedicated,
     request: &Request,
     target: &Target,
-    mut built: Built,
+    (mut built, mut judged): (Built, Judged),
 ) -> Result<(), ImportError> {
     let mut tx = connection.write().await?;
     let (host, now_ms) = (target.host.id, request.now_ms);
@@ -53,7 +63,7 @@ async fn transaction(
     if !stands {
         return Err(ImportError::Moved);
     }
-    number(&mut tx, target, &mut built).await?;
+    number(&mut tx, target, &mut built, &mut judged).await?;
     for keys in built.filled.chunks(STATEMENT_ROWS) {
         imported::delete_gaps(&mut tx, host, keys).await?;
     }
@@ -69,8 +79,9 @@ async fn transaction(
     for derived in &built.derived {
         derived::store(&mut tx, derived, Order::Filling, &move |slot_ms| place(slot_ms, now_ms)).await?;
     }
-    if target.ground.is_none_or(|ground| !ground.has_agent) {
+    if target.is_imported() {
         present(&mut tx, target, &built, now_ms).await?;
+        flags(&mut tx, host, (&built, &judged), now_ms).await?;
     }
     imported::tell(&mut tx, host, &request.who, now_ms).await?;
     tx.commit().await?;
@@ -102,8 +113,32 @@ async fn present(tx: &mut Write<'_>, target: &Target, built: &Built, now_ms: i64
     Ok(())
 }
 
+/// Stores what was judged. An agent that is enrolled meanwhile waits for this transaction, which has locked the host, and so
+/// does whoever would judge its records.
+async fn flags(
+    tx: &mut Write<'_>,
+    host: HostId,
+    (built, judged): (&Built, &Judged),
+    now_ms: i64,
+) -> Result<(), ImportError> {
+    let Some((memory, near)) = &judged.memory else { return Ok(()) };
+    flag::upsert(tx, &judged.changes.flags).await?;
+    flag::tell(tx, &judged.changes.events).await?;
+    flag::remember(tx, host, *near, memory).await?;
+    let end_ms = built.epochs.iter().map(|epoch| epoch.end.wall_ms).max().unwrap_or(0);
+    if end_ms < now_ms.saturating_sub(NEWS_MS) {
+        flag::hush(tx, host).await?;
+    }
+    Ok(())
+}
+
 /// Gives each epoch a number that is free, in front of those that have its own: what retention left of an earlier import.
-async fn number(tx: &mut Write<'_>, target: &Target, built: &mut Built) -> Result<(), ImportError> {
+async fn number(
+    tx: &mut Write<'_>,
+    target: &Target,
+    built: &mut Built,
+    judged: &mut Judged,
+) -> Result<(), ImportError> {
     for _ in 0..MOST_TRIES {
         let numbers: Vec<EpochNo> = built.epochs.iter().map(|epoch| epoch.epoch.no).collect();
         let taken = imported::taken(tx, target.host.id, &numbers).await?;
@@ -117,6 +152,7 @@ async fn number(tx: &mut Write<'_>, target: &Target, built: &mut Built) -> Resul
         built.chunks.iter_mut().for_each(|chunk| renumber(&mut chunk.epoch));
         let parts = built.derived.iter_mut().flat_map(|derived| &mut derived.parts);
         parts.for_each(|part| renumber(&mut part.epoch));
+        judged.changes.events.iter_mut().for_each(|event| renumber(&mut event.epoch));
         // Of the gaps those that this import's own records close; no stored one is closed by a record of a free number.
         let own = |gap: &&mut Gap| gap.seq == Seq(0) && !built.filled.contains(&(gap.epoch, gap.seq));
         built.gaps.iter_mut().filter(own).for_each(|gap| renumber(&mut gap.epoch));
@@ -148,7 +184,6 @@ fn statements(chunks: &[Chunk]) -> impl Iterator<Item = &[Chunk]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::HostId;
 
     #[test]
     fn every_chunk_is_in_one_statement_of_bounded_size() {

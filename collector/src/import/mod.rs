@@ -16,6 +16,9 @@
 //! between them), or three of the intervals that it says itself; else there is a gap, with the reason of the gap line
 //! between them, or `unexplained`. So does a line before a hole that is stored already, and the last one in a hole. A line
 //! with `covered` is one record; of lines without it, which are a sample each, those that read the same become one.
+//!
+//! Of a host without an agent what is imported is judged, too ([`judging`]): `flags` tells what went wrong then, and what was
+//! wrong at its end. Receivers are told of that only if it is of the last day.
 
 mod build;
 mod commit;
@@ -23,6 +26,7 @@ mod feed;
 mod flat;
 mod gather;
 mod hole;
+mod judging;
 mod line;
 mod pack;
 mod plan;
@@ -38,6 +42,7 @@ use highwater_ipc::time::format_rfc3339_ms as rfc3339;
 use tokio_stream::Stream;
 
 use self::feed::{Bounds, Feed};
+use self::judging::Judging;
 use self::line::boot_of;
 pub use self::line::{Difference, Form, LineError};
 use crate::host::HostId;
@@ -238,7 +243,16 @@ struct Target {
     host: HostName,
     /// `None` = it is to be made.
     ground: Option<Ground>,
+    /// What the evaluator remembers of it.
+    remembered: Option<Vec<u8>>,
     notes: Vec<String>,
+}
+
+impl Target {
+    /// Whether nobody but imports tells of this host.
+    fn is_imported(&self) -> bool {
+        self.ground.is_none_or(|ground| !ground.has_agent)
+    }
 }
 
 /// Takes in the history that a file holds. `source` gives its bytes; it is read to its end whatever comes, so that whoever
@@ -284,18 +298,21 @@ where
         is_flat: form == Form::Flat,
         seed: request.seed,
     };
+    let judging = target.is_imported().then(|| Judging::new(target.host.id, target.remembered.as_deref()));
     let built = tokio::task::spawn_blocking(move || {
-        let mut built = build::Built::default();
-        gathered.pieces.into_iter().try_for_each(|piece| build::build(piece, &context, &mut built))?;
-        Ok::<_, ChunkError>(built)
+        let (mut built, mut judging) = (build::Built::default(), judging);
+        for piece in gathered.pieces {
+            build::build(piece, &context, &mut built, judging.as_mut())?;
+        }
+        Ok::<_, ChunkError>((built, judging.map(Judging::finish).unwrap_or_default()))
     });
-    let built = built.await.map_err(|ended| StoreError::Interrupted(ended.to_string()))??;
+    let (built, judged) = built.await.map_err(|ended| StoreError::Interrupted(ended.to_string()))??;
     let is_new = target.ground.is_none();
     let filled_ms = built.epochs.iter().map(|epoch| (epoch.from.wall_ms, epoch.end.wall_ms)).collect();
     if built.epochs.is_empty() {
         notes.push("all of it was stored already: nothing was changed".to_owned());
     } else {
-        commit::commit(db, request, &target, built).await?;
+        commit::commit(db, request, &target, (built, judged)).await?;
     }
     if is_new {
         notes.push(format!("{} is a new host, made for this history; it has no agent", target.host.name));
@@ -330,7 +347,8 @@ async fn target(db: &Db, request: &Request) -> Result<Target, ImportError> {
     }
     if let Some(host) = bearers.pop() {
         let ground = Some(reading.ground(host.id).await?);
-        return Ok(Target { host, ground, notes: Vec::new() });
+        let remembered = reading.flag_state(host.id).await?;
+        return Ok(Target { host, ground, remembered, notes: Vec::new() });
     }
     let wrong = |why| Err(ImportError::Name { text: text.clone(), why });
     if HostId::parse(text).is_some() {
@@ -352,5 +370,5 @@ async fn target(db: &Db, request: &Request) -> Result<Target, ImportError> {
     // By its name, so that two imports at once make one host.
     let hash = boot_of(&format!("host {text}")).0;
     let id = hash.iter().take(8).fold(0_i64, |id, byte| (id << 8) | i64::from(*byte)) & i64::MAX;
-    Ok(Target { host: HostName { name: text.clone(), id: HostId(id.max(1)) }, ground: None, notes })
+    Ok(Target { host: HostName { name: text.clone(), id: HostId(id.max(1)) }, ground: None, remembered: None, notes })
 }

@@ -60,7 +60,7 @@ fn built(lines: &[String], hole: Hole) -> Result<Built, ImportError> {
         let context = Context { host: HostId(1), now_ms: NOW, median_ms, is_flat, seed: 5 };
         let mut built = Built::default();
         for piece in gathered.pieces {
-            build(piece, &context, &mut built)?;
+            build(piece, &context, &mut built, None)?;
         }
         Ok(built)
     })

@@ -127,7 +127,7 @@ impl Export {
     async fn step(&mut self, step: Step, walk: &mut Walk<'_>) -> Result<(), AskError> {
         // What a walk opens with where nothing is held at its begin was before the gap.
         let is_before = step.is_before(self.span_ms);
-        let Step { position, stretch, prev_wall_ms, received_ms, said, opening } = step;
+        let Step { position, stretch, prev_wall_ms, received_ms, said, opening, .. } = step;
         let is_known = opening && self.at.is_some_and(|at| position < at);
         if is_known || is_before {
             return Ok(());

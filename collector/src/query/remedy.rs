@@ -95,7 +95,7 @@ fn removing(after: &State, namespace: &Namespace, uid: u32) -> impl Iterator<Ite
         },
         command: Some(removal.command),
         risk: "a removed array does not come back; the command looks again first, and does nothing where a process of \
-               that uid lives, in another boot or namespace, or to a row that has changed"
+               that uid lives, in another boot or namespace, or to an array that has changed or that somebody waits for"
             .to_owned(),
     })
 }

@@ -71,6 +71,7 @@ pub(super) fn told_step(epoch: u64, second: i64, state: State, activity: Activit
     Step {
         position: position(epoch, seq),
         stretch: stretch(epoch),
+        wall_ms: at.wall_ms,
         prev_wall_ms: Some((second - 1) * 1000),
         said: Said::Sample { snapshot, gap, activity: Arc::new(activity) },
         received_ms: 0,

@@ -94,6 +94,7 @@ fn what_the_agent_says_beside_its_samples_is_told() {
     let step = |said| Step {
         position: position(0, 9),
         stretch: stretch(0),
+        wall_ms: at.wall_ms,
         prev_wall_ms: None,
         received_ms: 0,
         said,

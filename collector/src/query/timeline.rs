@@ -155,6 +155,9 @@ struct Pages<'q> {
 
 impl<'q> Pages<'q> {
     fn new(question: &'q Question, gaps: Vec<ClosedGap>, flags: Vec<((EpochNo, Seq), Event)>) -> Self {
+        // What was imported lies before all that an agent recorded, where it was judged at all.
+        let (imported, own): (Vec<_>, Vec<_>) = flags.into_iter().partition(|((epoch, _), _)| epoch.is_imported());
+        let flags: Vec<_> = imported.into_iter().chain(own).collect();
         let (gaps, flags) = (gaps.into_iter().peekable(), flags.into_iter().peekable());
         Self { question, gaps, flags, events: Vec::new(), mark: question.after }
     }
@@ -165,13 +168,16 @@ impl<'q> Pages<'q> {
         self.flags_until(position);
     }
 
-    /// Flags that were decided by a record or one before it. What was imported decides none.
+    /// Flags that were decided by a record or one before it. What was imported into a gap of an agent decides none.
     fn flags_until(&mut self, position: Position) -> Vec<Event> {
         let here = (position.place.epoch(), position.seq);
+        let comes = |by: &(EpochNo, Seq)| match (by.0.is_imported(), here.0.is_imported()) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => *by <= here,
+        };
         let mut flags = Vec::new();
-        while position.place.after().is_none()
-            && let Some((_, event)) = self.flags.next_if(|(by, _)| *by <= here)
-        {
+        while let Some((_, event)) = self.flags.next_if(|(by, _)| comes(by)) {
             flags.push(event);
         }
         flags

@@ -46,6 +46,8 @@ pub struct Step {
     pub position: Position,
     /// The stretch it belongs to.
     pub stretch: Arc<Stretch>,
+    /// Wall clock as stored, milliseconds: that of the sample, but where the clock was set back a little.
+    pub wall_ms: i64,
     /// Wall clock of the sample before it, milliseconds; `None` = the first of its epoch.
     pub prev_wall_ms: Option<i64>,
     /// Collector's clock when it came, milliseconds.
@@ -162,7 +164,7 @@ impl<'r> Walk<'r> {
 
     /// The next record of the page; without one the page is closed.
     fn read(&mut self, stretch: &Arc<Stretch>) -> Result<Option<Step>, AskError> {
-        let (seq, prev_wall_ms, received_ms, said) = match &mut self.page {
+        let (seq, (wall_ms, prev_wall_ms), received_ms, said) = match &mut self.page {
             None => return Ok(None),
             Some(Page::Tail(records)) => {
                 let Some(record) = records.pop_front() else {
@@ -170,7 +172,7 @@ impl<'r> Walk<'r> {
                     return Ok(None);
                 };
                 let said = read(self.state.as_ref().map(|s| &s.state), &record)?;
-                (record.seq, record.prev_wall_ms, record.received_ms, said)
+                (record.seq, (record.wall_ms, record.prev_wall_ms), record.received_ms, said)
             }
             Some(Page::Chunk(chunk)) => {
                 let Some(record) = chunk.next_until(self.until_ms)? else {
@@ -182,7 +184,7 @@ impl<'r> Walk<'r> {
                     self.page = None;
                     return Ok(None);
                 };
-                (record.seq, record.prev_wall_ms, record.received_ms, record.said)
+                (record.seq, (record.wall_ms, record.prev_wall_ms), record.received_ms, record.said)
             }
         };
         self.from = seq.next();
@@ -190,7 +192,8 @@ impl<'r> Walk<'r> {
             self.state = Some(snapshot.clone());
         }
         let position = Position { place: stretch.place, seq };
-        Ok(Some(Step { position, stretch: stretch.clone(), prev_wall_ms, received_ms, said, opening: false }))
+        let stretch = stretch.clone();
+        Ok(Some(Step { position, stretch, wall_ms, prev_wall_ms, received_ms, said, opening: false }))
     }
 
     /// Opens the next page of a stretch; `false` = there is none.
@@ -271,6 +274,7 @@ impl<'r> Walk<'r> {
         Ok(Some(Step {
             position: Position { place: stretch.place, seq: found.seq },
             stretch: stretch.clone(),
+            wall_ms: found.wall_ms,
             prev_wall_ms: found.prev_wall_ms,
             received_ms: found.received_ms,
             said: Said::Sample { snapshot: found.snapshot, gap: None, activity: found.activity },

@@ -28,6 +28,9 @@ const TAILS_DUE_SQL: &str = "SELECT s.host_id, s.epoch_no FROM stream s
         AND (s.host_id, s.epoch_no) > ($4, $5)
     ORDER BY s.host_id, s.epoch_no LIMIT $6";
 
+const TAILS_BEFORE_SQL: &str = "SELECT host_id, epoch_no FROM stream
+    WHERE host_id = $1 AND epoch_no < $2 AND framed_to > compacted_to ORDER BY epoch_no";
+
 const MERGES_DUE_SQL: &str = "SELECT s.host_id, s.epoch_no FROM stream s
     WHERE s.compacted_to > s.merged_to AND EXISTS (SELECT 1 FROM chunk_fresh c WHERE c.host_id = s.host_id
         AND c.epoch_no = s.epoch_no AND c.to_seq >= s.merged_to AND c.day < DATE '1970-01-01' + $1::int)
@@ -94,6 +97,13 @@ impl Reading {
         let query = sqlx::query_as(TAILS_DUE_SQL).bind(due.received_ms).bind(due.positions).bind(due.now_ms);
         let rows: Vec<(i64, i64)> =
             query.bind(host).bind(epoch).bind(most).bind(due.urgent_ms).fetch_all(&mut *self.tx).await?;
+        rows.into_iter().map(of).collect()
+    }
+
+    /// The host's epochs before that one which have a tail, too, in order.
+    pub async fn tails_before(&mut self, (host, epoch): Of) -> Result<Vec<Of>, StoreError> {
+        let query = sqlx::query_as(TAILS_BEFORE_SQL).bind(host.0).bind(bigint(epoch.0));
+        let rows: Vec<(i64, i64)> = query.fetch_all(&mut *self.tx).await?;
         rows.into_iter().map(of).collect()
     }
 

@@ -45,14 +45,14 @@ const KEEP_SQL: &str = "INSERT INTO flag_state (host_id, near, body) VALUES ($1,
 
 const KEEP_BODY_SQL: &str = "UPDATE flag_state SET body = $2 WHERE host_id = $1";
 
-/// Whose flags are up, and nothing of theirs waits to be moved; with until when they are covered.
-const IDLE_SQL: &str = "SELECT f.host_id, max(s.covered_wall_ms) FROM flag f
+/// Whose flags are up, and nothing of theirs waits to be moved; with their newest epoch and until when that is covered.
+const IDLE_SQL: &str = "SELECT f.host_id, s.epoch_no, s.covered_wall_ms FROM flag f
     JOIN stream s ON s.host_id = f.host_id AND s.after_epoch_no IS NULL AND s.covered_wall_ms IS NOT NULL
         AND NOT EXISTS (SELECT FROM stream n WHERE n.host_id = s.host_id AND n.after_epoch_no IS NULL
             AND n.epoch_no > s.epoch_no AND n.next_seq > 0)
-    WHERE f.state <> 'cleared'
+    WHERE f.state <> 'cleared' AND f.host_id > $1
         AND NOT EXISTS (SELECT FROM stream t WHERE t.host_id = f.host_id AND t.framed_to > t.compacted_to)
-    GROUP BY f.host_id ORDER BY f.host_id LIMIT $1";
+    GROUP BY f.host_id, s.epoch_no, s.covered_wall_ms ORDER BY f.host_id LIMIT $2";
 
 // A silence is the collector's matter: $now is its clock.
 macro_rules! flags {
@@ -93,12 +93,15 @@ const TOLD_SQL: &str =
 const UNTOLD_SQL: &str = flags!(
     ", h.labels::text AS labels, f.told, f.notices",
     "JOIN host_status st ON st.host_id = f.host_id AND st.backlog_from_ms IS NULL
-    WHERE s.host_id IS NULL AND CASE WHEN f.state = 'cleared' THEN f.told IN (1, 2)
+    WHERE s.host_id IS NULL AND CASE WHEN f.state = 'cleared' THEN f.told IN (1, 2) AND f.notices > 0
         ELSE f.told <> CASE f.severity WHEN 'critical' THEN 2 ELSE 1 END END
     ORDER BY f.raised_ms, f.flag_id LIMIT $2"
 );
 const MARK_SQL: &str = "UPDATE flag SET told = $3, notices = notices + 1
     WHERE host_id = $1 AND flag_id = $2 AND told = $4 AND notices = $5 RETURNING notices";
+
+const HUSH_SQL: &str = "UPDATE flag SET told = CASE severity WHEN 'critical' THEN 2 ELSE 1 END
+    WHERE host_id = $1 AND state <> 'cleared'";
 
 const ACKNOWLEDGE_SQL: &str = "UPDATE flag SET state = 'acknowledged', note = $3, noted_by = $4, noted_ms = $5
     WHERE host_id = $1 AND flag_id = $2 AND state IN ('open', 'acknowledged') RETURNING flag_id";
@@ -228,6 +231,12 @@ pub async fn mark_told(tx: &mut Write<'_>, untold: &Untold) -> Result<Option<u32
     Ok(number.and_then(|number| u32::try_from(number).ok()))
 }
 
+/// Nobody is told of a host's flags as they are now: that is no news. Whoever was told of one is told when it ends.
+pub async fn hush(tx: &mut Write<'_>, host: HostId) -> Result<(), StoreError> {
+    sqlx::query(HUSH_SQL).bind(host.0).execute(tx.connection()).await?;
+    Ok(())
+}
+
 /// Says that somebody knows of a flag; `false` = it is over, or there is none such.
 pub async fn acknowledge(
     connection: &mut Connection,
@@ -252,11 +261,20 @@ impl Reading {
         Ok(sqlx::query_scalar(STATE_SQL).bind(host.0).fetch_optional(&mut *self.tx).await?)
     }
 
-    /// Hosts whose flags are up and of which nothing waits to be moved, with until when their clocks are covered,
-    /// milliseconds; at most `most`.
-    pub async fn idle_with_flags(&mut self, most: i64) -> Result<Vec<(HostId, i64)>, StoreError> {
-        let rows: Vec<(i64, i64)> = sqlx::query_as(IDLE_SQL).bind(most).fetch_all(&mut *self.tx).await?;
-        Ok(rows.into_iter().map(|(host, covered_ms)| (HostId(host), covered_ms)).collect())
+    /// Hosts whose flags are up and of which nothing waits to be moved, with their newest epoch and until when that covers
+    /// their clocks, milliseconds; in order, after that host, at most `most`.
+    pub async fn idle_with_flags(
+        &mut self,
+        after: Option<HostId>,
+        most: i64,
+    ) -> Result<Vec<(HostId, EpochNo, i64)>, StoreError> {
+        let query = sqlx::query_as(IDLE_SQL).bind(after.map_or(i64::MIN, |host| host.0)).bind(most);
+        let rows: Vec<(i64, i64, i64)> = query.fetch_all(&mut *self.tx).await?;
+        let idle = |(host, epoch, covered_ms)| {
+            let epoch = EpochNo(unsigned("stream.epoch_no", epoch)?);
+            Ok((HostId(host), epoch, covered_ms))
+        };
+        rows.into_iter().map(idle).collect()
     }
 
     /// Flags, the newest first; `now_ms` is the collector's clock.

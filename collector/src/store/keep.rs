@@ -14,7 +14,7 @@ const MOST_DAYS: u32 = 36_500;
 pub struct Keep {
     /// Exact history; also imported history, from its import on. Default 90 days.
     pub chunks: Days,
-    /// Use of limits in ten minutes, and of owners in an hour. Default 400 days.
+    /// Use of limits in ten minutes, and of owners in an hour; flags from their end on. Default 400 days.
     pub usage: Days,
     /// Use of limits in an hour. Default 3 years.
     pub rollups: Days,

@@ -100,9 +100,12 @@ const DROP_STREAMS_SQL: &str =
     "DELETE FROM stream AS s USING unnest($1::bigint[], $2::bigint[]) AS d (host_id, epoch_no)
     WHERE s.host_id = d.host_id AND s.epoch_no = d.epoch_no";
 
-/// Flags that were over before the border, with their transitions.
-const FLAGS_SQL: &str = "SELECT host_id, flag_id FROM flag WHERE state = 'cleared' AND cleared_ms < $1
-    ORDER BY host_id, flag_id LIMIT $2";
+/// Flags that were over before the border, with their transitions. Of imported history it counts when it was imported.
+const FLAGS_SQL: &str = "SELECT f.host_id, f.flag_id FROM flag f WHERE f.state = 'cleared' AND f.cleared_ms < $1
+        AND NOT EXISTS (SELECT 1 FROM flag_event e JOIN stream s ON s.host_id = e.host_id AND s.epoch_no = e.epoch_no
+            WHERE e.host_id = f.host_id AND e.flag_id = f.flag_id AND e.epoch_no >= 4611686018427387904
+            AND s.opened_ms >= $1)
+    ORDER BY f.host_id, f.flag_id LIMIT $2";
 const DROP_FLAG_EVENTS_SQL: &str = "DELETE FROM flag_event AS e
     USING unnest($1::bigint[], $2::bigint[]) AS d (host_id, flag_id)
     WHERE e.host_id = d.host_id AND e.flag_id = d.flag_id";

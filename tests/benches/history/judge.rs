@@ -6,6 +6,7 @@ use highwater::evaluate::feed;
 use highwater::evaluate::judge::{Judge, Memory, Sample};
 use highwater::evaluate::state;
 use highwater::host::HostId;
+use highwater::query::walk::{Place, Position};
 use highwater_ipc::activity::Activity;
 use highwater_ipc::limits::Totals;
 use highwater_ipc::record::{EpochNo, Seq};
@@ -53,7 +54,8 @@ pub fn measure() {
                 let boot_us = 60_000_000 + number * 10_000_000;
                 let sample =
                     feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch: number == 0, state: &state };
-                judge.sample(&Sample { place: (EpochNo(1), Seq(number)), sample, activity: &Activity::default() });
+                let position = Position { place: Place::own(EpochNo(1), 0), seq: Seq(number) };
+                judge.sample(&Sample { position, sample, activity: &Activity::default() });
             }
             let (_, left) = judge.finish(Some(&state));
             bytes = state::pack(&left).unwrap();

@@ -311,6 +311,43 @@ fn the_last_row_of_each_series_begins_the_month_after_the_one_that_goes() {
     assert!(held[0] > next, "{held:?}");
 }
 
+#[test]
+fn flags_that_are_over_are_forgotten_with_their_transitions_and_one_that_is_up_never() {
+    let collector = Collector::shared();
+    let now = now_ms();
+    let (old, new) = (now - 401 * DAY_MS, now - 399 * DAY_MS);
+    let imported = 1_i64 << 62;
+    // Up since long ago; over since long ago; since then; and since long ago in a past that was imported, then and now.
+    collector.database.sql(&format!(
+        "INSERT INTO host (host_id, name, enrolled_ms) VALUES (31, 'h', 0);
+        INSERT INTO flag (host_id, flag_id, namespace, resource, kind, severity, state, raised_ms, cleared_ms, why, remedy)
+        SELECT 31, n, 1, 'SEMMNI', 'tight', 'warning', state, {old}, at, '', '[]' FROM (VALUES
+            (1, 'open', NULL::bigint), (2, 'acknowledged', NULL), (3, 'cleared', {old}), (4, 'cleared', {new}),
+            (5, 'cleared', {old}), (6, 'cleared', {old})) AS v (n, state, at);
+        INSERT INTO flag_event (host_id, flag_id, no, at_ms, epoch_no, seq, what, severity)
+        SELECT 31, n, no, {old}, CASE n WHEN 5 THEN {imported} WHEN 6 THEN {imported} + 1 ELSE 1 END, 0, 'raised', 'warning'
+        FROM generate_series(1, 6) AS n, generate_series(0, 1) AS no;
+        INSERT INTO stream (host_id, epoch_no, epoch_id, boot_id, next_seq, chain, interval_ms, stretch, session,
+            opened_ms, pending_detail, compacted_to, framed_to, merged_to, covered_wall_ms)
+        SELECT 31, {imported} + n, 1, '\\x{boot}', 1, '\\x0000000000000000', 1000, 0, 0, at, '', 1, 1, 1, {old}
+        FROM (VALUES (0, {old}), (1, {new})) AS v (n, at)",
+        boot = "00".repeat(16)
+    ));
+    let fence = take(&collector, now);
+    assert!(matches!(retain(&collector, Fence(9), now), Err(RetentionError::Lease(LeaseError::Lost { .. }))));
+    assert_eq!(collector.count("flag"), 6, "without the lease nothing goes");
+    // What of the epochs goes with the chunks is another matter.
+    let keep = Keep { chunks: "100y".parse().unwrap(), ..Keep::default() };
+    let retention = Retention { keep, lease: "retention".into(), fence };
+    collector.runtime.block_on(async {
+        let mut connection = collector.db.dedicated().await.unwrap();
+        retention.run(&mut connection, now).await.unwrap();
+    });
+    let left = |table: &str| collector.database.sql(&format!("SELECT DISTINCT flag_id FROM {table} ORDER BY 1"));
+    assert_eq!(left("flag"), "1\n2\n4\n6\n");
+    assert_eq!(left("flag_event"), left("flag"));
+}
+
 /// How many months from `first` on end before that time.
 fn months_to(end_ms: i64, first: Day) -> usize {
     let mut count = 0;

@@ -19,6 +19,8 @@
 //!   chown sem|shm|msg ID UID GID [MODE]   IPC_SET
 //!   set-value ID SEMNUM VALUE             SETVAL: the array's ctime moves
 //!   operate ID SEMNUM DELTA               semop: otime and the last pid move
+//!   wait-for ID SEMNUM                    semop by -1 that waits: nothing moves, and nothing is answered until it is done
+//!   rename COMM                           takes another name
 //!   send ID BYTES                         one message of that many bytes
 //!   receive ID                            takes one message
 //!   lock-shm ID                           SHM_LOCK
@@ -139,6 +141,8 @@ fn operation(words: &[&str]) -> Option<std::io::Result<c_int>> {
         ["chown", kind, id, uid, gid, mode] => change(kind, number(id), number(uid), number(gid), octal(mode)),
         ["set-value", id, semnum, value] => set_value(number(id), number(semnum), number(value)),
         ["operate", id, semnum, delta] => operate(number(id), number(semnum), number(delta)),
+        ["wait-for", id, semnum] => semop(number(id), number(semnum), -1, 0),
+        ["rename", comm] => rename(comm),
         ["send", id, bytes] => send(number(id), number(bytes)),
         ["receive", id] => receive(number(id)),
         ["lock-shm", id] => lock_shm(number(id)),
@@ -243,7 +247,16 @@ fn set_value(id: c_int, semnum: c_int, value: c_int) -> std::io::Result<c_int> {
 }
 
 fn operate(id: c_int, semnum: u16, delta: i16) -> std::io::Result<c_int> {
-    let flags = i16::try_from(libc::IPC_NOWAIT).expect("a small flag");
+    semop(id, semnum, delta, i16::try_from(libc::IPC_NOWAIT).expect("a small flag"))
+}
+
+fn rename(comm: &str) -> std::io::Result<c_int> {
+    let name = std::ffi::CString::new(comm).expect("a name without a zero byte");
+    // SAFETY: the kernel copies at most 16 bytes of the name.
+    checked(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) })
+}
+
+fn semop(id: c_int, semnum: u16, delta: i16, flags: i16) -> std::io::Result<c_int> {
     let mut operation = libc::sembuf { sem_num: semnum, sem_op: delta, sem_flg: flags };
     // SAFETY: one operation, which lives until the call returns.
     checked(unsafe { libc::semop(id, &raw mut operation, 1) })

@@ -4,10 +4,9 @@ use std::io::{self, BufRead};
 
 use thiserror::Error;
 
-use crate::forecast::{Event, Row};
+use crate::evaluate::csv::{self, HEADER};
+use crate::forecast::Row;
 
-/// The first line of a file.
-const HEADER: &str = "at,used,limit,event";
 /// The longest line that is read: longer is no series.
 const LONGEST: u64 = 4_096;
 /// The last second of the year 9999.
@@ -102,22 +101,16 @@ fn row(text: &str, line: u64) -> Result<Row, SeriesError> {
         at: seconds.ok_or_else(|| wrong("at", at, "unix seconds are expected, whole or decimal"))?,
         used: number("used", used)?,
         limit: number("limit", limit)?,
-        event: match event.trim() {
-            "" => Event::Sample,
-            "gap_start" => Event::GapStart,
-            "gap_end" => Event::GapEnd,
-            "reboot" => Event::Reboot,
-            "limit_change" => Event::LimitChange,
-            other => {
-                return Err(wrong("event", other, "nothing, gap_start, gap_end, reboot or limit_change is expected"));
-            }
-        },
+        event: csv::event(event.trim()).ok_or_else(|| {
+            wrong("event", event.trim(), "nothing, gap_start, gap_end, reboot or limit_change is expected")
+        })?,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forecast::Event;
 
     fn read(text: &str) -> Result<Vec<Row>, String> {
         let mut rows = Rows::of(text.as_bytes()).map_err(|e| e.to_string())?;

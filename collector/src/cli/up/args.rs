@@ -51,7 +51,7 @@ pub struct UpArgs {
     /// How long exact history is kept, e.g. 90d, 13w, 2y; the present is kept however old it is
     #[arg(long, value_name = "TIME", default_value = "90d")]
     pub keep_chunks: Days,
-    /// How long the use of limits is kept in ten minutes, and that of owners
+    /// How long the use of limits is kept in ten minutes, and that of owners; and flags from their end on
     #[arg(long, value_name = "TIME", default_value = "400d")]
     pub keep_usage: Days,
     /// How long the use of limits is kept by the hour

@@ -5,8 +5,8 @@
 //!
 //! - R1 First comes raising the limit ([`raise`]): it destroys nothing.
 //! - R2 A command that removes ([`removals`]) names only arrays graded certain, by their whole row, and looks again
-//!   before it acts: at the boot, at both namespaces, at every process, at each row. So it does nothing where the facts
-//!   it was made from no longer hold, and nothing the second time.
+//!   before it acts: at the boot, at both namespaces, at every process, at each row, and at who waits for it. So it does
+//!   nothing where the facts it was made from no longer hold, and nothing the second time.
 //! - R3 No command removes everything, anything by key, or anything by an id alone: ids come back within seconds.
 
 mod binding;

@@ -66,10 +66,12 @@ fn command(boot_id: BootId, namespace: &Namespace, pid_namespace: u64, uid: u32,
     let here = "$(cat /proc/sys/kernel/random/boot_id) $(readlink /proc/self/ns/ipc) $(readlink /proc/self/ns/pid)";
     let there = format!("{boot_id} ipc:[{inode}] pid:[{pid_namespace}]");
     let alive = format!("grep -qsE '^Uid:.*[[:space:]]{uid}([[:space:]]|$)' /proc/[0-9]*/status");
-    let same = "awk '{$1=$1}1' /proc/sysvipc/sem | grep -xF -e \"$R\"";
-    let remove = "awk '{print \"-s\",$2}' | xargs -r ipcrm -v";
-    let command =
-        format!("R='{rows}'; [ -r /proc/1/status ] && [ \"{here}\" = '{there}' ] && ! {alive} && {same} | {remove}");
+    let same = "awk '{$1=$1}1' /proc/sysvipc/sem | grep -xF -e \"$R\" | awk '{print $2}'";
+    // Who waits moves none of an array's times. `ipcs -s -i` has a row of five numbers for each semaphore.
+    let waits = "awk 'NF==5&&$1~/^[0-9]+$/{n++;w+=$3+$4}END{exit(!n||w)}'";
+    let free = format!("while read -r S; do ipcs -s -i $S | {waits} && echo \"-s $S\"; done");
+    let guards = format!("[ -r /proc/1/status ] && [ \"{here}\" = '{there}' ] && ! {alive}");
+    let command = format!("R='{rows}'; {guards} && {same} | {free} | xargs -r ipcrm -v");
     inside(namespace, &command)
 }
 

@@ -148,7 +148,9 @@ fn r2_only_certain_arrays_are_named_by_their_whole_row_and_one_owner_a_command()
          [ \"$(cat /proc/sys/kernel/random/boot_id) $(readlink /proc/self/ns/ipc) $(readlink /proc/self/ns/pid)\" = \
          'abababab-abab-abab-abab-abababababab ipc:[4026531839] pid:[4026531836]' ] && \
          ! grep -qsE '^Uid:.*[[:space:]]33([[:space:]]|$)' /proc/[0-9]*/status && \
-         awk '{$1=$1}1' /proc/sysvipc/sem | grep -xF -e \"$R\" | awk '{print \"-s\",$2}' | xargs -r ipcrm -v"
+         awk '{$1=$1}1' /proc/sysvipc/sem | grep -xF -e \"$R\" | awk '{print $2}' | \
+         while read -r S; do ipcs -s -i $S | awk 'NF==5&&$1~/^[0-9]+$/{n++;w+=$3+$4}END{exit(!n||w)}' && \
+         echo \"-s $S\"; done | xargs -r ipcrm -v"
     );
 }
 
