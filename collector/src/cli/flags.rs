@@ -168,7 +168,7 @@ fn listed(flags: &[FlagJson], zone: &TimeZone, color: bool) -> String {
                 plain(&flag.kind),
                 plain(&flag.eta.as_deref().map_or_else(|| "-".to_owned(), |eta| shown(eta, zone))),
                 plain(&owner(flag)),
-                plain(&flag.state),
+                plain(&if flag.follows.is_some() { format!("{}, follows", flag.state) } else { flag.state.clone() }),
                 plain(&shown(&flag.raised_at, zone)),
                 plain(&flag.id),
             ]
@@ -207,6 +207,12 @@ fn whole(flag: &FlagJson, zone: &TimeZone, color: bool) -> String {
         let ends = [flag.eta_low.as_ref(), flag.eta_high.as_ref()];
         let [low, high] = ends.map(|end| end.map_or_else(|| "never".to_owned(), |end| shown(end, zone)));
         line("full at", &format!("{}, four times in five from {low} to {high}", shown(eta, zone)));
+    }
+    if let Some(cause) = &flag.cause {
+        line("cause", &cause.words);
+    }
+    if let Some(leader) = &flag.follows {
+        line("follows", &format!("flag {leader}, which is told in its place"));
     }
     line("holder", &owner(flag));
     line("raised", &shown(&flag.raised_at, zone));

@@ -105,14 +105,23 @@ pub struct Feed {
 /// What was before a sample is out ([`Feed::pass`]): now it can be read ([`Feed::read`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a sample that is not read is lost"]
-pub struct Passed(Follows);
+pub struct Passed {
+    /// How the sample follows the one before.
+    pub follows: Follows,
+    /// How much time was seen between them, milliseconds, by the boot clock as far as that goes.
+    pub passed_ms: i64,
+}
 
 /// How a sample follows the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Follows {
+pub enum Follows {
+    /// There is none.
     First,
+    /// What that one read was confirmed up to this one.
     Directly,
+    /// Nothing is known of some time between.
     AfterGap,
+    /// Nor that, and it is another boot.
     Reboot,
 }
 
@@ -126,6 +135,13 @@ impl Feed {
     /// The first half of [`Feed::sample`]: what still follows from the samples before that one, now that it has come.
     pub fn pass(&mut self, sample: &Sample<'_>, out: &mut impl FnMut(Which, Input)) -> Passed {
         let follows = self.follows(sample);
+        let passed_ms = match (follows, &self.last) {
+            (Follows::Directly, Some(last)) => {
+                let passed_ms = sample.boot_us.saturating_sub(last.boot_us) / 1_000;
+                i64::try_from(passed_ms).unwrap_or(i64::MAX)
+            }
+            _ => self.passed_ms(),
+        };
         match follows {
             Follows::First => self.fed_ms = sample.wall_ms,
             Follows::Directly if sample.begins_stretch => {
@@ -143,12 +159,12 @@ impl Feed {
                 self.fed_ms = sample.wall_ms;
             }
         }
-        Passed(follows)
+        Passed { follows, passed_ms }
     }
 
     /// The second half: what the sample itself says.
     pub fn read(&mut self, sample: &Sample<'_>, passed: Passed, out: &mut impl FnMut(Which, Input)) {
-        self.values(sample, passed.0, out);
+        self.values(sample, passed.follows, out);
         self.last = Some(Last {
             boot_id: sample.state.boot_id.0,
             wall_ms: sample.wall_ms,
@@ -156,6 +172,11 @@ impl Feed {
             covered_ms: sample.wall_ms,
             interval_ms: sample.state.interval_ms,
         });
+    }
+
+    /// How long after it was taken what the last sample read was confirmed, milliseconds.
+    pub fn passed_ms(&self) -> i64 {
+        self.last.map_or(0, |last| last.covered_ms.saturating_sub(last.wall_ms).max(0))
     }
 
     /// Says that what the last sample read was still so then.

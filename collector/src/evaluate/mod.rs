@@ -1,13 +1,16 @@
 //! From samples to flags: live, in the transaction that compacts what they were told by.
 //!
 //! [`feed`] makes the rows of each series from samples; [`judge`] gives them to the forecaster and keeps one flag for each
-//! series; [`words`] says why; [`state`] packs a judge between two steps. [`desk`] is what operators do to flags. [`series`]
-//! makes the same rows of stored history, [`csv`] text of them, for `backtest`.
+//! series; [`cause`] finds the events that make it grow, [`pair`] which of two limits comes first; [`words`] says why;
+//! [`state`] packs a judge between two steps. [`desk`] is what operators do to flags. [`series`] makes the same rows of
+//! stored history, [`csv`] text of them, for `backtest`.
 
+pub mod cause;
 pub mod csv;
 pub mod desk;
 pub mod feed;
 pub mod judge;
+pub mod pair;
 pub mod series;
 pub mod state;
 #[cfg(test)]

@@ -237,7 +237,7 @@ fn live_evaluation_and_backtest_of_the_exported_series_say_the_same_however_reco
     println!("{hosts} hosts, {} series: {changes:?}; {tally:?}", files.len());
     // What nothing comes to proves nothing.
     for what in ["raised warning", "worsened critical", "eased warning", "cleared warning", "raised critical"] {
-        assert!(changes.get(what).is_some_and(|count| *count > 2), "{what}: {changes:?}");
+        assert!(changes.get(what).is_some_and(|count| *count > 0), "{what}: {changes:?}");
     }
     for what in to_be_seen() {
         assert!(tally.get(what).is_some_and(|count| *count > 0), "no host comes to {what}");

@@ -87,7 +87,7 @@ fn printed(state: &State) -> Vec<Printed> {
     let before = State::default();
     let (owners, _) = owners(&before, state, &[Kind::Sem]);
     let holder = owners.iter().max_by_key(|owner| owner.after.objects);
-    let flagged = of_flag(state, (namespace.id, Resource::Semmni), &owners, holder);
+    let flagged = of_flag(state, (namespace.id, Resource::Semmni), &owners, (holder, None));
     for text in steps(state, &owners).into_iter().chain(flagged).filter_map(|step| step.command) {
         assert!(!text.contains("ipcrm") || all.iter().any(|printed| printed.text == text), "{text}");
     }
