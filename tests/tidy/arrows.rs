@@ -33,8 +33,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("collector/src/compact/", &["store", "query", "evaluate"]),
     ("collector/src/identity/", &["store"]),
     ("collector/src/ingest/", &["identity", "writer"]),
-    // What is derived from imported states is derived as compaction does.
-    ("collector/src/import/", &["store", "query", "compact"]),
+    // What is derived from imported states is derived, and judged, as compaction does.
+    ("collector/src/import/", &["store", "query", "compact", "evaluate"]),
     // Who holds a lease works, here too.
     ("collector/src/notify/", &["store", "compact"]),
     ("collector/src/api/", &["query", "identity", "import", "evaluate", "notify"]),
