@@ -5,6 +5,8 @@ BEGIN
 
 ALTER TABLE flag ADD COLUMN instance numeric(20,0) NOT NULL DEFAULT 0; -- tells two namespaces of one inode apart
 ALTER TABLE flag ADD COLUMN own boolean NOT NULL DEFAULT true;          -- it is the host's own one
+-- What makes it grow, {kind, comm, per_event, seen, of, left, per_day, days: [likely, low, high]}; null = not known.
+ALTER TABLE flag ADD COLUMN cause jsonb;
 ALTER TABLE flag ADD COLUMN note text;                     -- what somebody said of it who knows of it
 ALTER TABLE flag ADD COLUMN noted_by text;                 -- which operator
 ALTER TABLE flag ADD COLUMN noted_ms bigint;               -- collector's clock
@@ -31,7 +33,7 @@ CREATE TABLE flag_event (
 CREATE TABLE flag_state (
     host_id       bigint   NOT NULL PRIMARY KEY,
     near          real     NOT NULL,           -- highest share of a limit that was in use: 0..1 and above
-    body          bytea    NOT NULL            -- collector/src/flag/state.rs
+    body          bytea    NOT NULL            -- collector/src/evaluate/state.rs
 ) WITH (fillfactor = 70);
 
 -- silence (distributed). A row = nobody is told of a host's flags until then. Overwritten by the next one.

@@ -101,6 +101,78 @@ pub struct Holder {
     pub orphans: u64,
 }
 
+/// What makes use grow, where the events show it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    /// What sort of event.
+    pub kind: CauseKind,
+    /// The program, escaped.
+    pub comm: String,
+    /// What each adds of what the limit counts.
+    pub per_event: f64,
+    /// How many were seen that added something.
+    pub seen: u32,
+    /// Of so many of the sort.
+    pub of: u32,
+    /// How many more there can be.
+    pub left: u64,
+    /// How many there are in a day of time seen.
+    pub per_day: f64,
+    /// When there will have been as many as are left.
+    pub days_left: Days,
+}
+
+/// Days from when it was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Days {
+    /// Most likely.
+    pub likely: f64,
+    /// Lower end of the 80 % interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// A sort of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CauseKind {
+    /// The same process makes as many again, with time between: a reload, or a job of a running service.
+    Reload,
+    /// The same process makes some, not as many each time.
+    Recurring,
+    /// Each time another process of the program makes some, and nothing says that the earlier ones are gone.
+    Process,
+    /// The program starts again, and what it made before stays.
+    Restart,
+    /// The same, and nobody holds what its processes before made: they were killed, or ended without removing it.
+    Killed,
+    /// The same, again and again within minutes.
+    CrashLoop,
+}
+
+impl CauseKind {
+    /// All.
+    pub const ALL: [Self; 6] =
+        [Self::Reload, Self::Recurring, Self::Process, Self::Restart, Self::Killed, Self::CrashLoop];
+
+    /// The word of the JSON contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reload => "reload",
+            Self::Recurring => "recurring",
+            Self::Process => "process",
+            Self::Restart => "restart",
+            Self::Killed => "killed",
+            Self::CrashLoop => "crash_loop",
+        }
+    }
+
+    /// What that word means.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// A flag as it is judged last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flag {
@@ -132,6 +204,8 @@ pub struct Flag {
     pub eta: Eta,
     /// Who holds most; `None` = not known.
     pub holder: Option<Holder>,
+    /// What makes it grow; `None` = the events show nothing of the kind.
+    pub cause: Option<Cause>,
     /// In words.
     pub why: String,
     /// What to do, in order.

@@ -96,6 +96,7 @@ CREATE TABLE public.flag (
     remedy jsonb NOT NULL,
     instance numeric(20,0) DEFAULT 0 NOT NULL,
     own boolean DEFAULT true NOT NULL,
+    cause jsonb,
     note text,
     noted_by text,
     noted_ms bigint,

@@ -3,19 +3,20 @@
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
+use highwater_ipc::limits::Resource;
 use highwater_ipc::time::format_rfc3339_ms;
 use serde::Deserialize;
 
 use super::ask;
 use super::json::{
-    AcknowledgeJson, FlagEventJson, FlagJson, FlagNoteJson, FlagOwnerJson, FlagsJson, RemedyJson, SilenceJson,
-    SilencedJson,
+    AcknowledgeJson, FlagCauseJson, FlagEventJson, FlagJson, FlagNoteJson, FlagOwnerJson, FlagsJson, RemedyJson,
+    SilenceJson, SilencedJson,
 };
 use super::problem::Problem;
 use super::router::Shared;
 use crate::evaluate::desk::{self, DeskError};
-use crate::evaluate::words;
-use crate::flag::{FlagFilter, FlagId, Note, StoredEvent, StoredFlag};
+use crate::evaluate::{cause, words};
+use crate::flag::{Cause, FlagFilter, FlagId, Note, StoredEvent, StoredFlag};
 use crate::identity::operators::{Operator, Role};
 use crate::query::Reading;
 use crate::query::as_of::{Answer, Instant, as_of};
@@ -169,6 +170,7 @@ fn write(stored: &StoredFlag) -> FlagJson {
             arrays: holder.objects,
             orphans: holder.orphans,
         }),
+        cause: flag.cause.as_ref().map(|cause| write_cause(cause, flag.resource)),
         why: flag.why.clone(),
         remedy: flag
             .remedy
@@ -182,6 +184,22 @@ fn write(stored: &StoredFlag) -> FlagJson {
         }),
         silenced_until: stored.silence.as_ref().map(|(until_ms, _)| format_rfc3339_ms(*until_ms)),
         events: Vec::new(),
+    }
+}
+
+fn write_cause(cause: &Cause, resource: Resource) -> FlagCauseJson {
+    FlagCauseJson {
+        kind: cause.kind.name().to_owned(),
+        comm: cause.comm.clone(),
+        per_event: cause.per_event,
+        seen: cause.seen,
+        of: cause.of,
+        left_u64: cause.left.to_string(),
+        per_day: cause.per_day,
+        days_left: cause.days_left.likely,
+        days_left_low: cause.days_left.low,
+        days_left_high: cause.days_left.high,
+        words: cause::words::words(cause, resource),
     }
 }
 

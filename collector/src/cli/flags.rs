@@ -208,6 +208,9 @@ fn whole(flag: &FlagJson, zone: &TimeZone, color: bool) -> String {
         let [low, high] = ends.map(|end| end.map_or_else(|| "never".to_owned(), |end| shown(end, zone)));
         line("full at", &format!("{}, four times in five from {low} to {high}", shown(eta, zone)));
     }
+    if let Some(cause) = &flag.cause {
+        line("cause", &cause.words);
+    }
     line("holder", &owner(flag));
     line("raised", &shown(&flag.raised_at, zone));
     for event in flag.events.iter().skip(1) {

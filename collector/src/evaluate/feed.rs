@@ -98,17 +98,37 @@ pub struct Feed {
 
 /// How a sample follows the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Follows {
+pub enum Follows {
+    /// There is none.
     First,
+    /// What that one read was confirmed up to this one.
     Directly,
+    /// Nothing is known of some time between.
     AfterGap,
+    /// Nor that, and it is another boot.
     Reboot,
+}
+
+/// How a sample follows the one before, and how much time was seen between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// How.
+    pub follows: Follows,
+    /// Milliseconds, by the boot clock as far as that goes.
+    pub passed_ms: i64,
 }
 
 impl Feed {
     /// Takes the next sample of the host; `out` gets the rows in order of time.
-    pub fn sample(&mut self, sample: &Sample<'_>, out: &mut impl FnMut(Which, Input)) {
+    pub fn sample(&mut self, sample: &Sample<'_>, out: &mut impl FnMut(Which, Input)) -> Step {
         let follows = self.follows(sample);
+        let passed_ms = match (follows, &self.last) {
+            (Follows::Directly, Some(last)) => {
+                let passed_ms = sample.boot_us.saturating_sub(last.boot_us) / 1_000;
+                i64::try_from(passed_ms).unwrap_or(i64::MAX)
+            }
+            _ => self.passed_ms(),
+        };
         match follows {
             Follows::First => self.fed_ms = sample.wall_ms,
             Follows::Directly if sample.begins_stretch => {
@@ -134,6 +154,12 @@ impl Feed {
             covered_ms: sample.wall_ms,
             interval_ms: sample.state.interval_ms,
         });
+        Step { follows, passed_ms }
+    }
+
+    /// How long after it was taken what the last sample read was confirmed, milliseconds.
+    pub fn passed_ms(&self) -> i64 {
+        self.last.map_or(0, |last| last.covered_ms.saturating_sub(last.wall_ms).max(0))
     }
 
     /// Says that what the last sample read was still so then.

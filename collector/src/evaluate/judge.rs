@@ -13,9 +13,11 @@ use highwater_ipc::snapshot::{NamespaceId, State};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::cause::tell::Question;
+use super::cause::{self, Causes, Pace};
 use super::feed::{self, Feed, Input, Place, Which};
 use super::words;
-use crate::flag::{Eta, Flag, FlagEvent, FlagId, Kind, Severity, What};
+use crate::flag::{Cause, Eta, Flag, FlagEvent, FlagId, Kind, Severity, What};
 use crate::forecast::{self, Evaluator, Policy, Transition};
 use crate::host::HostId;
 
@@ -31,6 +33,7 @@ pub struct Memory {
     mark: Option<(u64, u64)>,
     feed: Feed,
     series: BTreeMap<Which, Series>,
+    causes: Causes,
     /// The place's present id and name.
     ids: BTreeMap<Place, (u64, u64)>,
 }
@@ -55,7 +58,7 @@ struct Said {
 }
 
 /// A flag that is up.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Open {
     id: FlagId,
     kind: Kind,
@@ -63,6 +66,8 @@ struct Open {
     raised_ms: i64,
     /// Transitions so far.
     events: u32,
+    /// What was found last to make it grow.
+    cause: Option<Cause>,
 }
 
 /// What a step changes.
@@ -90,6 +95,7 @@ pub struct Sample<'s> {
 pub struct Judge {
     host: HostId,
     memory: Memory,
+    pace: Pace,
     touched: BTreeMap<Which, Vec<Flag>>,
     events: Vec<FlagEvent>,
     at: (EpochNo, Seq),
@@ -100,7 +106,8 @@ pub struct Judge {
 impl Judge {
     /// Goes on with what an earlier step left; the default begins anew.
     pub fn new(host: HostId, memory: Memory) -> Self {
-        Self { host, memory, touched: BTreeMap::new(), events: Vec::new(), at: (EpochNo(0), Seq(0)), now_ms: 0 }
+        let (touched, events, pace) = (BTreeMap::new(), Vec::new(), Pace::default());
+        Self { host, memory, pace, touched, events, at: (EpochNo(0), Seq(0)), now_ms: 0 }
     }
 
     /// Takes the next sample.
@@ -114,8 +121,11 @@ impl Judge {
         self.memory.ids =
             feed::places(sample.sample.state).map(|(place, id)| (place, (id.inode, id.instance))).collect();
         let mut feed = std::mem::take(&mut self.memory.feed);
-        feed.sample(&sample.sample, &mut |which, input| self.take(which, input));
+        let step = feed.sample(&sample.sample, &mut |which, input| self.take(which, input));
         self.memory.feed = feed;
+        let (feed::Step { follows, passed_ms }, activity) = (step, sample.activity);
+        let feed::Sample { boot_us, state, .. } = sample.sample;
+        self.memory.causes.sample(&cause::Sample { follows, passed_ms, boot_us, state, activity }, &self.pace);
         self.refusals(sample);
     }
 
@@ -123,6 +133,7 @@ impl Judge {
     pub fn covered(&mut self, wall_ms: i64) {
         let mut feed = std::mem::take(&mut self.memory.feed);
         feed.covered(wall_ms, &mut |which, input| self.take(which, input));
+        self.memory.causes.covered(feed.passed_ms(), &self.pace);
         self.memory.feed = feed;
     }
 
@@ -130,12 +141,15 @@ impl Judge {
     pub fn finish(mut self, state: Option<&State>) -> (Changes, Memory) {
         // Whoever looks at a flag that is up wants today's figures.
         let open: Vec<Which> = self.memory.series.iter().filter(|(_, s)| s.open.is_some()).map(|(w, _)| *w).collect();
-        for which in open.into_iter().filter(|_| state.is_some()) {
-            if let Some(series) = self.memory.series.get(&which).cloned()
-                && let Some(open) = series.open
-            {
-                self.touch(which, flag(self.host, which, self.namespace(which), &series, open));
-            }
+        for (which, state) in open.into_iter().filter_map(|which| Some((which, state?))) {
+            let cause = self.cause(which, state);
+            let namespace = self.namespace(which);
+            let Some(series) = self.memory.series.get_mut(&which) else { continue };
+            let Some(mut open) = series.open.take() else { continue };
+            open.cause = cause;
+            let flag = flag(self.host, which, namespace, series, &open);
+            series.open = Some(open);
+            self.touch(which, flag);
         }
         let mut flags: Vec<Flag> = self.touched.into_values().flatten().collect();
         if let Some(state) = state {
@@ -144,12 +158,24 @@ impl Judge {
         (Changes { flags, events: self.events }, self.memory)
     }
 
+    fn cause(&self, which: Which, state: &State) -> Option<Cause> {
+        let series = self.memory.series.get(&which)?;
+        let asked = Question {
+            place: which.place,
+            namespace: self.namespace(which),
+            resource: which.resource(),
+            used: (series.used, series.limit),
+            growth_per_hour: growth_per_hour(series),
+        };
+        self.memory.causes.tell(&asked, state, &self.pace)
+    }
+
     fn take(&mut self, which: Which, input: Input) {
         let Input::Row(row) = input else {
             if let Some(mut series) = self.memory.series.remove(&which)
                 && let Some(open) = series.open.take()
             {
-                self.close(which, &series, open, self.now_ms, "its namespace is gone");
+                self.close(which, &series, &open, self.now_ms, "its namespace is gone");
             }
             return;
         };
@@ -203,13 +229,14 @@ impl Judge {
         let Some((kind, severity)) = verdict(series.said.as_ref(), is_refusing) else {
             if let Some(open) = series.open.take() {
                 let series = series.clone();
-                self.close(which, &series, open, at_ms, "the danger is over");
+                self.close(which, &series, &open, at_ms, "the danger is over");
             }
             return;
         };
         let id = FlagId(number(self.host, which, self.at));
-        let before = series.open.map(|open| (open.severity, open.kind));
-        let open = series.open.get_or_insert(Open { id, kind, severity, raised_ms: at_ms, events: 0 });
+        let before = series.open.as_ref().map(|open| (open.severity, open.kind));
+        let new = || Open { id, kind, severity, raised_ms: at_ms, events: 0, cause: None };
+        let open = series.open.get_or_insert_with(new);
         let what = match before {
             None => Some(What::Raised),
             Some((was, _)) if was < severity => Some(What::Worsened),
@@ -222,14 +249,14 @@ impl Judge {
         (open.kind, open.severity) = (kind, severity);
         let no = open.events;
         open.events = open.events.saturating_add(u32::from(what.is_some()));
-        let (open, series) = (*open, series.clone());
-        self.touch(which, flag(self.host, which, self.namespace(which), &series, open));
+        let (open, series) = (open.clone(), series.clone());
+        self.touch(which, flag(self.host, which, self.namespace(which), &series, &open));
         if let Some(what) = what {
-            self.tell(open, no, at_ms, what);
+            self.tell(&open, no, at_ms, what);
         }
     }
 
-    fn close(&mut self, which: Which, series: &Series, open: Open, at_ms: i64, why: &str) {
+    fn close(&mut self, which: Which, series: &Series, open: &Open, at_ms: i64, why: &str) {
         let flag = flag(self.host, which, self.namespace(which), series, open);
         let cleared_ms = Some(at_ms.max(open.raised_ms));
         self.touch(which, Flag { cleared_ms, why: why.to_owned(), eta: Eta::default(), remedy: Vec::new(), ..flag });
@@ -244,7 +271,7 @@ impl Judge {
         }
     }
 
-    fn tell(&mut self, open: Open, no: u32, at_ms: i64, what: What) {
+    fn tell(&mut self, open: &Open, no: u32, at_ms: i64, what: What) {
         let (host, (epoch, seq), severity) = (self.host, self.at, open.severity);
         self.events.push(FlagEvent { host, flag: open.id, no, at_ms, epoch, seq, what, severity });
     }
@@ -267,24 +294,34 @@ fn verdict(said: Option<&Said>, is_refusing: bool) -> Option<(Kind, Severity)> {
     Some((Kind::from_name(said.why.kind()).unwrap_or(Kind::Tight), said.severity))
 }
 
-fn flag(host: HostId, which: Which, namespace: NamespaceId, series: &Series, open: Open) -> Flag {
+fn growth_per_hour(series: &Series) -> Option<f64> {
     let growth = series.said.as_ref().and_then(|said| said.why.growth_per_hour());
+    growth.filter(|growth| growth.is_finite())
+}
+
+fn flag(host: HostId, which: Which, namespace: NamespaceId, series: &Series, open: &Open) -> Flag {
+    let resource = which.resource();
+    let mut why = words::why(resource, (series.used, series.limit), series.said.map(|s| s.why), open.kind);
+    if let Some(cause) = &open.cause {
+        why += &format!("; {}", cause::words::words(cause, resource));
+    }
     Flag {
         host,
         id: open.id,
         namespace,
         own: which.place == Place::Own,
-        resource: which.resource(),
+        resource,
         kind: open.kind,
         severity: open.severity,
         raised_ms: open.raised_ms,
         cleared_ms: None,
         used: series.used,
         limit: series.limit,
-        growth_per_hour: growth.filter(|growth| growth.is_finite()),
+        growth_per_hour: growth_per_hour(series),
         eta: series.said.map(|said| said.eta).unwrap_or_default(),
         holder: None,
-        why: words::why(which.resource(), (series.used, series.limit), series.said.map(|s| s.why), open.kind),
+        cause: open.cause.clone(),
+        why,
         remedy: Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use highwater_ipc::activity::{Act, Activity, Actor, Did};
 use highwater_ipc::limits::{Limits, Resource, Totals, Usage};
-use highwater_ipc::object::{Key, Kind as Objects};
+use highwater_ipc::object::{Key, Kind as Objects, Owner, Perms, SemArray};
 use highwater_ipc::record::{EpochNo, Seq};
 use highwater_ipc::snapshot::{BootId, Namespace, NamespaceId, State};
 use highwater_ipc::text::HostText;
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::feed::{self, EVERY_MS, Feed, Input, Place};
 use super::judge::{Changes, Judge, Memory, Sample};
 use super::state;
-use crate::flag::{Kind, Severity, What};
+use crate::flag::{CauseKind, Kind, Severity, What};
 use crate::forecast::Event;
 use crate::host::HostId;
 
@@ -318,6 +318,72 @@ fn a_flag_of_a_container_that_is_gone_is_cleared_when_that_is_seen() {
     let flags = judge.finish(None).0.flags;
     let of: Vec<_> = flags.iter().filter(|f| f.resource == Resource::Semmni).collect();
     assert_eq!((of.len(), of[0].raised_ms, of[0].cleared_ms), (1, BEGIN_MS, Some(BEGIN_MS + 9_000)));
+}
+
+/// Arrays with these ids; the process that made the last two of them at the instant.
+fn reloaded(ids: i32, boot_us: u64) -> (State, Activity) {
+    let mut state = host_with(1, Some(u64::from(ids.unsigned_abs())), 40);
+    let own = &mut state.namespaces[0];
+    let row = |semid| SemArray {
+        key: Key(0),
+        semid,
+        perms: Perms(0o600),
+        nsems: 1,
+        owner: Owner::default(),
+        otime: 0,
+        ctime: 0,
+    };
+    own.sem = Some((0..ids).map(row).collect());
+    let act = Act {
+        did: Did::Created,
+        kind: Objects::Sem,
+        namespace: Some(own.id),
+        by: Actor { pid: 100, comm: HostText::from("nginx"), uid: Some(0), parent: HostText::default() },
+        first_us: boot_us,
+        last_us: boot_us,
+        count: 2,
+        key: Key(0),
+        size: 1,
+        ids: vec![ids - 2, ids - 1],
+        bound_by: None,
+    };
+    (state, Activity { acts: vec![act], ..Activity::default() })
+}
+
+#[test]
+fn a_flag_says_what_makes_use_grow_how_much_is_left_and_what_ends_that() {
+    let mut memory = Memory::default();
+    let mut flag = None;
+    for n in 0..8_i32 {
+        let boot_us = 60_000_000 + u64::from(n.unsigned_abs()) * 4 * 3_600_000_000;
+        let (state, activity) = reloaded(22 + 2 * n, boot_us);
+        let wall_ms = BEGIN_MS + i64::from(n) * 4 * 3_600_000;
+        let mut judge = Judge::new(HostId(7), memory);
+        let (prev_wall_ms, begins_stretch) = ((n > 0).then_some(wall_ms - 1_000), n == 0);
+        let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch, state: &state };
+        let place = (EpochNo(1), Seq(u64::from(n.unsigned_abs())));
+        judge.sample(&Sample { place, sample, activity: &activity });
+        judge.covered(wall_ms + 2 * MINUTE_MS);
+        let (changes, left) = judge.finish(Some(&state));
+        memory = state::unpack(&state::pack(&left).unwrap()).unwrap();
+        flag = changes.flags.into_iter().find(|flag| flag.resource == Resource::Semmni).or(flag);
+    }
+    let flag = flag.expect("36 of 40 is tight");
+    let cause = flag.cause.clone().expect("a cause");
+    assert_eq!((cause.kind, cause.comm.as_str(), cause.seen, cause.of), (CauseKind::Reload, "nginx", 7, 7));
+    assert_eq!((cause.per_event, cause.left), (2.0, 2));
+    assert!(
+        flag.why.contains("; +2.0 per reload of nginx (7 of 7), 2 left, at your 6 a day: 8.0 hours ("),
+        "{}",
+        flag.why
+    );
+    let steps: Vec<&str> = flag.remedy.iter().map(|step| step.step.as_str()).collect();
+    assert!(steps[0].starts_with("raise SEMMNI"), "{steps:?}");
+    assert!(steps.last().unwrap().starts_with("restart nginx instead of reloading it"), "{steps:?}");
+    // Whoever judges without a state, for nothing has changed, still knows.
+    let mut judge = Judge::new(HostId(7), memory);
+    judge.covered(BEGIN_MS + 40 * 3_600_000);
+    assert!(judge.finish(None).0.flags.iter().all(|flag| flag.cause.is_some()));
 }
 
 #[test]

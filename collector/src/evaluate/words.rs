@@ -5,6 +5,7 @@ use highwater_ipc::object::Kind as Objects;
 use highwater_ipc::snapshot::{NamespaceId, State};
 use highwater_ipc::who::Grade;
 
+use super::cause;
 use crate::flag::{Flag, Holder, Kind, Remedy};
 use crate::forecast::why::Why;
 use crate::query::owners::{Owner, of_place};
@@ -67,7 +68,8 @@ fn held_by(flag: &mut Flag, state: &State, owners: &[Owner]) {
         objects: owner.after.objects,
         orphans: owner.orphans.values().map(|ids| ids.len() as u64).sum(),
     });
-    let steps = remedy::of_flag(state, (flag.namespace, flag.resource), owners, most).into_iter();
+    let known = flag.cause.as_ref().map(cause::words::step);
+    let steps = remedy::of_flag(state, (flag.namespace, flag.resource), owners, (most, known)).into_iter();
     flag.remedy = steps.map(|Step { what, command, risk }| Remedy { step: what, command, risk }).collect();
 }
 

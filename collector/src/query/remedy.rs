@@ -36,30 +36,32 @@ pub fn steps(after: &State, owners: &[Owner]) -> Vec<Step> {
     steps
 }
 
-/// For a limit that is running out: raising it; then what frees what its first holder has left behind. A product whose
-/// objects nobody else may remove has a procedure of its own, and no command.
+/// For a limit that is running out: raising it; then what frees what its first holder has left behind, and what ends the
+/// growth, where its cause is known. A product whose objects nobody else may remove has a procedure of its own, and no
+/// command.
 pub fn of_flag(
     state: &State,
     (place, resource): (NamespaceId, Resource),
     owners: &[Owner],
-    holder: Option<&Owner>,
+    (holder, cause): (Option<&Owner>, Option<Step>),
 ) -> Vec<Step> {
     let Some(namespace) = state.namespaces.iter().find(|n| n.id == place) else { return Vec::new() };
     let mut steps = raising_of(namespace, resource);
     let Some(owner) = holder else { return steps };
     if let Some(leave) = left_alone(owners, owner) {
         steps.push(leave);
+        steps.extend(cause);
         return steps;
     }
     if matches!(resource, Resource::Semmni | Resource::Semmns) {
         steps.extend(removing(state, namespace, owner.uid));
     }
     let program = owner.comm.as_ref().map_or_else(|| format!("the programs of uid {}", owner.uid), HostText::escaped);
-    steps.push(Step {
+    steps.push(cause.unwrap_or_else(|| Step {
         what: format!("find why {program} does not free what it makes; stopped in an orderly way it removes its own"),
         command: None,
         risk: "what depends on it is away meanwhile; killed with SIGKILL it frees nothing".to_owned(),
-    });
+    }));
     steps
 }
 
@@ -227,7 +229,7 @@ mod tests {
             ));
             let owners = owners(&state(""), &after, &[]).0;
             let holder = owners.iter().find(|o| o.after.objects == 2);
-            let steps = of_flag(&after, (own(), Resource::Semmni), &owners, holder);
+            let steps = of_flag(&after, (own(), Resource::Semmni), &owners, (holder, None));
             assert!(steps[0].what.starts_with("raise SEMMNI"), "{steps:#?}");
             (steps.iter().any(|s| s.what.starts_with("remove")), steps.iter().any(|s| s.what.contains("amqiclen")))
         };

@@ -1,28 +1,24 @@
 //! Tables `flag`, `flag_event`, `flag_state` and `silence`: what goes wrong on a host, or went, what people said of it, and
 //! what the evaluator remembers.
 
-use highwater_ipc::limits::Resource;
+mod row;
+
 use highwater_ipc::record::{EpochNo, Seq};
-use highwater_ipc::snapshot::NamespaceId;
-use serde::{Deserialize, Serialize};
-use sqlx::FromRow;
 
 use super::StoreError;
 use super::history::Reading;
-use super::number::{bigint, unsigned};
+use super::number::bigint;
 use super::tx::{Connection, Write};
-use crate::flag::{
-    Eta, Flag, FlagEvent, FlagFilter, FlagId, FlagState, FlagTold, Holder, Kind, Note, Remedy, Severity, StoredEvent,
-    StoredFlag,
-};
+use crate::flag::{Flag, FlagEvent, FlagFilter, FlagId, FlagTold, Note, Severity, StoredEvent, StoredFlag};
 use crate::host::HostId;
+use row::{FlagRow, ToldRow, UntoldRow};
 
 /// What people said of a flag stays; what is cleared stays cleared.
 const UPSERT_SQL: &str = "INSERT INTO flag AS f (host_id, flag_id, namespace, instance, resource, kind, severity, state,
         raised_ms, cleared_ms, used, limit_, growth_per_hour, eta_ms, eta_low_ms, eta_high_ms, owner_uid, owner_user,
-        owner_comm, owner_arrays, owner_orphans, why, remedy, own)
+        owner_comm, owner_arrays, owner_orphans, why, remedy, own, cause)
     VALUES ($1, $2, $3, $4::text::numeric, $5, $6, $7, $8, $9, $10, $11::text::numeric, $12::text::numeric, $13, $14, $15,
-        $16, $17, $18, $19, $20, $21, $22, $23::text::jsonb, $24)
+        $16, $17, $18, $19, $20, $21, $22, $23::text::jsonb, $24, $25::text::jsonb)
     ON CONFLICT (host_id, flag_id) DO UPDATE SET kind = excluded.kind, severity = excluded.severity,
         state = CASE WHEN excluded.state = 'open' THEN f.state ELSE excluded.state END,
         cleared_ms = excluded.cleared_ms, used = excluded.used, limit_ = excluded.limit_,
@@ -31,7 +27,7 @@ const UPSERT_SQL: &str = "INSERT INTO flag AS f (host_id, flag_id, namespace, in
         owner_uid = COALESCE(excluded.owner_uid, f.owner_uid), owner_user = COALESCE(excluded.owner_user, f.owner_user),
         owner_comm = COALESCE(excluded.owner_comm, f.owner_comm),
         owner_arrays = COALESCE(excluded.owner_arrays, f.owner_arrays),
-        owner_orphans = COALESCE(excluded.owner_orphans, f.owner_orphans),
+        owner_orphans = COALESCE(excluded.owner_orphans, f.owner_orphans), cause = excluded.cause,
         why = excluded.why,
         remedy = CASE WHEN excluded.state = 'open' AND excluded.remedy = '[]' THEN f.remedy ELSE excluded.remedy END
     WHERE f.state <> 'cleared'";
@@ -60,8 +56,8 @@ macro_rules! flags {
         concat!(
             "SELECT f.host_id, h.name, f.flag_id, f.namespace, f.instance::text, f.resource, f.kind, f.severity, f.state,
                 f.raised_ms, f.cleared_ms, f.used::text, f.limit_::text, f.growth_per_hour, f.eta_ms, f.eta_low_ms,
-                f.eta_high_ms, f.owner_uid, f.owner_user, f.owner_comm, f.owner_arrays, f.owner_orphans, f.why,
-                f.remedy::text AS remedy, f.own, f.note, f.noted_by, f.noted_ms, s.until_ms, s.note AS silence_note",
+                f.eta_high_ms, f.owner_uid, f.owner_user, f.owner_comm, f.owner_arrays, f.owner_orphans,
+                f.cause::text AS cause, f.why, f.remedy::text AS remedy, f.own, f.note, f.noted_by, f.noted_ms, s.until_ms, s.note AS silence_note",
             $columns,
             " FROM flag f JOIN host h ON h.host_id = f.host_id
             LEFT JOIN silence s ON s.host_id = f.host_id AND s.until_ms > $1 ",
@@ -106,22 +102,9 @@ const SILENCE_SQL: &str = "INSERT INTO silence (host_id, until_ms, note, made_by
     ON CONFLICT (host_id) DO UPDATE SET until_ms = excluded.until_ms, note = excluded.note, made_by = excluded.made_by,
         made_ms = excluded.made_ms";
 
-#[derive(Serialize, Deserialize)]
-struct StoredStep {
-    step: String,
-    command: Option<String>,
-    risk: String,
-}
-
 /// Stores flags as they were judged.
 pub async fn upsert(tx: &mut Write<'_>, flags: &[Flag]) -> Result<(), StoreError> {
     for flag in flags {
-        let steps = flag.remedy.iter().map(|step| StoredStep {
-            step: step.step.clone(),
-            command: step.command.clone(),
-            risk: step.risk.clone(),
-        });
-        let remedy = serde_json::to_string(&steps.collect::<Vec<_>>()).unwrap_or_else(|_| "[]".to_owned());
         let holder = flag.holder.as_ref();
         sqlx::query(UPSERT_SQL)
             .bind(flag.host.0)
@@ -146,8 +129,9 @@ pub async fn upsert(tx: &mut Write<'_>, flags: &[Flag]) -> Result<(), StoreError
             .bind(holder.map(|h| bigint(h.objects)))
             .bind(holder.map(|h| bigint(h.orphans)))
             .bind(&flag.why)
-            .bind(remedy)
+            .bind(row::write_remedy(&flag.remedy))
             .bind(flag.own)
+            .bind(flag.cause.as_ref().and_then(row::write_cause))
             .execute(tx.connection())
             .await?;
     }
@@ -292,140 +276,5 @@ impl Reading {
         let query = sqlx::query_as(EVENTS_SQL).bind(host.0).bind(id.0);
         let rows: Vec<(i32, i64, String, String)> = query.fetch_all(&mut *self.tx).await?;
         Ok(rows.into_iter().map(|(_, at_ms, what, severity)| StoredEvent { at_ms, what, severity }).collect())
-    }
-}
-
-#[derive(FromRow)]
-struct UntoldRow {
-    #[sqlx(flatten)]
-    flag: FlagRow,
-    labels: String,
-    told: i16,
-    notices: i32,
-}
-
-#[derive(FromRow)]
-struct ToldRow {
-    flag_id: i64,
-    at_ms: i64,
-    epoch_no: i64,
-    seq: i64,
-    what: String,
-    severity: String,
-    namespace: i64,
-    instance: String,
-    own: bool,
-    resource: String,
-    kind: String,
-    why: String,
-}
-
-impl ToldRow {
-    fn domain(self) -> Result<((EpochNo, Seq), FlagTold), StoreError> {
-        let position =
-            (EpochNo(unsigned("flag_event.epoch_no", self.epoch_no)?), Seq(unsigned("flag_event.seq", self.seq)?));
-        let instance = self.instance.parse().map_err(|_| StoreError::Corrupt { what: "flag.instance".to_owned() })?;
-        let told = FlagTold {
-            id: FlagId(self.flag_id),
-            at_ms: self.at_ms,
-            raised: self.what == "raised",
-            namespace: NamespaceId { inode: self.namespace.cast_unsigned(), instance },
-            own: self.own,
-            resource: self.resource,
-            kind: self.kind,
-            severity: self.severity,
-            why: self.why,
-        };
-        Ok((position, told))
-    }
-}
-
-#[derive(FromRow)]
-struct FlagRow {
-    host_id: i64,
-    name: String,
-    flag_id: i64,
-    namespace: i64,
-    instance: String,
-    resource: String,
-    kind: String,
-    severity: String,
-    state: String,
-    raised_ms: i64,
-    cleared_ms: Option<i64>,
-    used: Option<String>,
-    limit_: Option<String>,
-    growth_per_hour: Option<f64>,
-    eta_ms: Option<i64>,
-    eta_low_ms: Option<i64>,
-    eta_high_ms: Option<i64>,
-    owner_uid: Option<i64>,
-    owner_user: Option<String>,
-    owner_comm: Option<String>,
-    owner_arrays: Option<i64>,
-    owner_orphans: Option<i64>,
-    why: String,
-    remedy: String,
-    own: bool,
-    note: Option<String>,
-    noted_by: Option<String>,
-    noted_ms: Option<i64>,
-    until_ms: Option<i64>,
-    silence_note: Option<String>,
-}
-
-impl FlagRow {
-    fn domain(self) -> Result<StoredFlag, StoreError> {
-        let corrupt = |column: &str, value: &str| StoreError::Corrupt { what: format!("flag.{column} = {value}") };
-        let number = |column: &str, text: &str| text.parse::<u64>().map_err(|_| corrupt(column, text));
-        let resource = Resource::ALL.into_iter().find(|r| r.name() == self.resource);
-        let steps: Vec<StoredStep> =
-            serde_json::from_str(&self.remedy).map_err(|error| corrupt("remedy", &error.to_string()))?;
-        let remedy = steps.into_iter().map(|s| Remedy { step: s.step, command: s.command, risk: s.risk }).collect();
-        let holder = self.owner_uid.map(|uid| Holder {
-            uid: u32::try_from(uid).unwrap_or(u32::MAX),
-            user: self.owner_user,
-            comm: self.owner_comm,
-            objects: u64::try_from(self.owner_arrays.unwrap_or(0)).unwrap_or(0),
-            orphans: u64::try_from(self.owner_orphans.unwrap_or(0)).unwrap_or(0),
-        });
-        let host = HostId(self.host_id);
-        let state = match (self.state.as_str(), self.until_ms) {
-            ("cleared", _) => FlagState::Cleared,
-            (_, Some(_)) => FlagState::Silenced,
-            ("acknowledged", None) => FlagState::Acknowledged,
-            (_, None) => FlagState::Open,
-        };
-        Ok(StoredFlag {
-            state,
-            note: self.note.map(|text| Note {
-                text,
-                by: self.noted_by.unwrap_or_default(),
-                at_ms: self.noted_ms.unwrap_or(0),
-            }),
-            silence: self.until_ms.map(|until_ms| (until_ms, self.silence_note.unwrap_or_default())),
-            host: self.name,
-            flag: Flag {
-                host,
-                id: FlagId(self.flag_id),
-                namespace: NamespaceId {
-                    inode: self.namespace.cast_unsigned(),
-                    instance: number("instance", &self.instance)?,
-                },
-                own: self.own,
-                resource: resource.ok_or_else(|| corrupt("resource", &self.resource))?,
-                kind: Kind::from_name(&self.kind).ok_or_else(|| corrupt("kind", &self.kind))?,
-                severity: Severity::from_name(&self.severity).ok_or_else(|| corrupt("severity", &self.severity))?,
-                raised_ms: self.raised_ms,
-                cleared_ms: self.cleared_ms,
-                used: number("used", self.used.as_deref().unwrap_or("0"))?,
-                limit: number("limit_", self.limit_.as_deref().unwrap_or("0"))?,
-                growth_per_hour: self.growth_per_hour,
-                eta: Eta { at_ms: self.eta_ms, low_ms: self.eta_low_ms, high_ms: self.eta_high_ms },
-                holder,
-                why: self.why,
-                remedy,
-            },
-        })
     }
 }

@@ -50,6 +50,8 @@ pub struct FlagJson {
     pub eta_high: Option<String>,
     /// Who holds most of it; null = not known.
     pub owner: Option<FlagOwnerJson>,
+    /// What makes it grow, where the events show it; null = they do not.
+    pub cause: Option<FlagCauseJson>,
     /// In words.
     pub why: String,
     /// What to do, in order.
@@ -76,6 +78,33 @@ pub struct FlagOwnerJson {
     pub arrays: u64,
     /// What nobody seems to hold any more.
     pub orphans: u64,
+}
+
+/// What makes it grow.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlagCauseJson {
+    /// `reload`, `recurring`, `process`, `restart`, `killed` or `crash_loop`.
+    pub kind: String,
+    /// The program.
+    pub comm: String,
+    /// What each event adds of what the limit counts.
+    pub per_event: f64,
+    /// How many events were seen that added something.
+    pub seen: u32,
+    /// Of so many of the sort.
+    pub of: u32,
+    /// How many more there can be.
+    pub left_u64: String,
+    /// How many there are in a day.
+    pub per_day: f64,
+    /// Days until there will have been as many as are left, from when it was judged last.
+    pub days_left: f64,
+    /// Lower end of the 80 % interval for that.
+    pub days_left_low: f64,
+    /// Upper end.
+    pub days_left_high: f64,
+    /// In words.
+    pub words: String,
 }
 
 /// What an operator said.
