@@ -7,6 +7,8 @@ ALTER TABLE flag ADD COLUMN instance numeric(20,0) NOT NULL DEFAULT 0; -- tells 
 ALTER TABLE flag ADD COLUMN own boolean NOT NULL DEFAULT true;          -- it is the host's own one
 -- What makes it grow, {kind, comm, per_event, seen, of, left, per_day, days: [likely, low, high]}; null = not known.
 ALTER TABLE flag ADD COLUMN cause jsonb;
+-- The flag of the other limit on the same objects, which is reached first and told in place of this one.
+ALTER TABLE flag ADD COLUMN follows bigint;
 ALTER TABLE flag ADD COLUMN note text;                     -- what somebody said of it who knows of it
 ALTER TABLE flag ADD COLUMN noted_by text;                 -- which operator
 ALTER TABLE flag ADD COLUMN noted_ms bigint;               -- collector's clock

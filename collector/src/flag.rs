@@ -206,6 +206,8 @@ pub struct Flag {
     pub holder: Option<Holder>,
     /// What makes it grow; `None` = the events show nothing of the kind.
     pub cause: Option<Cause>,
+    /// The flag of the other limit on the same objects, which is reached first: it is told in place of this one.
+    pub follows: Option<FlagId>,
     /// In words.
     pub why: String,
     /// What to do, in order.

@@ -97,6 +97,7 @@ CREATE TABLE public.flag (
     instance numeric(20,0) DEFAULT 0 NOT NULL,
     own boolean DEFAULT true NOT NULL,
     cause jsonb,
+    follows bigint,
     note text,
     noted_by text,
     noted_ms bigint,

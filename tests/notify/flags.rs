@@ -25,6 +25,10 @@ fn raise(database: &Database, host: i64, flag: i64, state: &str) {
     ));
 }
 
+fn set(database: &Database, flag: i64, what: &str) {
+    database.sql(&format!("UPDATE flag SET {what} WHERE flag_id = {flag}"));
+}
+
 /// Id and transition of each notice, in order.
 fn told(sink: &HttpSink) -> Vec<(String, String)> {
     let text = |value: &Value, key: &str| value[key].as_str().expect("a text").to_owned();
@@ -72,4 +76,41 @@ async fn each_change_of_a_flag_is_told_once_and_nothing_while_records_are_on_the
     assert!(is(&[first, drained, worse, over, late]), "{:?}", told(&sink));
     let flag: Value = serde_json::from_str(&sink.requests()[1].body).expect("JSON");
     assert_eq!((&flag["flag"]["host"], &flag["flag"]["used_u64"]), (&"web-7".into(), &"100".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_flags_for_the_same_arrays_only_the_first_is_told_and_the_other_once_that_is_over() {
+    let sink = HttpSink::start(|_, _| Behave::Answer(204));
+    let (database, db) = migrated().await;
+    let receivers = File::new(&webhook("a", &sink.url())).receivers();
+    host(&database, 7, "NULL");
+    raise(&database, 7, 0x70, "open");
+    raise(&database, 7, 0x71, "open");
+    set(&database, 0x70, "follows = x'71'::int");
+    let working = Working::start(&db, &receivers);
+    let is = |expected: &[(&str, &str)]| {
+        let told = told(&sink);
+        told.iter().map(|(id, what)| (id.as_str(), what.as_str())).collect::<Vec<_>>() == expected
+    };
+    let mut expected = vec![("0000000000000071-1", "raised")];
+    until("the one that leads is told", PATIENCE, || is(&expected));
+    set(&database, 0x70, "severity = 'critical'");
+    set(&database, 0x71, "severity = 'critical'");
+    expected.push(("0000000000000071-2", "worsened"));
+    until("and what becomes of it", PATIENCE, || is(&expected));
+    // In one transaction, as the evaluator does it.
+    database.sql(
+        "UPDATE flag SET state = CASE flag_id WHEN x'71'::int THEN 'cleared' ELSE state END, follows = NULL,
+             cleared_ms = CASE flag_id WHEN x'71'::int THEN 3000 END",
+    );
+    until("the other is told once that is over", PATIENCE, || told(&sink).len() == 4);
+    let now = told(&sink);
+    assert!(now.contains(&("0000000000000071-3".to_owned(), "cleared".to_owned())), "{now:?}");
+    assert!(now.contains(&("0000000000000070-1".to_owned(), "raised".to_owned())), "{now:?}");
+    // Whoever was told of it is told of its end, whatever it follows by then.
+    set(&database, 0x70, "follows = x'71'::int, severity = 'warning'");
+    set(&database, 0x70, "state = 'cleared', cleared_ms = 4000");
+    until("its end is told", PATIENCE, || told(&sink).len() == 5);
+    working.stop().await;
+    assert_eq!(told(&sink)[4], ("0000000000000070-2".to_owned(), "cleared".to_owned()));
 }

@@ -171,6 +171,7 @@ fn write(stored: &StoredFlag) -> FlagJson {
             orphans: holder.orphans,
         }),
         cause: flag.cause.as_ref().map(|cause| write_cause(cause, flag.resource)),
+        follows: flag.follows.map(|leader| leader.to_string()),
         why: flag.why.clone(),
         remedy: flag
             .remedy

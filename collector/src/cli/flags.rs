@@ -168,7 +168,7 @@ fn listed(flags: &[FlagJson], zone: &TimeZone, color: bool) -> String {
                 plain(&flag.kind),
                 plain(&flag.eta.as_deref().map_or_else(|| "-".to_owned(), |eta| shown(eta, zone))),
                 plain(&owner(flag)),
-                plain(&flag.state),
+                plain(&if flag.follows.is_some() { format!("{}, follows", flag.state) } else { flag.state.clone() }),
                 plain(&shown(&flag.raised_at, zone)),
                 plain(&flag.id),
             ]
@@ -210,6 +210,9 @@ fn whole(flag: &FlagJson, zone: &TimeZone, color: bool) -> String {
     }
     if let Some(cause) = &flag.cause {
         line("cause", &cause.words);
+    }
+    if let Some(leader) = &flag.follows {
+        line("follows", &format!("flag {leader}, which is told in its place"));
     }
     line("holder", &owner(flag));
     line("raised", &shown(&flag.raised_at, zone));

@@ -4,7 +4,7 @@
 //! J2. A flag is up while the forecaster's is, or while calls are refused and for half an hour after.
 //! J3. Its number follows from host, series and record, so that whoever judges the same again finds the same flag.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_ipc::activity::{Activity, Did};
 use highwater_ipc::limits::Resource;
@@ -68,6 +68,8 @@ struct Open {
     events: u32,
     /// What was found last to make it grow.
     cause: Option<Cause>,
+    /// The flag that it follows.
+    follows: Option<FlagId>,
 }
 
 /// What a step changes.
@@ -143,19 +145,41 @@ impl Judge {
         let open: Vec<Which> = self.memory.series.iter().filter(|(_, s)| s.open.is_some()).map(|(w, _)| *w).collect();
         for (which, state) in open.into_iter().filter_map(|which| Some((which, state?))) {
             let cause = self.cause(which, state);
-            let namespace = self.namespace(which);
-            let Some(series) = self.memory.series.get_mut(&which) else { continue };
-            let Some(mut open) = series.open.take() else { continue };
-            open.cause = cause;
-            let flag = flag(self.host, which, namespace, series, &open);
-            series.open = Some(open);
-            self.touch(which, flag);
+            self.refresh(which, |open| open.cause = cause);
         }
-        let mut flags: Vec<Flag> = self.touched.into_values().flatten().collect();
+        self.let_go();
+        let mut flags: Vec<Flag> = std::mem::take(&mut self.touched).into_values().flatten().collect();
         if let Some(state) = state {
-            flags.iter_mut().filter(|flag| flag.cleared_ms.is_none()).for_each(|flag| words::explain(flag, state));
+            let mut open: Vec<&mut Flag> = flags.iter_mut().filter(|flag| flag.cleared_ms.is_none()).collect();
+            words::explain(&mut open, state);
+            for open_here in self.memory.series.values_mut().filter_map(|series| series.open.as_mut()) {
+                open_here.follows = open.iter().find(|flag| flag.id == open_here.id).and_then(|flag| flag.follows);
+            }
         }
         (Changes { flags, events: self.events }, self.memory)
+    }
+
+    /// Flags that follow one which is over are told by themselves from now on.
+    fn let_go(&mut self) {
+        let up: BTreeSet<FlagId> =
+            self.memory.series.values().filter_map(|series| series.open.as_ref()).map(|open| open.id).collect();
+        let leader = |series: &Series| series.open.as_ref().and_then(|open| open.follows);
+        let alone = |series: &Series| leader(series).is_some_and(|leader| !up.contains(&leader));
+        let alone: Vec<Which> = self.memory.series.iter().filter(|(_, s)| alone(s)).map(|(which, _)| *which).collect();
+        for which in alone {
+            self.refresh(which, |open| open.follows = None);
+        }
+    }
+
+    /// Changes a flag that is up, which is stored then as it is.
+    fn refresh(&mut self, which: Which, change: impl FnOnce(&mut Open)) {
+        let namespace = self.namespace(which);
+        let Some(series) = self.memory.series.get_mut(&which) else { return };
+        let Some(mut open) = series.open.take() else { return };
+        change(&mut open);
+        let flag = flag(self.host, which, namespace, series, &open);
+        series.open = Some(open);
+        self.touch(which, flag);
     }
 
     fn cause(&self, which: Which, state: &State) -> Option<Cause> {
@@ -235,7 +259,7 @@ impl Judge {
         };
         let id = FlagId(number(self.host, which, self.at));
         let before = series.open.as_ref().map(|open| (open.severity, open.kind));
-        let new = || Open { id, kind, severity, raised_ms: at_ms, events: 0, cause: None };
+        let new = || Open { id, kind, severity, raised_ms: at_ms, events: 0, cause: None, follows: None };
         let open = series.open.get_or_insert_with(new);
         let what = match before {
             None => Some(What::Raised),
@@ -321,6 +345,7 @@ fn flag(host: HostId, which: Which, namespace: NamespaceId, series: &Series, ope
         eta: series.said.map(|said| said.eta).unwrap_or_default(),
         holder: None,
         cause: open.cause.clone(),
+        follows: open.follows,
         why,
         remedy: Vec::new(),
     }

@@ -1,13 +1,14 @@
 //! From samples to flags: live, in the transaction that compacts what they were told by.
 //!
 //! [`feed`] makes the rows of each series from samples; [`judge`] gives them to the forecaster and keeps one flag for each
-//! series; [`cause`] finds the events that make it grow; [`words`] says why; [`state`] packs a judge between two steps.
+//! series; [`cause`] finds the events that make it grow, [`pair`] which of two limits comes first; [`words`] says why; [`state`] packs a judge between two steps.
 //! [`desk`] is what operators do to flags.
 
 pub mod cause;
 pub mod desk;
 pub mod feed;
 pub mod judge;
+pub mod pair;
 pub mod state;
 #[cfg(test)]
 mod tests;

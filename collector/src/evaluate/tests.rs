@@ -387,6 +387,46 @@ fn a_flag_says_what_makes_use_grow_how_much_is_left_and_what_ends_that() {
 }
 
 #[test]
+fn a_flag_follows_the_other_one_of_the_same_arrays_until_that_is_over() {
+    let state = |semmni: u64| {
+        let mut state = reloaded(37, 1).0;
+        let own = &mut state.namespaces[0];
+        own.sem.as_mut().unwrap().iter_mut().for_each(|row| row.nsems = 17);
+        own.totals = Some(Totals { sem_arrays: 37, semaphores: 37 * 17, ..Totals::default() });
+        own.limits = own.limits.map(|limits| Limits { semmni, semmns: 40 * 17, ..limits });
+        state
+    };
+    let mut memory = Memory::default();
+    let mut told = Vec::new();
+    for n in 0..40_u32 {
+        let state = state(if n < 20 { 40 } else { 4_000 });
+        let wall_ms = BEGIN_MS + i64::from(n) * 10 * MINUTE_MS;
+        let (prev_wall_ms, begins_stretch) = ((n > 0).then_some(wall_ms - 1_000), n == 0);
+        let boot_us = 60_000_000 + u64::from(n) * 600_000_000;
+        let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch, state: &state };
+        let mut judge = Judge::new(HostId(7), memory);
+        judge.sample(&Sample { place: (EpochNo(1), Seq(n.into())), sample, activity: &Activity::default() });
+        let (changes, left) = judge.finish(Some(&state));
+        memory = state::unpack(&state::pack(&left).unwrap()).unwrap();
+        told.extend(changes.flags.into_iter().map(|flag| (n, flag)));
+    }
+    let last = |resource: Resource, before: u32| {
+        told.iter().rfind(|(n, flag)| flag.resource == resource && *n < before).map(|(_, flag)| flag).expect("a flag")
+    };
+    let (first, second) = (last(Resource::Semmni, 20), last(Resource::Semmns, 20));
+    assert_eq!((first.follows, second.follows), (None, Some(first.id)));
+    assert!(second.why.contains("it follows SEMMNI, which is reached first"), "{}", second.why);
+    let (first, second) = (last(Resource::Semmni, 40), last(Resource::Semmns, 40));
+    assert!(first.cleared_ms.is_some() && second.cleared_ms.is_none());
+    assert_eq!(second.follows, None, "it is told by itself now: {}", second.why);
+    assert!(
+        second.why.contains("SEMMNS binds: 37 arrays x 17 semaphores each reach 680 at 40 arrays"),
+        "{}",
+        second.why
+    );
+}
+
+#[test]
 fn damaged_memory_begins_anew_and_flat_series_take_few_bytes() {
     assert!(state::unpack::<Memory>(&[]).is_none() && state::unpack::<Memory>(&[1, 2, 3]).is_none());
     let story: Vec<(u32, u64)> = (0..1_000).map(|n| (n * 10, 5)).collect();

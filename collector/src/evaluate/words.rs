@@ -2,10 +2,10 @@
 
 use highwater_ipc::limits::Resource;
 use highwater_ipc::object::Kind as Objects;
-use highwater_ipc::snapshot::{NamespaceId, State};
+use highwater_ipc::snapshot::{Namespace, NamespaceId, State};
 use highwater_ipc::who::Grade;
 
-use super::cause;
+use super::{cause, pair};
 use crate::flag::{Flag, Holder, Kind, Remedy};
 use crate::forecast::why::Why;
 use crate::query::owners::{Owner, of_place};
@@ -39,10 +39,24 @@ pub fn why(resource: Resource, (used, limit): (u64, u64), why: Option<Why>, kind
     }
 }
 
-/// Adds who holds most of it, and what to do.
-pub fn explain(flag: &mut Flag, state: &State) {
-    let owners = owners(state, flag.namespace, objects_of(flag.resource));
-    held_by(flag, state, &owners);
+/// Adds to flags that are up who holds most of it, which of two limits on the same objects comes first, and what to do.
+pub fn explain(flags: &mut [&mut Flag], state: &State) {
+    let owners: Vec<Vec<Owner>> =
+        flags.iter().map(|flag| owners(state, flag.namespace, objects_of(flag.resource))).collect();
+    for (flag, owners) in flags.iter_mut().zip(&owners) {
+        held_by(flag, state, owners);
+    }
+    pair::tell(flags, state);
+    for (flag, owners) in flags.iter_mut().zip(&owners) {
+        holding(flag, owners);
+    }
+}
+
+fn find(state: &State, id: NamespaceId) -> Option<&Namespace> {
+    state.namespaces.iter().find(|namespace| namespace.id == id)
+}
+
+fn holding(flag: &mut Flag, owners: &[Owner]) {
     let Some(owner) = owners.iter().max_by_key(|owner| share(owner, flag.resource)) else { return };
     let certain = owner.orphans(Grade::Certain).len();
     let name = owner.user.as_ref().map_or_else(|| format!("uid {}", owner.uid), |user| user.escaped());
@@ -74,8 +88,7 @@ fn held_by(flag: &mut Flag, state: &State, owners: &[Owner]) {
 }
 
 fn owners(state: &State, id: NamespaceId, kind: Objects) -> Vec<Owner> {
-    let namespace = state.namespaces.iter().find(|namespace| namespace.id == id);
-    of_place(id, kind, (None, namespace), (state, state))
+    of_place(id, kind, (None, find(state, id)), (state, state))
 }
 
 fn share(owner: &Owner, resource: Resource) -> u64 {

@@ -16,9 +16,9 @@ use row::{FlagRow, ToldRow, UntoldRow};
 /// What people said of a flag stays; what is cleared stays cleared.
 const UPSERT_SQL: &str = "INSERT INTO flag AS f (host_id, flag_id, namespace, instance, resource, kind, severity, state,
         raised_ms, cleared_ms, used, limit_, growth_per_hour, eta_ms, eta_low_ms, eta_high_ms, owner_uid, owner_user,
-        owner_comm, owner_arrays, owner_orphans, why, remedy, own, cause)
+        owner_comm, owner_arrays, owner_orphans, why, remedy, own, cause, follows)
     VALUES ($1, $2, $3, $4::text::numeric, $5, $6, $7, $8, $9, $10, $11::text::numeric, $12::text::numeric, $13, $14, $15,
-        $16, $17, $18, $19, $20, $21, $22, $23::text::jsonb, $24, $25::text::jsonb)
+        $16, $17, $18, $19, $20, $21, $22, $23::text::jsonb, $24, $25::text::jsonb, $26)
     ON CONFLICT (host_id, flag_id) DO UPDATE SET kind = excluded.kind, severity = excluded.severity,
         state = CASE WHEN excluded.state = 'open' THEN f.state ELSE excluded.state END,
         cleared_ms = excluded.cleared_ms, used = excluded.used, limit_ = excluded.limit_,
@@ -28,7 +28,7 @@ const UPSERT_SQL: &str = "INSERT INTO flag AS f (host_id, flag_id, namespace, in
         owner_comm = COALESCE(excluded.owner_comm, f.owner_comm),
         owner_arrays = COALESCE(excluded.owner_arrays, f.owner_arrays),
         owner_orphans = COALESCE(excluded.owner_orphans, f.owner_orphans), cause = excluded.cause,
-        why = excluded.why,
+        follows = excluded.follows, why = excluded.why,
         remedy = CASE WHEN excluded.state = 'open' AND excluded.remedy = '[]' THEN f.remedy ELSE excluded.remedy END
     WHERE f.state <> 'cleared'";
 
@@ -57,7 +57,7 @@ macro_rules! flags {
             "SELECT f.host_id, h.name, f.flag_id, f.namespace, f.instance::text, f.resource, f.kind, f.severity, f.state,
                 f.raised_ms, f.cleared_ms, f.used::text, f.limit_::text, f.growth_per_hour, f.eta_ms, f.eta_low_ms,
                 f.eta_high_ms, f.owner_uid, f.owner_user, f.owner_comm, f.owner_arrays, f.owner_orphans,
-                f.cause::text AS cause, f.why, f.remedy::text AS remedy, f.own, f.note, f.noted_by, f.noted_ms, s.until_ms, s.note AS silence_note",
+                f.cause::text AS cause, f.follows, f.why, f.remedy::text AS remedy, f.own, f.note, f.noted_by, f.noted_ms, s.until_ms, s.note AS silence_note",
             $columns,
             " FROM flag f JOIN host h ON h.host_id = f.host_id
             LEFT JOIN silence s ON s.host_id = f.host_id AND s.until_ms > $1 ",
@@ -85,12 +85,13 @@ const TOLD_SQL: &str =
     ORDER BY e.epoch_no, e.seq, e.at_ms, e.flag_id, e.no LIMIT $4";
 
 /// Of which receivers know less than is so. While records of a host are on their way nothing of it is told: what is open
-/// in the end is told once, and what came and went in between never. Nor is what is silenced.
+/// in the end is told once, and what came and went in between never. Nor is what is silenced, nor what follows another
+/// flag, but for its end where it was told of before.
 const UNTOLD_SQL: &str = flags!(
     ", h.labels::text AS labels, f.told, f.notices",
     "JOIN host_status st ON st.host_id = f.host_id AND st.backlog_from_ms IS NULL
     WHERE s.host_id IS NULL AND CASE WHEN f.state = 'cleared' THEN f.told IN (1, 2)
-        ELSE f.told <> CASE f.severity WHEN 'critical' THEN 2 ELSE 1 END END
+        WHEN f.follows IS NOT NULL THEN false ELSE f.told <> CASE f.severity WHEN 'critical' THEN 2 ELSE 1 END END
     ORDER BY f.raised_ms, f.flag_id LIMIT $2"
 );
 const MARK_SQL: &str = "UPDATE flag SET told = $3, notices = notices + 1
@@ -132,6 +133,7 @@ pub async fn upsert(tx: &mut Write<'_>, flags: &[Flag]) -> Result<(), StoreError
             .bind(row::write_remedy(&flag.remedy))
             .bind(flag.own)
             .bind(flag.cause.as_ref().and_then(row::write_cause))
+            .bind(flag.follows.map(|leader| leader.0))
             .execute(tx.connection())
             .await?;
     }

@@ -52,6 +52,9 @@ pub struct FlagJson {
     pub owner: Option<FlagOwnerJson>,
     /// What makes it grow, where the events show it; null = they do not.
     pub cause: Option<FlagCauseJson>,
+    /// The flag of the other limit on the same objects, which is reached first: receivers are told of that one; null = it
+    /// follows none.
+    pub follows: Option<String>,
     /// In words.
     pub why: String,
     /// What to do, in order.
