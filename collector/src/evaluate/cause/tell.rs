@@ -145,7 +145,7 @@ impl<'m> Found<'m> {
             None => (CauseKind::Process, found(How::Other)?),
         };
         let is_told = kind == CauseKind::Reload || is_apart(&added, pace);
-        is_told.then(|| Self { kind, added, of: of_it.len(), now_ms })
+        is_told.then_some(Self { kind, added, of: of_it.len(), now_ms })
     }
 
     fn cause(self, comm: String, room: u64) -> Cause {

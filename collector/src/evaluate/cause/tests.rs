@@ -1,6 +1,7 @@
 //! Histories of hosts, and what is told to be the cause.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use highwater_ipc::limits::Resource;
 use proptest::prelude::*;
@@ -456,7 +457,8 @@ proptest! {
         let mut scene = Scene::new();
         for wait in waits {
             scene.make(7, "slow", 1);
-            scene.pass((-(1.0 - wait).ln() * mean as f64) as i64 + 1);
+            let wait = Duration::from_secs_f64(-(1.0 - wait).ln() * mean as f64);
+            scene.pass(i64::try_from(wait.as_secs()).unwrap() + 1);
         }
         scene.pass(6 * MINUTE);
         prop_assert_eq!(short(scene.told(100)), "none");
