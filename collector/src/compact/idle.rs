@@ -2,6 +2,7 @@
 
 use super::{CompactError, Held};
 use crate::evaluate::judge::Judge;
+use crate::evaluate::rules::Rules;
 use crate::evaluate::state;
 use crate::store::history::Reading;
 use crate::store::link::Link;
@@ -11,13 +12,14 @@ use crate::store::{Db, StoreError, flag};
 const MOST: i64 = 1_000;
 
 /// Judges them up to what is covered; says how many there were.
-pub async fn judge(db: &Db, link: &mut Link, held: &Held) -> Result<usize, CompactError> {
+pub async fn judge(db: &Db, link: &mut Link, (held, rules): (&Held, &Rules)) -> Result<usize, CompactError> {
     let mut reading = Reading::begin(db).await?;
     let idle = reading.idle_with_flags(MOST).await?;
     let mut judged = Vec::with_capacity(idle.len());
     for (host, covered_ms) in idle {
-        let Some(memory) = reading.flag_state(host).await?.and_then(|bytes| state::unpack(&bytes)) else { continue };
-        let mut judge = Judge::new(host, memory);
+        let flag::Judged { labels, memory } = reading.judged(host).await?.unwrap_or_default();
+        let Some(memory) = memory.and_then(|bytes| state::unpack(&bytes)) else { continue };
+        let mut judge = Judge::new(host, memory, rules.of(&labels));
         judge.covered(covered_ms);
         let (changes, memory) = judge.finish(None);
         judged.extend(state::pack(&memory).map(|memory| (host, changes, memory)));
