@@ -170,6 +170,48 @@ impl Reading {
         hosts: Option<&[HostId]>,
         mut each: impl FnMut(HourRow),
     ) -> Result<(), StoreError> {
+        // EXPERIMENT
+        let variant = VARIANT.load(std::sync::atomic::Ordering::SeqCst).to_string();
+        if variant == "1" {
+            let q = sqlx::query("SELECT u.host_id, u.namespace, u.slot_ms, u.sem_arrays, u.sem_arrays_max, u.semaphores, u.semaphores_max, u.shm_segments, u.shm_segments_max, u.shm_pages, u.shm_pages_max, u.msg_queues, u.msg_queues_max FROM usage_hour u WHERE u.own AND u.slot_ms >= $1").persistent(false).bind(from_ms);
+            let mut rows = q.fetch(&mut *self.tx);
+            while let Some(row) = rows.try_next().await? {
+                let mut used = [Used::default(); 5];
+                let mut at = 3;
+                for used in &mut used {
+                    *used = Used { last: whole(&row, at)?, most: whole(&row, at + 1)?, limit: None };
+                    at += 2;
+                }
+                each(HourRow { host: HostId(bigint(&row, 0)?), namespace: bigint(&row, 1)?.cast_unsigned(), instance: None, slot_ms: bigint(&row, 2)?, used });
+            }
+            return Ok(());
+        }
+        if variant == "5" || variant == "6" {
+            if variant == "6" {
+                sqlx::raw_sql("SET LOCAL parallel_tuple_cost=0; SET LOCAL max_parallel_workers_per_gather=2").execute(&mut *self.tx).await?;
+            }
+            let q = sqlx::query("SELECT CASE WHEN num_nulls(u.sem_arrays, u.sem_arrays_max, u.semaphores, u.semaphores_max, u.shm_segments, u.shm_segments_max, u.shm_pages, u.shm_pages_max, u.msg_queues, u.msg_queues_max)=0 THEN concat_ws(' ',u.host_id, u.namespace, u.slot_ms, u.sem_arrays, u.sem_arrays_max, u.semaphores, u.semaphores_max, u.shm_segments, u.shm_segments_max, u.shm_pages, u.shm_pages_max, u.msg_queues, u.msg_queues_max) END FROM usage_hour u WHERE u.own AND u.slot_ms >= $1").persistent(false).bind(from_ms);
+            let mut rows = q.fetch(&mut *self.tx);
+            while let Some(row) = rows.try_next().await? {
+                let value = row.try_get_raw(0)?;
+                let bytes = value.as_bytes().map_err(|e| corrupt(&e.to_string()))?;
+                if let Some(row) = text_row(bytes) { each(row) }
+            }
+            return Ok(());
+        }
+        if variant == "2" || variant == "3" || variant == "4" {
+            let f = if variant == "3" { "binary" } else { "text" };
+            let text = format!("COPY (SELECT u.host_id, u.namespace, u.slot_ms, u.sem_arrays, u.sem_arrays_max, u.semaphores, u.semaphores_max, u.shm_segments, u.shm_segments_max, u.shm_pages, u.shm_pages_max, u.msg_queues, u.msg_queues_max FROM usage_hour u WHERE u.own AND u.slot_ms >= {from_ms}) TO STDOUT (FORMAT {f})");
+            let mut rows = self.tx.copy_out_raw(&text).await?;
+            let mut n = 0;
+            while let Some(bytes) = rows.try_next().await? {
+                n += 1;
+                if variant == "4" { continue }
+                let row = if variant == "2" { text_row(&bytes) } else { binary_row(if n == 1 { &bytes[19..] } else { &bytes }) };
+                if let Some(row) = row { each(row) }
+            }
+            return Ok(());
+        }
         // Planned anew each time: how much of the table the span is decides how it is read.
         let query = sqlx::query(family.statement()).persistent(false).bind(from_ms).bind(ids(hosts));
         let mut rows = query.fetch(&mut *self.tx);
@@ -213,6 +255,55 @@ impl Reading {
         }
         Ok(())
     }
+}
+
+/// Experiment.
+pub static VARIANT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+fn text_row(bytes: &[u8]) -> Option<HourRow> {
+    let mut rest = bytes;
+    let host = text_number(&mut rest)??;
+    let namespace = text_number(&mut rest)??;
+    let slot = text_number(&mut rest)??;
+    let mut used = [Used::default(); 5];
+    for used in &mut used {
+        *used = Used { last: text_number(&mut rest)?, most: text_number(&mut rest)?, limit: None };
+    }
+    Some(HourRow { host: HostId(host.cast_signed()), namespace, instance: None, slot_ms: slot.cast_signed(), used })
+}
+fn text_number(rest: &mut &[u8]) -> Option<Option<u64>> {
+    let mut number = 0_u64;
+    let mut null = false;
+    loop {
+        let Some((first, left)) = rest.split_first() else { return Some((!null).then_some(number)) };
+        *rest = left;
+        match first {
+            b'0'..=b'9' => number = number.checked_mul(10)?.checked_add(u64::from(first - b'0'))?,
+            b'\\' => null = true,
+            b'N' => {}
+            b'\t' | b'\n' | b' ' => return Some((!null).then_some(number)),
+            _ => return None,
+        }
+    }
+}
+fn binary_row(bytes: &[u8]) -> Option<HourRow> {
+    let mut rest = bytes.get(2..)?;
+    fn field<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+        let (len, left) = rest.split_first_chunk::<4>()?;
+        let len = i32::from_be_bytes(*len);
+        if len < 0 { *rest = left; return Some(None) }
+        let (field, left) = left.split_at_checked(len as usize)?;
+        *rest = left;
+        Some(Some(field))
+    }
+    let big = |f: Option<&[u8]>| Some(i64::from_be_bytes(f?.try_into().ok()?));
+    let host = big(field(&mut rest)?)?;
+    let namespace = big(field(&mut rest)?)?;
+    let slot = big(field(&mut rest)?)?;
+    let mut used = [Used::default(); 5];
+    for used in &mut used {
+        *used = Used { last: field(&mut rest)?.and_then(read_numeric), most: field(&mut rest)?.and_then(read_numeric), limit: None };
+    }
+    Some(HourRow { host: HostId(host), namespace: namespace.cast_unsigned(), instance: None, slot_ms: slot, used })
 }
 
 fn ids(hosts: Option<&[HostId]>) -> Option<Vec<i64>> {

@@ -6,6 +6,7 @@ use highwater::query::Reading;
 use highwater::query::capacity::{Question, WhatIf, gather, tell};
 use highwater_ipc::limits::Resource;
 
+use crate::cost::{self, Cpu};
 use crate::host::FIRST_DAY_MS;
 use crate::stack::{DAY_MS, HOUR_MS, Stack};
 use crate::stopwatch::Times;
@@ -35,6 +36,7 @@ pub fn measure(hosts: i64, days: i64, changing: i64) {
         let since_ms = FIRST_DAY_MS;
         let question = Question { since_ms, resources, what_if, most: 1_000, ..Question::default() };
         let (mut whole, mut reading_alone) = (Times::default(), Times::default());
+        let (processor, memory) = (Cpu::now(&stack.database), cost::memory_begins());
         for _ in 0..ROUNDS {
             let begun = Clock::now();
             let gathered = stack.runtime.block_on(async {
@@ -48,6 +50,8 @@ pub fn measure(hosts: i64, days: i64, changing: i64) {
         }
         whole.say(&format!("{what}, {hosts} hosts"), goal);
         reading_alone.say("  of that reading", "");
+        processor.say(ROUNDS, &stack.database);
+        cost::say_memory(memory);
     }
 }
 

@@ -25,6 +25,8 @@
 
 mod bytes;
 mod capacity;
+mod capx;
+mod cost;
 mod curve;
 #[path = "../../../proto/benches/day/mod.rs"]
 #[allow(dead_code, clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "another bench's")]
@@ -42,6 +44,7 @@ fn main() {
     let number = |at: usize, default: i64| arguments.get(at).map_or(default, |n| n.parse().expect("a number"));
     match arguments.first().map(String::as_str) {
         Some("fleet") => fleet::measure(number(1, 1_000), number(2, 30)),
+        Some("capx") => capx::measure(&arguments[2..], arguments[1].parse().unwrap()),
         Some("present") => present::measure(number(1, 100_000)),
         Some("capacity") => capacity::measure(number(1, 10_000), number(2, 30), number(3, 4)),
         Some("bytes") => bytes::busy(&arguments[1..]),

@@ -119,8 +119,7 @@ pub fn growth(lows: &[(i64, u64)], slopes: &mut Vec<f64>) -> Growth {
             }
         }
     }
-    let Some(a_day) = quantile(slopes, 2) else { return Growth::UNKNOWN };
-    let quarters = (quantile(slopes, 1).unwrap_or(a_day), quantile(slopes, 3).unwrap_or(a_day));
+    let Some([low, a_day, high]) = quartiles(slopes) else { return Growth::UNKNOWN };
     // One less: the count goes in steps, the normal deviate does not.
     let deviate = (rises.unsigned_abs().saturating_sub(1)) as f64 / f64::sqrt(variance);
     let trend = match (deviate >= CERTAIN, rises > 0) {
@@ -128,7 +127,7 @@ pub fn growth(lows: &[(i64, u64)], slopes: &mut Vec<f64>) -> Growth {
         (true, false) if a_day < 0.0 => Trend::Shrinking,
         _ => Trend::Steady,
     };
-    Growth { trend, a_day: Some(a_day), quarters }
+    Growth { trend, a_day: Some(a_day), quarters: (low, high) }
 }
 
 /// At most [`MOST_POINTS`].
@@ -171,10 +170,16 @@ fn difference(later: u64, before: u64) -> f64 {
     if later < before { -size } else { size }
 }
 
-/// So many quarters of the numbers are not above it.
-fn quantile(numbers: &mut [f64], quarters: usize) -> Option<f64> {
-    let at = numbers.len().saturating_sub(1) * quarters / 4;
-    (!numbers.is_empty()).then(|| *numbers.select_nth_unstable_by(at, f64::total_cmp).1)
+/// A quarter, half and three quarters of the numbers are not above them. The outer two are looked for in the half that
+/// they are in.
+fn quartiles(numbers: &mut [f64]) -> Option<[f64; 3]> {
+    let last = numbers.len().checked_sub(1)?;
+    let [low_at, at, high_at] = [1, 2, 3].map(|quarters| last * quarters / 4);
+    let (below, median, above) = numbers.select_nth_unstable_by(at, f64::total_cmp);
+    let of = |part: &mut [f64], at: usize| *part.select_nth_unstable_by(at, f64::total_cmp).1;
+    let low = if low_at < at { of(below, low_at) } else { *median };
+    let high = if high_at > at { of(above, high_at - at - 1) } else { *median };
+    Some([low, *median, high])
 }
 
 #[cfg(test)]
@@ -228,6 +233,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn quartiles_are_where_they_are_in_order(numbers in prop::collection::vec(-9_i8..9, 0..40)) {
+            let mut numbers: Vec<f64> = numbers.into_iter().map(f64::from).collect();
+            let found = quartiles(&mut numbers);
+            numbers.sort_unstable_by(f64::total_cmp);
+            let expected = numbers.len().checked_sub(1).map(|last| [1, 2, 3].map(|n| numbers[last * n / 4]));
+            prop_assert_eq!(found, expected);
+        }
+
         #[test]
         fn a_steady_pace_is_found_through_a_quarter_of_wrong_days(
             pace in 1_u64..1_000, days in 12_u64..200, wrong in prop::collection::vec((0_u64..200, 0_u64..40), 0..3),
