@@ -44,7 +44,9 @@ fn flags(cli: &Cli, host: &str) -> Vec<(String, String, Value, Value)> {
     let answer = cli.json(&["flags", host, "--all"]);
     let of = |flag: &Value| {
         let text = |field: &str| flag[field].as_str().unwrap().to_owned();
-        assert_eq!((flag["resource"].as_str(), flag["owner"]["uid"].as_i64()), (Some("SEMMNI"), Some(33)), "{flag}");
+        assert_eq!(flag["resource"], "SEMMNI", "{flag}");
+        // Of one that came and went in one file nobody is named.
+        assert!(flag["cleared_at"].is_string() || flag["owner"]["uid"] == 33, "{flag}");
         (text("state"), text("used_u64"), flag["raised_at"].clone(), flag["cleared_at"].clone())
     };
     answer["flags"].as_array().unwrap().iter().map(of).collect()
@@ -104,9 +106,6 @@ fn an_imported_day_with_a_leak_leaves_its_transitions_and_one_flag_that_is_told_
     import(&up, "new", &file(begin_s + 5 * TEN_MINUTES_S, &[38, 37, 37]));
     // A month ago it ended: nobody was told that it began.
     import(&up, "old", &file(now_s - 29 * DAY_S, &[5, 5, 5]));
-    assert!(flags(&cli, "old").iter().all(|flag| flag.0 == "cleared"));
-    // What fills a hole in front of what was judged changes nothing.
-    import(&up, "old", &file(now_s - 29 * DAY_S - 7_200, &[39, 39]));
     assert!(flags(&cli, "old").iter().all(|flag| flag.0 == "cleared"));
     import(&up, "new", &file(begin_s + 8 * TEN_MINUTES_S, &[5, 5]));
     until("its end is told", PATIENCE, || told() == [known("new", "raised"), known("new", "cleared")]);
