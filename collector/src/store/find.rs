@@ -112,14 +112,16 @@ impl Reading {
     /// more than `most`.
     pub async fn chunks_in<T>(
         &mut self,
-        hosts: &[HostId],
+        hosts: &[&SkewedHost],
         (since_ms, until_ms): (i64, i64),
         most: usize,
         mut judge: impl FnMut(&[u8]) -> T,
     ) -> Result<Option<BTreeMap<HostId, Vec<ChunkObjects<T>>>>, StoreError> {
-        let ids: Vec<i64> = hosts.iter().map(|h| h.0).collect();
+        let ids: Vec<i64> = hosts.iter().map(|h| h.host.id.0).collect();
         let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
-        let query = sqlx::query(CHUNKS_SQL).bind(ids).bind(since_ms).bind(until_ms).bind(days_before(since_ms));
+        let furthest_behind_ms = hosts.iter().map(|h| h.skew_ms).min().unwrap_or(0);
+        let from_day = days_before(since_ms.saturating_add(furthest_behind_ms));
+        let query = sqlx::query(CHUNKS_SQL).bind(ids).bind(since_ms).bind(until_ms).bind(from_day);
         let mut rows = query.bind(limit).fetch(&mut *self.tx);
         let mut chunks: BTreeMap<HostId, Vec<ChunkObjects<T>>> = BTreeMap::new();
         let mut count = 0_usize;
@@ -161,10 +163,10 @@ impl Reading {
     }
 }
 
-/// A day from which on chunks of a span that begins then are, whatever the skew and the weekday, since 1970-01-01.
+/// A day from which on chunks of a span are that begins then by a host's clock, whatever the weekday, since 1970-01-01.
 fn days_before(since_ms: i64) -> i32 {
     const DAY_MS: i64 = 86_400_000;
     const YEAR_9999: i64 = 2_932_896;
-    // Six days back to a Monday, and two for a host's clock.
-    i32::try_from(since_ms.div_euclid(DAY_MS).saturating_sub(8).clamp(0, YEAR_9999)).unwrap_or(0)
+    // Six days back to a Monday.
+    i32::try_from(since_ms.div_euclid(DAY_MS).saturating_sub(6).clamp(0, YEAR_9999)).unwrap_or(0)
 }

@@ -249,6 +249,32 @@ async fn what_is_found_in_the_past_is_the_same_wherever_its_records_are() {
     bench.end().await;
 }
 
+/// World 5677: where a clock is days behind, the chunks of a span lie that many days before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_host_held_is_found_however_far_behind_its_clock_is() {
+    let bench = Bench::start().await;
+    let behind = 40 * DAY;
+    let samples = [HELD, HELD, "sem 9 key=9", "sem 9 key=9"];
+    bench.host(&Told { id: 1, name: "h", samples: &samples, compacted: 4, silent: behind }).await;
+    let mut dedicated = bench.db.dedicated().await.unwrap();
+    ensure(&mut dedicated, Table::ChunkFresh, Day::of((NOW - behind) * 1000)).await.unwrap();
+    dedicated.close().await;
+    let mut connection = PgConnection::connect_with(&bench.postgres.options()).await.unwrap();
+    for sql in [
+        "UPDATE chunk_fresh SET day = to_timestamp(from_wall_ms / 1000) AT TIME ZONE 'UTC'",
+        "UPDATE host_status SET last_seen_ms = $1, skew_ms = last_seen_ms - $1",
+    ] {
+        let query = if sql.contains("$1") { sqlx::query(sql).bind(NOW * 1000) } else { sqlx::query(sql) };
+        query.execute(&mut connection).await.unwrap();
+    }
+    let ago = |seconds: i64| (NOW - seconds) * 1000;
+    let found = bench.page("key=1", When::Between(ago(20), ago(0)), 100, None).await;
+    assert_eq!(found.matches.len(), 1, "{:?}", found.matches);
+    let found = bench.page("key=9", When::At(ago(0)), 100, None).await;
+    assert_eq!(found.matches.len(), 1, "{:?}", found.matches);
+    bench.end().await;
+}
+
 /// `HIGHWATER_FIND_HOSTS=100000` measures; without it the fleet is small.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_host_is_found_among_the_presents_of_a_fleet() {

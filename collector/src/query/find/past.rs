@@ -42,7 +42,7 @@ pub(super) async fn find(
         let wanted: Vec<&SkewedHost> = hosts.iter().filter(|h| expr.wants_host(&h.host)).collect();
         let ids: Vec<HostId> = wanted.iter().map(|h| h.host.id).collect();
         let judge = |objects: &[u8]| Filter::may_match(objects, expr);
-        let chunks = reading.chunks_in(&ids, (at_ms, at_ms), MOST_CHUNKS, judge).await?;
+        let chunks = reading.chunks_in(&wanted, (at_ms, at_ms), MOST_CHUNKS, judge).await?;
         let tails = reading.tails_of(&ids, at_ms).await?;
         for host in wanted {
             let id = host.host.id;

@@ -105,7 +105,7 @@ impl Search<'_> {
             matches: Filter::may_match(objects, expr),
             lives: Filter::may_match(objects, &for_life),
         };
-        let mut chunks = reading.chunks_in(&ids, self.span_ms, MOST_CHUNKS, judge).await?;
+        let mut chunks = reading.chunks_in(&wanted, self.span_ms, MOST_CHUNKS, judge).await?;
         let count = chunks.as_ref().map_or(MOST_CHUNKS, |chunks| chunks.values().map(Vec::len).sum());
         self.looked_at = self.looked_at.saturating_add(count);
         let tails = reading.tails_of(&ids, self.span_ms.1).await?;
