@@ -9,6 +9,7 @@ ALTER TABLE flag ADD COLUMN own boolean NOT NULL DEFAULT true;          -- it is
 ALTER TABLE flag ADD COLUMN cause jsonb;
 -- The flag of the other limit on the same objects, which is reached first and told in place of this one.
 ALTER TABLE flag ADD COLUMN follows bigint;
+ALTER TABLE flag ADD COLUMN audible boolean NOT NULL DEFAULT true; -- receivers are told, by its host's policy
 ALTER TABLE flag ADD COLUMN note text;                     -- what somebody said of it who knows of it
 ALTER TABLE flag ADD COLUMN noted_by text;                 -- which operator
 ALTER TABLE flag ADD COLUMN noted_ms bigint;               -- collector's clock

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use highwater_ipc::nearest::nearest;
 use highwater_proto::bounds;
 
 use crate::sampler::Scope;
@@ -138,7 +139,7 @@ impl Config {
                 return Err(ConfigError::UnknownKey {
                     path: path.to_owned(),
                     key: key.escape_debug().to_string(),
-                    nearest: nearest(key),
+                    nearest: nearest(key, &Self::KEYS).unwrap_or_default(),
                 });
             }
             let words = match value {
@@ -320,30 +321,6 @@ fn read_bounded(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     std::fs::File::open(path)?.take(FILE_MAX).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// The known key with the least edits to `key`.
-fn nearest(key: &str) -> &'static str {
-    let by_edits = |known: &&str| edits(key.as_bytes(), known.as_bytes());
-    Config::KEYS.into_iter().min_by_key(by_edits).unwrap_or("collector")
-}
-
-/// Levenshtein distance; `a` counts up to its first 64 bytes.
-fn edits(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().take(64).enumerate() {
-        let mut diagonal = i;
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-        for (j, y) in b.iter().enumerate() {
-            let above = row[j + 1];
-            let cost = usize::from(!x.eq_ignore_ascii_case(y));
-            row[j + 1] = (diagonal + cost).min(above + 1).min(row[j] + 1);
-            diagonal = above;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -208,6 +208,8 @@ pub struct Flag {
     pub cause: Option<Cause>,
     /// The flag of the other limit on the same objects, which is reached first: it is told in place of this one.
     pub follows: Option<FlagId>,
+    /// Whether receivers are told of it: its host's policy may keep it quiet.
+    pub notify: bool,
     /// In words.
     pub why: String,
     /// What to do, in order.

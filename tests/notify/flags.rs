@@ -114,3 +114,24 @@ async fn of_two_flags_for_the_same_arrays_only_the_first_is_told_and_the_other_o
     working.stop().await;
     assert_eq!(told(&sink)[4], ("0000000000000070-2".to_owned(), "cleared".to_owned()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_host_that_is_kept_quiet_nobody_is_told() {
+    let sink = HttpSink::start(|_, _| Behave::Answer(204));
+    let (database, db) = migrated().await;
+    let receivers = File::new(&webhook("a", &sink.url())).receivers();
+    host(&database, 7, "NULL");
+    raise(&database, 7, 0x71, "open");
+    set(&database, 0x71, "notify = false");
+    raise(&database, 7, 0x72, "open");
+    let working = Working::start(&db, &receivers);
+    until("the other one is told", PATIENCE, || !told(&sink).is_empty());
+    // What somebody was told before it became quiet is taken back.
+    set(&database, 0x72, "notify = false, severity = 'critical'");
+    set(&database, 0x72, "state = 'cleared', cleared_ms = 3000");
+    set(&database, 0x71, "state = 'cleared', cleared_ms = 3000");
+    until("and its end", PATIENCE, || told(&sink).len() == 2);
+    working.stop().await;
+    let expected = [("0000000000000072-1", "raised"), ("0000000000000072-2", "cleared")];
+    assert_eq!(told(&sink), expected.map(|(id, what)| (id.to_owned(), what.to_owned())));
+}

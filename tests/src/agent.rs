@@ -37,6 +37,14 @@ impl Agent {
         this
     }
 
+    /// The same with a token made by `token create WITH ..`.
+    #[track_caller]
+    pub fn enrol_with(up: &Up, namespace: &IpcNamespace, with: &[&str]) -> Self {
+        let mut this = Self::with_state(None);
+        this.enrol_at(up, up.grpc(), namespace, with);
+        this
+    }
+
     /// The same in a new namespace of that name, with a state directory on a file system of its own of so many MiB. What is
     /// mounted after a namespace was made is not seen in it.
     #[track_caller]

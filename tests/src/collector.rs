@@ -28,6 +28,8 @@ pub struct Options<'a> {
     pub interval: Option<&'a str>,
     /// `--notify-config`.
     pub notify_config: Option<&'a Path>,
+    /// `--flags-config`.
+    pub flags_config: Option<&'a Path>,
 }
 
 /// A running `highwater up` and its data directory.
@@ -112,6 +114,9 @@ impl Up {
         }
         if let Some(file) = options.notify_config {
             command.arg("--notify-config").arg(file);
+        }
+        if let Some(file) = options.flags_config {
+            command.arg("--flags-config").arg(file);
         }
         command
     }

@@ -17,6 +17,7 @@ use super::{
     tokens,
 };
 use crate::clock::WallClock;
+use crate::evaluate::config::Watched;
 use crate::health::{AskDisk, Health};
 use crate::identity::operators::Operators;
 use crate::identity::tokens::Tokens;
@@ -43,6 +44,8 @@ pub struct ApiState {
     pub keep: Keep,
     /// Whom this collector tells of flags.
     pub notify: Desk,
+    /// How hosts are judged.
+    pub rules: Watched,
 }
 
 /// [`ApiState`] and what only the running server knows.
@@ -58,6 +61,7 @@ pub(super) struct Shared {
     pub(super) disk: Option<AskDisk>,
     pub(super) keep: Keep,
     pub(super) notify: Desk,
+    pub(super) rules: Watched,
     /// The address the listener is bound to, for messages.
     pub(super) bound: SocketAddr,
 }
@@ -67,9 +71,9 @@ const MAX_BODY: usize = 4096;
 
 /// All paths.
 pub(super) fn router(state: ApiState, bound: SocketAddr) -> Router {
-    let ApiState { db, clock, operators, tokens, health, disk, keep, notify } = state;
+    let ApiState { db, clock, operators, tokens, health, disk, keep, notify, rules } = state;
     let importing = Arc::new(Semaphore::new(import::MOST_AT_ONCE));
-    let state = Shared { db, clock, operators, tokens, importing, health, disk, keep, notify, bound };
+    let state = Shared { db, clock, operators, tokens, importing, health, disk, keep, notify, rules, bound };
     let closed = Router::new()
         .route("/version", get(version))
         .route("/storage", get(status::storage))

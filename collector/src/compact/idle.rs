@@ -2,6 +2,7 @@
 
 use super::{CompactError, Held};
 use crate::evaluate::judge::{Changes, Judge};
+use crate::evaluate::rules::Rules;
 use crate::evaluate::state;
 use crate::host::HostId;
 use crate::store::history::Reading;
@@ -12,7 +13,7 @@ use crate::store::{Db, StoreError, flag};
 const PAGE: i64 = 256;
 
 /// Judges them up to what is covered; says how many there were.
-pub async fn judge(db: &Db, link: &mut Link, held: &Held) -> Result<usize, CompactError> {
+pub async fn judge(db: &Db, link: &mut Link, (held, rules): (&Held, &Rules)) -> Result<usize, CompactError> {
     let mut count = 0_usize;
     let mut after = None;
     loop {
@@ -20,9 +21,9 @@ pub async fn judge(db: &Db, link: &mut Link, held: &Held) -> Result<usize, Compa
         let idle = reading.idle_with_flags(after, PAGE).await?;
         let mut judged = Vec::with_capacity(idle.len());
         for (host, epoch, covered_ms) in &idle {
-            let remembered = reading.flag_state(*host).await?;
-            let Some(memory) = remembered.and_then(|bytes| state::unpack(&bytes)) else { continue };
-            let mut judge = Judge::new(*host, memory);
+            let flag::Judged { labels, memory } = reading.judged(*host).await?.unwrap_or_default();
+            let Some(memory) = memory.and_then(|bytes| state::unpack(&bytes)) else { continue };
+            let mut judge = Judge::new(*host, memory, rules.of(&labels));
             judge.covered(*epoch, *covered_ms);
             let (changes, memory) = judge.finish(None);
             judged.extend(state::pack(&memory).map(|memory| (*host, changes, memory)));

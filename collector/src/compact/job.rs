@@ -11,6 +11,8 @@ use super::lease::{Keeper, Now};
 use super::tail::Moved;
 use super::{CompactError, Held, idle, merge, partitions, tail};
 use crate::clock::WallClock;
+use crate::evaluate::config::Watched;
+use crate::evaluate::rules::Rules;
 use crate::health::{Health, Part};
 use crate::store::compaction::{Due, Of};
 use crate::store::day::Day;
@@ -79,6 +81,7 @@ pub struct Compactor {
     link: Link,
     config: Config,
     held: Held,
+    rules: Arc<Rules>,
     partitions_ms: Option<i64>,
 }
 
@@ -92,7 +95,12 @@ enum Work {
 impl Compactor {
     /// One that works under a lease. It does nothing by itself.
     pub fn new(db: Db, config: Config, held: Held) -> Self {
-        Self { link: Link::new(db.clone()), db, config, held, partitions_ms: None }
+        Self { link: Link::new(db.clone()), db, config, held, rules: Arc::default(), partitions_ms: None }
+    }
+
+    /// From now on hosts are judged by these rules.
+    pub fn judge_by(&mut self, rules: Arc<Rules>) {
+        self.rules = rules;
     }
 
     /// Does what is due at `now_ms` of the collector's clock.
@@ -109,7 +117,7 @@ impl Compactor {
         round.merged = self.all(Work::Merge(today), &mut round.failed).await?;
         let every_ms = self.config.partitions_every_ms;
         if self.partitions_ms.is_none_or(|last| now_ms < last || now_ms >= last.saturating_add(every_ms)) {
-            idle::judge(&self.db, &mut self.link, &self.held).await?;
+            idle::judge(&self.db, &mut self.link, (&self.held, &self.rules)).await?;
             round.dropped =
                 self.link.run(move |connection| Box::pin(partitions::drop_moved(connection, now_ms))).await?;
             self.partitions_ms = Some(now_ms);
@@ -175,7 +183,10 @@ impl Compactor {
         let mut records = 0_usize;
         for _ in 0..STEPS_AT_ONCE {
             let moved = match work {
-                Work::Compact(due) => tail::compact(&self.db, &mut self.link, of, &self.held, due.now_ms).await?,
+                Work::Compact(due) => {
+                    let by = (&self.held, &*self.rules);
+                    tail::compact(&self.db, &mut self.link, of, by, due.now_ms).await?
+                }
                 Work::Merge(today) => merge::merge(&self.db, &mut self.link, of, today, &self.held).await?,
             };
             match moved {
@@ -202,11 +213,13 @@ pub struct Job {
     pub health: Arc<Health>,
     /// This process, for people.
     pub holder: String,
+    /// How hosts are judged.
+    pub rules: Watched,
 }
 
 impl Job {
     /// Works whenever nobody else does, until told to stop.
-    pub async fn run(self, config: Config, stop: CancellationToken) {
+    pub async fn run(mut self, config: Config, stop: CancellationToken) {
         let began = Instant::now();
         let mut keeper = Keeper::new(LEASE, self.holder.clone());
         let mut compactor: Option<Compactor> = None;
@@ -243,7 +256,7 @@ impl Job {
     }
 
     async fn round(
-        &self,
+        &mut self,
         keeper: &mut Keeper,
         compactor: &mut Option<Compactor>,
         config: Config,
@@ -255,6 +268,7 @@ impl Job {
             Some(compactor) if compactor.held == held => compactor,
             other => other.insert(Compactor::new(self.db.clone(), config, held)),
         };
+        compactor.judge_by(self.rules.rules());
         let round = compactor.round(now.wall_ms).await?;
         if round != Round::default() {
             debug!(?round, "compacted");

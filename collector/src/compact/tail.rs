@@ -8,6 +8,7 @@ use super::derive::{Before, Derived, Deriver, Sample};
 use super::pack::{PackError, Packer};
 use super::{CompactError, Held, derived, partitions};
 use crate::evaluate::judge::{self, Changes, Judge};
+use crate::evaluate::rules::Rules;
 use crate::evaluate::{feed, state};
 use crate::host::HostId;
 use crate::query::AskError;
@@ -45,19 +46,27 @@ pub enum Moved {
     Nothing,
 }
 
-/// Compacts the tail of one epoch, as far as one step goes; `now_ms` is the collector's wall clock.
-pub async fn compact(db: &Db, link: &mut Link, of: Of, held: &Held, now_ms: i64) -> Result<Moved, CompactError> {
+/// Compacts the tail of one epoch, as far as one step goes, and judges its host by these rules; `now_ms` is the
+/// collector's wall clock.
+pub async fn compact(
+    db: &Db,
+    link: &mut Link,
+    of: Of,
+    (held, rules): (&Held, &Rules),
+    now_ms: i64,
+) -> Result<Moved, CompactError> {
     let mut reading = Reading::begin(db).await?;
     let Some(marks) = reading.marks(of).await?.filter(|m| m.framed > m.compacted) else { return Ok(Moved::Nothing) };
     let tail = read_tail(&mut reading, of, marks).await?;
     let before = before(&mut reading, of, tail.first()).await?;
-    let remembered = reading.flag_state(of.0).await?;
+    let flag::Judged { labels, memory } = reading.judged(of.0).await?.unwrap_or_default();
     let earlier = if before.is_none() { earlier(&mut reading, of, tail.first()).await? } else { None };
     drop(reading);
     let to = tail.last().map_or(marks.framed, |last| last.record.seq.next());
     let records = tail.len();
     let covered_ms = marks.covered_wall_ms.filter(|_| to == marks.framed);
-    let judge = Judge::new(of.0, remembered.and_then(|bytes| state::unpack(&bytes)).unwrap_or_default());
+    let memory = memory.and_then(|bytes| state::unpack(&bytes)).unwrap_or_default();
+    let judge = Judge::new(of.0, memory, rules.of(&labels));
     let Packed { chunks, derived, now, judged } = pack(of, (earlier, before), judge, tail, covered_ms)?;
     let place = move |slot_ms: i64| Day::believed(slot_ms, now_ms).unwrap_or(Day::FALLBACK);
     let mut parts = derived::partitions([&derived], &place);

@@ -16,11 +16,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::cause::tell::Question;
-use super::cause::{self, Causes, Pace};
+use super::cause::{self, Causes};
 use super::feed::{self, Feed, Input, Place, Which};
+use super::rules::Ruling;
 use super::words;
 use crate::flag::{Cause, Eta, Flag, FlagEvent, FlagId, Kind, Severity, What};
-use crate::forecast::{self, Evaluator, Policy, Transition};
+use crate::forecast::{self, Evaluator, Transition};
 use crate::host::HostId;
 use crate::query::walk::Position;
 
@@ -128,7 +129,7 @@ pub struct Sample<'s> {
 pub struct Judge {
     host: HostId,
     memory: Memory,
-    pace: Pace,
+    ruling: Ruling,
     touched: BTreeMap<Which, Vec<Flag>>,
     events: Vec<FlagEvent>,
     /// The record by which what comes out is decided.
@@ -138,11 +139,11 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Goes on with what an earlier step left; the default begins anew.
-    pub fn new(host: HostId, memory: Memory) -> Self {
+    /// Goes on with what an earlier step left; the default begins anew. The ruling is the present one of its labels.
+    pub fn new(host: HostId, memory: Memory, ruling: Ruling) -> Self {
         let by = memory.mark.map_or((EpochNo(0), Seq(0)), Mark::record);
-        let (touched, events, pace) = (BTreeMap::new(), Vec::new(), Pace::default());
-        Self { host, memory, pace, touched, events, by, now_ms: 0 }
+        let (touched, events) = (BTreeMap::new(), Vec::new());
+        Self { host, memory, ruling, touched, events, by, now_ms: 0 }
     }
 
     /// Takes the next sample; `false` = it lies before what was judged already, and is passed over.
@@ -161,7 +162,7 @@ impl Judge {
         self.memory.feed = feed;
         let (feed::Passed { follows, passed_ms }, activity) = (passed, sample.activity);
         let feed::Sample { boot_us, state, .. } = sample.sample;
-        self.memory.causes.sample(&cause::Sample { follows, passed_ms, boot_us, state, activity }, &self.pace);
+        self.memory.causes.sample(&cause::Sample { follows, passed_ms, boot_us, state, activity }, &self.ruling.pace);
         self.refusals(sample);
         true
     }
@@ -174,7 +175,7 @@ impl Judge {
         }
         let mut feed = std::mem::take(&mut self.memory.feed);
         feed.covered(wall_ms, &mut |which, input| self.take(which, input));
-        self.memory.causes.covered(feed.passed_ms(), &self.pace);
+        self.memory.causes.covered(feed.passed_ms(), &self.ruling.pace);
         self.memory.feed = feed;
     }
 
@@ -216,7 +217,7 @@ impl Judge {
         let Some(series) = self.memory.series.get_mut(&which) else { return };
         let Some(mut open) = series.open.take() else { return };
         change(&mut open);
-        let flag = flag(self.host, which, namespace, series, &open);
+        let flag = flag((self.host, self.ruling), (which, namespace), series, &open);
         series.open = Some(open);
         self.touch(which, flag);
     }
@@ -230,7 +231,7 @@ impl Judge {
             used: (series.used, series.limit),
             growth_per_hour: growth_per_hour(series),
         };
-        self.memory.causes.tell(&asked, state, &self.pace)
+        self.memory.causes.tell(&asked, state, &self.ruling.pace)
     }
 
     fn take(&mut self, which: Which, input: Input) {
@@ -247,7 +248,7 @@ impl Judge {
         (series.used, series.limit) = (row.used, row.limit);
         let at_ms = ms(row.at);
         let mut said: Vec<Transition> = Vec::new();
-        evaluator.take(&row, &Policy::default(), |transition| said.push(transition));
+        evaluator.take(&row, &self.ruling.policy, |transition| said.push(transition));
         series.evaluator = evaluator;
         for transition in said {
             let series = self.memory.series.entry(which).or_default();
@@ -315,14 +316,14 @@ impl Judge {
         let no = open.events;
         open.events = open.events.saturating_add(u32::from(what.is_some()));
         let (open, series) = (open.clone(), series.clone());
-        self.touch(which, flag(self.host, which, self.namespace(which), &series, &open));
+        self.touch(which, flag((self.host, self.ruling), (which, self.namespace(which)), &series, &open));
         if let Some(what) = what {
             self.tell(&open, no, at_ms, what);
         }
     }
 
     fn close(&mut self, which: Which, series: &Series, open: &Open, at_ms: i64, why: &str) {
-        let flag = flag(self.host, which, self.namespace(which), series, open);
+        let flag = flag((self.host, self.ruling), (which, self.namespace(which)), series, open);
         let cleared_ms = Some(at_ms.max(open.raised_ms));
         self.touch(which, Flag { cleared_ms, why: why.to_owned(), eta: Eta::default(), remedy: Vec::new(), ..flag });
         self.tell(open, open.events, at_ms, What::Cleared);
@@ -364,7 +365,12 @@ fn growth_per_hour(series: &Series) -> Option<f64> {
     growth.filter(|growth| growth.is_finite())
 }
 
-fn flag(host: HostId, which: Which, namespace: NamespaceId, series: &Series, open: &Open) -> Flag {
+fn flag(
+    (host, ruling): (HostId, Ruling),
+    (which, namespace): (Which, NamespaceId),
+    series: &Series,
+    open: &Open,
+) -> Flag {
     let resource = which.resource();
     let mut why = words::why(resource, (series.used, series.limit), series.said.map(|s| s.why), open.kind);
     if let Some(cause) = &open.cause {
@@ -387,6 +393,7 @@ fn flag(host: HostId, which: Which, namespace: NamespaceId, series: &Series, ope
         holder: None,
         cause: open.cause.clone(),
         follows: open.follows,
+        notify: ruling.notify,
         why,
         remedy: Vec::new(),
     }

@@ -264,6 +264,7 @@ mod tests {
                 holder: Some(Holder { uid: 26, user: None, comm: Some("postgres".into()), objects: 9, orphans: 0 }),
                 cause: None,
                 follows: None,
+                notify: true,
                 why: "grows".to_owned(),
                 remedy: Vec::new(),
             }

@@ -1,5 +1,7 @@
 //! Samples in, rows and flags out.
 
+use std::collections::BTreeMap;
+
 use highwater_ipc::activity::{Act, Activity, Actor, Did};
 use highwater_ipc::limits::{Limits, Resource, Totals, Usage};
 use highwater_ipc::object::{Key, Kind as Objects, Owner, Perms, SemArray};
@@ -10,9 +12,10 @@ use proptest::prelude::*;
 
 use super::feed::{self, EVERY_MS, Feed, Input, Place};
 use super::judge::{Changes, Judge, Memory, Sample};
+use super::rules::{Rule, Rules, Ruling};
 use super::state;
 use crate::flag::{CauseKind, Kind, Severity, What};
-use crate::forecast::Event;
+use crate::forecast::{Event, Policy};
 use crate::host::HostId;
 use crate::query::walk::{Place as Stretch, Position};
 
@@ -229,7 +232,7 @@ fn at(seq: u64) -> Position {
 fn judged(story: &[(u32, u64)], limit: u64, refused: bool) -> Vec<Changes> {
     let (mut memory, mut all) = (Memory::default(), Vec::new());
     for (index, (minutes, used)) in story.iter().enumerate() {
-        let mut judge = Judge::new(HostId(7), memory);
+        let mut judge = Judge::new(HostId(7), memory, Ruling::default());
         let state = host_with(1, Some(*used), limit);
         let wall_ms = BEGIN_MS + i64::from(*minutes) * MINUTE_MS;
         let act = Act {
@@ -294,13 +297,13 @@ fn records_that_were_judged_are_passed_over_and_the_same_records_make_the_same_f
     assert_eq!(once, again);
     let state = host_with(1, Some(39), 40);
     let (_, memory) = {
-        let mut judge = Judge::new(HostId(7), Memory::default());
+        let mut judge = Judge::new(HostId(7), Memory::default(), Ruling::default());
         let sample =
             feed::Sample { wall_ms: BEGIN_MS, prev_wall_ms: None, boot_us: 1, begins_stretch: true, state: &state };
         judge.sample(&Sample { position: at(5), sample, activity: &Activity::default() });
         judge.finish(Some(&state))
     };
-    let mut judge = Judge::new(HostId(7), memory);
+    let mut judge = Judge::new(HostId(7), memory, Ruling::default());
     // Had it been judged, the flag would be over.
     let (state, wall_ms) = (host_with(1, Some(5), 40), BEGIN_MS + 1_000);
     let prev_wall_ms = Some(BEGIN_MS);
@@ -311,7 +314,7 @@ fn records_that_were_judged_are_passed_over_and_the_same_records_make_the_same_f
 
 #[test]
 fn a_flag_of_a_container_that_is_gone_is_cleared_when_that_is_seen() {
-    let mut judge = Judge::new(HostId(7), Memory::default());
+    let mut judge = Judge::new(HostId(7), Memory::default(), Ruling::default());
     for (seq, used) in [(0_u32, Some(39)), (1, None)] {
         let mut state = host_with(1, Some(5), 40);
         let id = NamespaceId { inode: 9, instance: 9 };
@@ -364,7 +367,7 @@ fn a_flag_says_what_makes_use_grow_how_much_is_left_and_what_ends_that() {
         let boot_us = 60_000_000 + u64::from(n.unsigned_abs()) * 4 * 3_600_000_000;
         let (state, activity) = reloaded(22 + 2 * n, boot_us);
         let wall_ms = BEGIN_MS + i64::from(n) * 4 * 3_600_000;
-        let mut judge = Judge::new(HostId(7), memory);
+        let mut judge = Judge::new(HostId(7), memory, Ruling::default());
         let (prev_wall_ms, begins_stretch) = ((n > 0).then_some(wall_ms - 1_000), n == 0);
         let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch, state: &state };
         judge.sample(&Sample { position: at(n.unsigned_abs().into()), sample, activity: &activity });
@@ -386,7 +389,7 @@ fn a_flag_says_what_makes_use_grow_how_much_is_left_and_what_ends_that() {
     assert!(steps[0].starts_with("raise SEMMNI"), "{steps:?}");
     assert!(steps.last().unwrap().starts_with("restart nginx instead of reloading it"), "{steps:?}");
     // Whoever judges without a state, for nothing has changed, still knows.
-    let mut judge = Judge::new(HostId(7), memory);
+    let mut judge = Judge::new(HostId(7), memory, Ruling::default());
     judge.covered(EpochNo(1), BEGIN_MS + 40 * 3_600_000);
     assert!(judge.finish(None).0.flags.iter().all(|flag| flag.cause.is_some()));
 }
@@ -409,7 +412,7 @@ fn a_flag_follows_the_other_one_of_the_same_arrays_until_that_is_over() {
         let (prev_wall_ms, begins_stretch) = ((n > 0).then_some(wall_ms - 1_000), n == 0);
         let boot_us = 60_000_000 + u64::from(n) * 600_000_000;
         let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch, state: &state };
-        let mut judge = Judge::new(HostId(7), memory);
+        let mut judge = Judge::new(HostId(7), memory, Ruling::default());
         judge.sample(&Sample { position: at(n.into()), sample, activity: &Activity::default() });
         let (changes, left) = judge.finish(Some(&state));
         memory = state::unpack(&state::pack(&left).unwrap()).unwrap();
@@ -431,11 +434,53 @@ fn a_flag_follows_the_other_one_of_the_same_arrays_until_that_is_over() {
     );
 }
 
+/// Flags of a story, judged by the labels' rules as they are at each sample.
+fn judged_by(rules: impl Fn(usize) -> Rules, labels: &[(&str, &str)], story: &[(u32, u64)]) -> Vec<Changes> {
+    let labels: BTreeMap<_, _> = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let (mut memory, mut all) = (Memory::default(), Vec::new());
+    for (index, (minutes, used)) in story.iter().enumerate() {
+        let mut judge = Judge::new(HostId(7), memory, rules(index).of(&labels));
+        let state = host_with(1, Some(*used), 40);
+        let wall_ms = BEGIN_MS + i64::from(*minutes) * MINUTE_MS;
+        let (prev_wall_ms, begins_stretch) = ((index > 0).then_some(wall_ms - 1_000), index == 0);
+        let boot_us = 60_000_000 + u64::from(*minutes) * 60_000_000;
+        let sample = feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch, state: &state };
+        judge.sample(&Sample { position: at(index as u64), sample, activity: &Activity::default() });
+        let (changes, left) = judge.finish(Some(&state));
+        memory = state::unpack(&state::pack(&left).unwrap()).unwrap();
+        all.push(changes);
+    }
+    all
+}
+
+#[test]
+fn a_host_with_a_label_is_not_flagged_by_what_flags_another() {
+    let policy = |tight: f64| Policy { tight, ..Policy::default() };
+    let batch = Rule {
+        labels: [("role".to_owned(), "batch".to_owned())].into(),
+        ruling: Ruling { policy: policy(1.0), notify: false, ..Ruling::default() },
+    };
+    let rules = Rules { list: vec![batch], ..Rules::default() };
+    let story: Vec<(u32, u64)> = (0..40).map(|n| (n * 10, 37)).collect();
+    let raised = |labels: &[(&str, &str)], rules: &dyn Fn(usize) -> Rules| {
+        let all = judged_by(rules, labels, &story);
+        let first = all.iter().position(|changes| !changes.flags.is_empty());
+        (first, all.iter().flat_map(|changes| &changes.flags).all(|flag| flag.notify))
+    };
+    assert_eq!(raised(&[("role", "web")], &|_| rules.clone()), (Some(0), true));
+    assert_eq!(raised(&[("role", "batch")], &|_| rules.clone()), (None, true));
+    // Another file from some sample on, which keeps these hosts' flags quiet as before.
+    let mut loud = rules.clone();
+    loud.list[0].ruling.policy = policy(0.9);
+    let changed = |index| if index < 20 { rules.clone() } else { loud.clone() };
+    assert_eq!(raised(&[("role", "batch")], &changed), (Some(20), false));
+}
+
 #[test]
 fn damaged_memory_begins_anew_and_flat_series_take_few_bytes() {
     assert!(state::unpack::<Memory>(&[]).is_none() && state::unpack::<Memory>(&[1, 2, 3]).is_none());
     let story: Vec<(u32, u64)> = (0..1_000).map(|n| (n * 10, 5)).collect();
-    let mut judge = Judge::new(HostId(7), Memory::default());
+    let mut judge = Judge::new(HostId(7), Memory::default(), Ruling::default());
     let state = host_with(1, Some(5), 40);
     for (index, (minutes, _)) in story.iter().enumerate() {
         let wall_ms = BEGIN_MS + i64::from(*minutes) * MINUTE_MS;

@@ -10,9 +10,11 @@ use highwater_ipc::snapshot::State;
 use super::pack::Taken;
 use crate::evaluate::feed;
 use crate::evaluate::judge::{self, Changes, Judge, Memory};
+use crate::evaluate::rules::Rules;
 use crate::evaluate::state;
 use crate::host::HostId;
 use crate::query::walk::Position;
+use crate::store::flag;
 
 /// An import's samples on their way to the evaluator.
 #[derive(Debug)]
@@ -33,9 +35,9 @@ pub(super) struct Judged {
 
 impl Judging {
     /// Goes on with what is remembered of a host.
-    pub(super) fn new(host: HostId, remembered: Option<&[u8]>) -> Self {
-        let memory: Memory = remembered.and_then(state::unpack).unwrap_or_default();
-        Self { judge: Judge::new(host, memory), newest: None }
+    pub(super) fn new(host: HostId, with: &flag::Judged, rules: &Rules) -> Self {
+        let memory: Memory = with.memory.as_deref().and_then(state::unpack).unwrap_or_default();
+        Self { judge: Judge::new(host, memory, rules.of(&with.labels)), newest: None }
     }
 
     /// The next sample, as it is stored.

@@ -35,6 +35,7 @@ mod split;
 mod tests;
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use highwater_ipc::chunk::ChunkError;
 use highwater_ipc::text::HostText;
@@ -45,11 +46,12 @@ use self::feed::{Bounds, Feed};
 use self::judging::Judging;
 use self::line::boot_of;
 pub use self::line::{Difference, Form, LineError};
+use crate::evaluate::rules::Rules;
 use crate::host::HostId;
 use crate::query::fold::FoldError;
 use crate::query::{AskError, HostName, Reading};
 use crate::store::imported::Ground;
-use crate::store::{Db, StoreError};
+use crate::store::{Db, StoreError, flag};
 
 /// The most bytes of a line.
 pub const MOST_LINE: usize = 16 << 20;
@@ -68,6 +70,8 @@ pub struct Request {
     pub now_ms: i64,
     /// Random.
     pub seed: u64,
+    /// How hosts without an agent are judged.
+    pub rules: Arc<Rules>,
 }
 
 /// What came of it.
@@ -243,8 +247,8 @@ struct Target {
     host: HostName,
     /// `None` = it is to be made.
     ground: Option<Ground>,
-    /// What the evaluator remembers of it.
-    remembered: Option<Vec<u8>>,
+    /// What it is judged with.
+    judged: flag::Judged,
     notes: Vec<String>,
 }
 
@@ -298,7 +302,7 @@ where
         is_flat: form == Form::Flat,
         seed: request.seed,
     };
-    let judging = target.is_imported().then(|| Judging::new(target.host.id, target.remembered.as_deref()));
+    let judging = target.is_imported().then(|| Judging::new(target.host.id, &target.judged, &request.rules));
     let built = tokio::task::spawn_blocking(move || {
         let (mut built, mut judging) = (build::Built::default(), judging);
         for piece in gathered.pieces {
@@ -347,8 +351,8 @@ async fn target(db: &Db, request: &Request) -> Result<Target, ImportError> {
     }
     if let Some(host) = bearers.pop() {
         let ground = Some(reading.ground(host.id).await?);
-        let remembered = reading.flag_state(host.id).await?;
-        return Ok(Target { host, ground, remembered, notes: Vec::new() });
+        let judged = reading.judged(host.id).await?.unwrap_or_default();
+        return Ok(Target { host, ground, judged, notes: Vec::new() });
     }
     let wrong = |why| Err(ImportError::Name { text: text.clone(), why });
     if HostId::parse(text).is_some() {
@@ -370,5 +374,10 @@ async fn target(db: &Db, request: &Request) -> Result<Target, ImportError> {
     // By its name, so that two imports at once make one host.
     let hash = boot_of(&format!("host {text}")).0;
     let id = hash.iter().take(8).fold(0_i64, |id, byte| (id << 8) | i64::from(*byte)) & i64::MAX;
-    Ok(Target { host: HostName { name: text.clone(), id: HostId(id.max(1)) }, ground: None, remembered: None, notes })
+    Ok(Target {
+        host: HostName { name: text.clone(), id: HostId(id.max(1)) },
+        ground: None,
+        judged: flag::Judged::default(),
+        notes,
+    })
 }

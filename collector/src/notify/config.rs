@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::Table;
 
 use super::notice::Severity;
 use super::receiver::{Endpoint, Receiver, Receivers, Secret, Security, Smtp, Way, is_loopback};
-use crate::secret_file::{self, SecretFileError};
+use crate::config::{self, ConfigError, Place};
+use crate::secret_file;
 
-/// The most bytes of the file, of a secret and of a file with certificates.
-const FILE_MAX: usize = 256 << 10;
 /// The most receivers.
 pub const MOST: usize = 32;
 /// The most bytes of a name.
@@ -37,94 +36,28 @@ const SLACK: &[&str] = &["secret_file"];
 /// A mail server: `security` is `starttls` (default), `tls` or `plain`; `port` is 587, 465 or 25 unless told.
 const SMTP: &[&str] = &["server", "port", "security", "from", "to", "username", "secret_file"];
 
-/// Why there are no receivers.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}; name another with --notify-config or mend its permissions", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// It is not TOML, or too long.
-    #[error("{} is not valid TOML: {what}", path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// What was expected where.
-        what: String,
-    },
-    /// A key that does not exist.
-    #[error("{} has an unknown key \"{key}\" in {place}; did you mean \"{nearest}\"?", path.display())]
-    UnknownKey {
-        /// The file.
-        path: PathBuf,
-        /// Which receiver, or the file.
-        place: String,
-        /// The key, escaped.
-        key: String,
-        /// The known key that looks most like it.
-        nearest: String,
-    },
-    /// A value that makes no sense, or is missing.
-    #[error("{}: {place}: {what}", path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// Which receiver, or the file.
-        place: String,
-        /// What is wrong and what to do.
-        what: String,
-    },
-    /// A secret's file cannot be used.
-    #[error("{}: {place}: secret_file: {source}", path.display())]
-    Secret {
-        /// The configuration.
-        path: PathBuf,
-        /// Which receiver.
-        place: String,
-        /// Why not.
-        source: SecretFileError,
-    },
-}
-
 /// Reads the file and all that it names.
 pub fn load(path: &Path) -> Result<Receivers, ConfigError> {
-    let text = read_bounded(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    parse(path, &text)
-}
-
-fn read_bounded(path: &Path) -> std::io::Result<String> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_MAX as u64).read_to_string(&mut text)?;
-    Ok(text)
+    parse(path, &config::read(path, "--notify-config")?)
 }
 
 /// Takes the text; `path` is for errors, and what files are named from.
 fn parse(path: &Path, text: &str) -> Result<Receivers, ConfigError> {
-    let syntax = |what: String| ConfigError::Syntax { path: path.to_owned(), what };
-    let table: Table = toml::from_str(text).map_err(|e| syntax(e.to_string().trim_end().to_owned()))?;
-    let file = Place { path, place: "the file".to_owned() };
+    let table = config::table(path, text)?;
+    let file = Place::file(path);
     file.known(&table, FILE_KEYS)?;
     let runbook_url = table.get("runbook_url").map(|v| file.text("runbook_url", v)).transpose()?;
     let mut list: Vec<Receiver> = Vec::new();
-    let found = match table.get("receiver") {
-        None => &Vec::new(),
-        Some(Value::Array(found)) => found,
-        Some(_) => return Err(file.wrong("receivers are written as [[receiver]]".to_owned())),
-    };
-    for (n, value) in found.iter().enumerate() {
-        let receiver = receiver(path, n + 1, value)?;
+    for (table, number) in file.tables(&table, "receiver")?.into_iter().zip(1..) {
+        let receiver = receiver(path, number, table)?;
         if list.iter().any(|other| other.name == receiver.name) {
             return Err(file.wrong(format!("two receivers are called \"{}\"", receiver.name)));
         }
         list.push(receiver);
     }
     if list.is_empty() || list.len() > MOST {
-        return Err(file.wrong(format!("it has {} receivers; give 1 to {MOST}, each as [[receiver]]", list.len())));
+        let what = format!("it has {} receivers; give 1 to {MOST}, each as [[receiver]]", list.len());
+        return Err(file.wrong(what));
     }
     Ok(Receivers { list, runbook_url })
 }
@@ -149,11 +82,8 @@ struct Raw {
     to: Option<Vec<String>>,
 }
 
-fn receiver(path: &Path, number: usize, value: &Value) -> Result<Receiver, ConfigError> {
+fn receiver(path: &Path, number: usize, table: &Table) -> Result<Receiver, ConfigError> {
     let mut at = Place { path, place: format!("receiver {number}") };
-    let Value::Table(table) = value else {
-        return Err(at.wrong("receivers are written as [[receiver]]".to_owned()));
-    };
     let name = table.get("name").map(|v| at.text("name", v)).transpose()?.unwrap_or_default();
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > NAME || !name.chars().all(is_name) {
@@ -166,48 +96,21 @@ fn receiver(path: &Path, number: usize, value: &Value) -> Result<Receiver, Confi
         "alertmanager" => ALERTMANAGER,
         "slack" => SLACK,
         "smtp" => SMTP,
-        _ => return Err(at.wrong("kind must be webhook, alertmanager, slack or smtp".to_owned())),
+        _ => return Err(at.wrong("kind must be webhook, alertmanager, slack or smtp")),
     };
     if kind == "slack" && table.contains_key("url") {
         let what = "whoever knows the URL of a Slack webhook may post: put it into secret_file (0600), not here";
-        return Err(at.wrong(what.to_owned()));
+        return Err(at.wrong(what));
     }
     at.known(table, &[COMMON, own].concat())?;
-    let raw: Raw = table.clone().try_into().map_err(|e: toml::de::Error| at.wrong(e.message().to_owned()))?;
+    let raw: Raw = table.clone().try_into().map_err(|e: toml::de::Error| at.wrong(e.message()))?;
     let severities = at.severities(raw.severities.as_deref())?;
     let labels = raw.labels.clone();
     let ca_pem = raw.ca_file.as_deref().map(|file| at.certificates(file)).transpose()?;
     Ok(Receiver { way: at.way(&kind, raw)?, name, severities, labels, ca_pem })
 }
 
-/// Where something stands, for errors.
-struct Place<'a> {
-    path: &'a Path,
-    place: String,
-}
-
 impl Place<'_> {
-    fn wrong(&self, what: String) -> ConfigError {
-        ConfigError::Value { path: self.path.to_owned(), place: self.place.clone(), what }
-    }
-
-    fn text(&self, key: &str, value: &Value) -> Result<String, ConfigError> {
-        let text = value.as_str().filter(|text| !text.chars().any(char::is_control));
-        text.map(str::to_owned).ok_or_else(|| self.wrong(format!("{key} must be text of one line")))
-    }
-
-    fn known(&self, table: &Table, keys: &[&str]) -> Result<(), ConfigError> {
-        match table.keys().find(|key| !keys.contains(&key.as_str())) {
-            None => Ok(()),
-            Some(key) => Err(ConfigError::UnknownKey {
-                path: self.path.to_owned(),
-                place: self.place.clone(),
-                key: key.escape_debug().to_string(),
-                nearest: nearest(key, keys).to_owned(),
-            }),
-        }
-    }
-
     fn severities(&self, given: Option<&[String]>) -> Result<Vec<Severity>, ConfigError> {
         let Some(given) = given else { return Ok(Severity::ALL.to_vec()) };
         let read: Option<Vec<_>> = given.iter().map(|word| Severity::from_name(word)).collect();
@@ -217,7 +120,7 @@ impl Place<'_> {
 
     fn certificates(&self, file: &Path) -> Result<Vec<u8>, ConfigError> {
         let file = self.beside(file);
-        let text = read_bounded(&file).map_err(|e| self.wrong(format!("ca_file {}: {e}", file.display())))?;
+        let text = config::read_bounded(&file).map_err(|e| self.wrong(format!("ca_file {}: {e}", file.display())))?;
         super::tls::roots(Some(text.as_bytes())).map_err(|e| self.wrong(format!("ca_file {}: {e}", file.display())))?;
         Ok(text.into_bytes())
     }
@@ -230,7 +133,7 @@ impl Place<'_> {
     fn secret(&self, file: Option<&Path>) -> Result<Option<Secret>, ConfigError> {
         let Some(file) = file else { return Ok(None) };
         let failed = |source| ConfigError::Secret { path: self.path.to_owned(), place: self.place.clone(), source };
-        let bytes = secret_file::read(&self.beside(file), FILE_MAX).map_err(failed)?;
+        let bytes = secret_file::read(&self.beside(file), config::FILE_MAX).map_err(failed)?;
         let trimmed = bytes.trim_ascii().to_vec();
         let one_line = !trimmed.is_empty() && trimmed.iter().all(|byte| !byte.is_ascii_control());
         let what = || self.wrong(format!("secret_file {} must hold one line", file.display()));
@@ -330,30 +233,6 @@ impl Place<'_> {
         };
         Ok(Smtp { server, port: raw.port.unwrap_or(default), security, from, to, login })
     }
-}
-
-/// The known key that begins with `key`, or else that with the least edits to it.
-fn nearest<'a>(key: &str, keys: &[&'a str]) -> &'a str {
-    let distance = |known: &&str| (!known.starts_with(key), edits(key.as_bytes(), known.as_bytes()));
-    keys.iter().copied().min_by_key(distance).unwrap_or("receiver")
-}
-
-/// Levenshtein distance; `a` counts up to its first 64 bytes.
-fn edits(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().take(64).enumerate() {
-        let mut diagonal = i;
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-        for (j, y) in b.iter().enumerate() {
-            let above = row[j + 1];
-            let cost = usize::from(!x.eq_ignore_ascii_case(y));
-            row[j + 1] = (diagonal + cost).min(above + 1).min(row[j] + 1);
-            diagonal = above;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! From flags to notices: whatever receivers do not know yet goes into the outbox, in the transaction that says so of the
 //! flag.
 
-use std::collections::BTreeMap;
-
 use super::LEASE;
 use super::notice::{Flag, Notice, Owner, Severity, Step, Transition};
 use super::outbox::rows;
@@ -43,7 +41,6 @@ fn notice_of(news: &Untold, number: u32) -> Notice {
         Some(was) if was < of.severity => Transition::Worsened,
         Some(_) => Transition::Eased,
     };
-    let labels: BTreeMap<String, String> = serde_json::from_str(&news.labels).unwrap_or_default();
     Notice {
         number,
         transition,
@@ -51,7 +48,7 @@ fn notice_of(news: &Untold, number: u32) -> Notice {
             flag_id: of.id.0,
             host_id: of.host,
             host: news.flag.host.clone(),
-            labels,
+            labels: news.labels.clone(),
             namespace: of.namespace.inode,
             resource: of.resource.name().to_owned(),
             kind: of.kind.name().to_owned(),

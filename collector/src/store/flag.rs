@@ -3,6 +3,8 @@
 
 mod row;
 
+use std::collections::BTreeMap;
+
 use highwater_ipc::record::{EpochNo, Seq};
 
 use super::StoreError;
@@ -16,9 +18,9 @@ use row::{FlagRow, ToldRow, UntoldRow};
 /// What people said of a flag stays; what is cleared stays cleared.
 const UPSERT_SQL: &str = "INSERT INTO flag AS f (host_id, flag_id, namespace, instance, resource, kind, severity, state,
         raised_ms, cleared_ms, used, limit_, growth_per_hour, eta_ms, eta_low_ms, eta_high_ms, owner_uid, owner_user,
-        owner_comm, owner_arrays, owner_orphans, why, remedy, own, cause, follows)
+        owner_comm, owner_arrays, owner_orphans, why, remedy, own, cause, follows, audible)
     VALUES ($1, $2, $3, $4::text::numeric, $5, $6, $7, $8, $9, $10, $11::text::numeric, $12::text::numeric, $13, $14, $15,
-        $16, $17, $18, $19, $20, $21, $22, $23::text::jsonb, $24, $25::text::jsonb, $26)
+        $16, $17, $18, $19, $20, $21, $22, $23::text::jsonb, $24, $25::text::jsonb, $26, $27)
     ON CONFLICT (host_id, flag_id) DO UPDATE SET kind = excluded.kind, severity = excluded.severity,
         state = CASE WHEN excluded.state = 'open' THEN f.state ELSE excluded.state END,
         cleared_ms = excluded.cleared_ms, used = excluded.used, limit_ = excluded.limit_,
@@ -28,14 +30,15 @@ const UPSERT_SQL: &str = "INSERT INTO flag AS f (host_id, flag_id, namespace, in
         owner_comm = COALESCE(excluded.owner_comm, f.owner_comm),
         owner_arrays = COALESCE(excluded.owner_arrays, f.owner_arrays),
         owner_orphans = COALESCE(excluded.owner_orphans, f.owner_orphans), cause = excluded.cause,
-        follows = excluded.follows, why = excluded.why,
+        follows = excluded.follows, audible = excluded.audible, why = excluded.why,
         remedy = CASE WHEN excluded.state = 'open' AND excluded.remedy = '[]' THEN f.remedy ELSE excluded.remedy END
     WHERE f.state <> 'cleared'";
 
 const EVENT_SQL: &str = "INSERT INTO flag_event (host_id, flag_id, no, at_ms, epoch_no, seq, what, severity)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
 
-const STATE_SQL: &str = "SELECT body FROM flag_state WHERE host_id = $1";
+const STATE_SQL: &str = "SELECT h.labels::text, s.body FROM host h LEFT JOIN flag_state s ON s.host_id = h.host_id
+    WHERE h.host_id = $1";
 const KEEP_SQL: &str = "INSERT INTO flag_state (host_id, near, body) VALUES ($1, $2, $3)
     ON CONFLICT (host_id) DO UPDATE SET near = excluded.near, body = excluded.body";
 
@@ -57,7 +60,7 @@ macro_rules! flags {
             "SELECT f.host_id, h.name, f.flag_id, f.namespace, f.instance::text, f.resource, f.kind, f.severity, f.state,
                 f.raised_ms, f.cleared_ms, f.used::text, f.limit_::text, f.growth_per_hour, f.eta_ms, f.eta_low_ms,
                 f.eta_high_ms, f.owner_uid, f.owner_user, f.owner_comm, f.owner_arrays, f.owner_orphans,
-                f.cause::text AS cause, f.follows, f.why, f.remedy::text AS remedy, f.own, f.note, f.noted_by, f.noted_ms, s.until_ms, s.note AS silence_note",
+                f.cause::text AS cause, f.follows, f.audible, f.why, f.remedy::text AS remedy, f.own, f.note, f.noted_by, f.noted_ms, s.until_ms, s.note AS silence_note",
             $columns,
             " FROM flag f JOIN host h ON h.host_id = f.host_id
             LEFT JOIN silence s ON s.host_id = f.host_id AND s.until_ms > $1 ",
@@ -86,12 +89,13 @@ const TOLD_SQL: &str =
 
 /// Of which receivers know less than is so. While records of a host are on their way nothing of it is told: what is open
 /// in the end is told once, and what came and went in between never. Nor is what is silenced, nor what follows another
-/// flag, but for its end where it was told of before.
+/// flag or is kept quiet by its host's policy, but for its end where it was told of before.
 const UNTOLD_SQL: &str = flags!(
     ", h.labels::text AS labels, f.told, f.notices",
     "JOIN host_status st ON st.host_id = f.host_id AND st.backlog_from_ms IS NULL
     WHERE s.host_id IS NULL AND CASE WHEN f.state = 'cleared' THEN f.told IN (1, 2) AND f.notices > 0
-        WHEN f.follows IS NOT NULL THEN false ELSE f.told <> CASE f.severity WHEN 'critical' THEN 2 ELSE 1 END END
+        WHEN f.follows IS NOT NULL OR NOT f.audible THEN false
+            ELSE f.told <> CASE f.severity WHEN 'critical' THEN 2 ELSE 1 END END
     ORDER BY f.raised_ms, f.flag_id LIMIT $2"
 );
 const MARK_SQL: &str = "UPDATE flag SET told = $3, notices = notices + 1
@@ -137,6 +141,7 @@ pub async fn upsert(tx: &mut Write<'_>, flags: &[Flag]) -> Result<(), StoreError
             .bind(flag.own)
             .bind(flag.cause.as_ref().and_then(row::write_cause))
             .bind(flag.follows.map(|leader| leader.0))
+            .bind(flag.notify)
             .execute(tx.connection())
             .await?;
     }
@@ -175,13 +180,22 @@ pub async fn keep(tx: &mut Write<'_>, host: HostId, body: &[u8]) -> Result<(), S
     Ok(())
 }
 
+/// What a host is judged with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What the evaluator remembers of it; `None` = nothing.
+    pub memory: Option<Vec<u8>>,
+}
+
 /// A flag of which receivers know less than is so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Untold {
     /// As it is.
     pub flag: StoredFlag,
-    /// Its host's labels: a JSON object of strings, as stored.
-    pub labels: String,
+    /// Its host's labels.
+    pub labels: BTreeMap<String, String>,
     /// What they were told last; `None` = nothing.
     pub told: Option<Severity>,
     /// How often they were told.
@@ -199,7 +213,7 @@ pub async fn untold(tx: &mut Write<'_>, now_ms: i64, most: i64) -> Result<Vec<Un
                 _ => None,
             },
             notices: u32::try_from(row.notices).unwrap_or(0),
-            labels: row.labels,
+            labels: labels_of(&row.labels),
             flag: row.flag.domain()?,
         })
     };
@@ -223,6 +237,11 @@ pub async fn hush(tx: &mut Write<'_>, host: HostId) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Labels as stored: a JSON object of strings.
+fn labels_of(stored: &str) -> BTreeMap<String, String> {
+    serde_json::from_str(stored).unwrap_or_default()
+}
+
 /// Says that somebody knows of a flag; `false` = it is over, or there is none such.
 pub async fn acknowledge(
     connection: &mut Connection,
@@ -242,9 +261,11 @@ pub async fn silence(connection: &mut Connection, host: HostId, until_ms: i64, n
 }
 
 impl Reading {
-    /// What the evaluator remembers of a host.
-    pub async fn flag_state(&mut self, host: HostId) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(sqlx::query_scalar(STATE_SQL).bind(host.0).fetch_optional(&mut *self.tx).await?)
+    /// What a host is judged with; `None` = there is no such host.
+    pub async fn judged(&mut self, host: HostId) -> Result<Option<Judged>, StoreError> {
+        let query = sqlx::query_as(STATE_SQL).bind(host.0);
+        let found: Option<(String, Option<Vec<u8>>)> = query.fetch_optional(&mut *self.tx).await?;
+        Ok(found.map(|(labels, memory)| Judged { labels: labels_of(&labels), memory }))
     }
 
     /// Hosts whose flags are up and of which nothing waits to be moved, with their newest epoch and until when that covers

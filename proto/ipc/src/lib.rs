@@ -22,6 +22,7 @@ pub mod chunk;
 pub mod codec;
 pub mod delta;
 pub mod limits;
+pub mod nearest;
 pub mod object;
 pub mod record;
 pub mod remedy;

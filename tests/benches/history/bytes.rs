@@ -1,6 +1,7 @@
 //! What PostgreSQL says that days take: rows, their indexes, what is stored out of line, free space and all.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use highwater::import::{Request, import};
 use highwater_tests::postgres::Database;
@@ -82,7 +83,8 @@ fn imported(files: &[String]) {
     let now_ms = day::from_json(&std::fs::read_to_string(&files[0]).unwrap())[0].at.wall_ms + DAY_MS + 3 * HOUR_MS;
     let mut stack = Stack::start(now_ms);
     for (id, file) in (1..).zip(files) {
-        let request = Request { host: format!("host-{id}"), who: "bench".to_owned(), now_ms, seed: id };
+        let request =
+            Request { host: format!("host-{id}"), who: "bench".to_owned(), now_ms, seed: id, rules: Arc::default() };
         let text = tokio_stream::iter([Ok::<_, Infallible>(std::fs::read(file).unwrap())]);
         let done = stack.runtime.block_on(import(&stack.db, &request, text)).unwrap();
         assert_eq!(done.lines, done.stored);

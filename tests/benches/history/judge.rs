@@ -4,6 +4,7 @@ use std::time::Instant as Clock;
 
 use highwater::evaluate::feed;
 use highwater::evaluate::judge::{Judge, Memory, Sample};
+use highwater::evaluate::rules::Ruling;
 use highwater::evaluate::state;
 use highwater::host::HostId;
 use highwater::query::walk::{Place, Position};
@@ -33,7 +34,7 @@ pub fn measure() {
             if let Some(read) = state::unpack(&bytes) {
                 memory = read;
             }
-            let mut judge = Judge::new(HostId(1), memory);
+            let mut judge = Judge::new(HostId(1), memory, Ruling::default());
             for nth in 0..SAMPLES {
                 let number = step * SAMPLES + nth;
                 let wall_ms = FIRST_DAY_MS + i64::try_from(number).unwrap() * STEP_MS;

@@ -3,6 +3,7 @@
 use highwater::compact::lease::{Keeper, Now};
 use highwater::compact::tail::{Moved, compact};
 use highwater::compact::{Held, job};
+use highwater::evaluate::rules::Rules;
 use highwater::store::link::Link;
 use highwater_ipc::limits::Totals;
 use highwater_ipc::record::{EpochNo, GapReason};
@@ -25,8 +26,8 @@ fn lease(collector: &Collector) -> Held {
 fn move_all(collector: &Collector, held: &Held, host: &Host, epoch: u64) {
     let mut link = Link::new(collector.db.clone());
     let of = (host.id(), EpochNo(epoch));
-    let moved = collector.runtime.block_on(compact(&collector.db, &mut link, of, held, now_ms())).unwrap();
-    assert!(matches!(moved, Moved::Some { more: false, .. }), "{moved:?}");
+    let moved = collector.runtime.block_on(compact(&collector.db, &mut link, of, (held, &Rules::default()), now_ms()));
+    assert!(matches!(moved, Ok(Moved::Some { more: false, .. })), "{moved:?}");
 }
 
 /// Spans in which a list could not be read: epoch, seq and how long they took.

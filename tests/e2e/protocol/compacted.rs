@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use highwater::compact::job::{Compactor, Config, LEASE};
 use highwater::compact::lease::{Keeper, Now};
 use highwater::compact::{Held, merge, tail};
+use highwater::evaluate::rules::Rules;
 use highwater::query::Reading;
 use highwater::query::as_of::{Instant, as_of};
 use highwater::store::Db;
@@ -118,7 +119,7 @@ fn partitions_that_were_emptied_while_an_answer_is_made_wait_for_it() {
         reading.newest_stretch(host.id()).await.unwrap().expect("a stretch");
 
         let (held, mut link, of) = (lease(db).await, Link::new(db.clone()), (host.id(), EpochNo(1)));
-        let compacted = tail::compact(db, &mut link, of, &held, now).await.unwrap();
+        let compacted = tail::compact(db, &mut link, of, (&held, &Rules::default()), now).await.unwrap();
         let merged = merge::merge(db, &mut link, of, day.plus(1), &held).await.unwrap();
         let all = tail::Moved::Some { records: 3, more: false };
         assert_eq!((compacted, merged), (all, all));

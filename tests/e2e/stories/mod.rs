@@ -2,6 +2,7 @@
 //! answer.
 
 mod apache;
+mod cause;
 mod explain;
 mod flags;
 mod leak;

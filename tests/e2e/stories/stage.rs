@@ -1,10 +1,11 @@
 //! What each story stands on: a collector, and one traced host with its agent.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use highwater_tests::agent::Agent;
 use highwater_tests::cli::Cli;
-use highwater_tests::collector::Up;
+use highwater_tests::collector::{Options, Up};
 use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::postgres::{Database, Postgres};
 use highwater_tests::wait::{PATIENCE, until, until_some};
@@ -35,10 +36,33 @@ impl Stage {
     ) -> Self {
         let database = Postgres::shared().database();
         let up = Up::collector(&database);
+        Self::beside(up, database, host, (variables, &[]), prepare)
+    }
+
+    /// With a collector that judges by this text of `--flags-config`, and a host with this label.
+    #[track_caller]
+    pub(crate) fn judged(host: &'static str, label: &str, rules: &str) -> Self {
+        let database = Postgres::shared().database();
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(rules.as_bytes()).expect("a line in it");
+        let (interval, flags_config) = (Some("100ms"), Some(file.path()));
+        let up = Up::start(&Options { database: Some(&database), interval, flags_config, ..Options::default() });
+        // Without its file it goes on with what that said.
+        Self::beside(up, database, host, (&[], &["--label", label]), |_| {})
+    }
+
+    #[track_caller]
+    fn beside(
+        up: Up,
+        database: Database,
+        host: &'static str,
+        (variables, with): (&[(&str, &str)], &[&str]),
+        prepare: impl FnOnce(&IpcNamespace),
+    ) -> Self {
         let namespace = IpcNamespace::named(host);
         namespace.mount_tracefs();
         prepare(&namespace);
-        let mut agent = Agent::enrol(&up, &namespace);
+        let mut agent = Agent::enrol_with(&up, &namespace, with);
         for (name, value) in variables {
             agent = agent.with_variable(name, value);
         }

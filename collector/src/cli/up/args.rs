@@ -19,6 +19,7 @@ use crate::cli::args::Global;
 use crate::cli::data_dir::default_data_dir;
 use crate::cli::exit::Exit;
 use crate::cli::migrate::DatabaseUrl;
+use crate::evaluate::config::Watched;
 use crate::notify;
 use crate::store::keep::{Days, Keep};
 
@@ -26,6 +27,7 @@ use crate::store::keep::{Days, Keep};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  highwater up\n  highwater up --interval 250ms --data-dir ~/hw\n  \
     highwater up --keep-chunks 30d --keep-usage 400d --keep-rollups 3y\n  \
+    highwater up --notify-config /etc/highwater/notify.toml --flags-config /etc/highwater/flags.toml\n  \
     HIGHWATER_DATABASE_URL=postgres://highwater:SECRET@db/highwater highwater up")]
 pub struct UpArgs {
     /// Where everything is kept [default: /var/lib/highwater as root, else $XDG_DATA_HOME/highwater or
@@ -60,6 +62,10 @@ pub struct UpArgs {
     /// Whom to tell of flags: a TOML file with receivers (webhook, alertmanager, slack, smtp); the README shows one
     #[arg(long, value_name = "FILE")]
     pub notify_config: Option<PathBuf>,
+    /// How far ahead hosts are flagged, and of which nobody is told: a TOML file with a default and policies by label; the
+    /// README shows one
+    #[arg(long, value_name = "FILE")]
+    pub flags_config: Option<PathBuf>,
     /// Run no agent for this host
     #[arg(long)]
     pub no_agent: bool,
@@ -77,8 +83,10 @@ pub fn run(args: UpArgs, global: &Global) -> anyhow::Result<Exit> {
         "no home directory is known (HOME and XDG_DATA_HOME are not set): say where to keep data with --data-dir",
     )?;
     let receivers = args.notify_config.as_deref().map(notify::config::load).transpose()?.unwrap_or_default();
+    let rules = args.flags_config.as_deref().map(Watched::new).transpose()?.unwrap_or_default();
     let settings = Settings {
         receivers: Arc::new(receivers),
+        rules,
         data_dir,
         database_url: DatabaseUrl::named(args.database_url.as_deref())?,
         interval: args.interval,

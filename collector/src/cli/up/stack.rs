@@ -23,6 +23,7 @@ use crate::clock::{SystemClock, WallClock};
 use crate::compact::job;
 use crate::compact::upkeep::Upkeep;
 use crate::embedded::supervise::{OwnSegment, Postgres};
+use crate::evaluate::config::Watched;
 use crate::health::{AskDisk, Disk, Health};
 use crate::identity::ca::Authority;
 use crate::identity::enrolment::Enrolment;
@@ -72,6 +73,8 @@ pub struct Settings {
     pub keep: Keep,
     /// Whom to tell of flags.
     pub receivers: Arc<Receivers>,
+    /// How hosts are judged.
+    pub rules: Watched,
 }
 
 /// Where everything is, once it is. No `Debug`: it holds a token.
@@ -199,7 +202,7 @@ impl Stack {
         self.ready.token = self.operator_token(&shared).await?;
         let grpc_at = reachable(grpc.bound);
         let health = self.start_ingest(&shared, grpc).await?;
-        self.start_compacting(&shared, health.clone());
+        self.start_compacting(&shared, health.clone(), settings.rules.clone());
         let http_at = http.bound;
         self.start_upkeep(&shared, health.clone(), settings.keep);
         let (clock, receivers) = (shared.clock.clone(), settings.receivers.clone());
@@ -278,6 +281,7 @@ impl Stack {
             disk: cluster.map(ask_disk),
             keep: settings.keep,
             notify,
+            rules: settings.rules.clone(),
         };
         let stop = self.serving.clone().cancelled_owned();
         self.api = Some(tokio::spawn(async move {
@@ -287,9 +291,9 @@ impl Stack {
         }));
     }
 
-    fn start_compacting(&mut self, shared: &Shared, health: Arc<Health>) {
+    fn start_compacting(&mut self, shared: &Shared, health: Arc<Health>, rules: Watched) {
         let (stop, holder) = (CancellationToken::new(), format!("pid {}", std::process::id()));
-        let job = job::Job { db: shared.db.clone(), clock: shared.clock.clone(), health, holder };
+        let job = job::Job { db: shared.db.clone(), clock: shared.clock.clone(), health, holder, rules };
         self.compacting = Some((stop.clone(), tokio::spawn(job.run(job::Config::default(), stop))));
     }
 
