@@ -115,8 +115,24 @@ CREATE TABLE usage_hour (
 -- A review reads the last weeks of all hosts out of years: rows lie in order of time, so a summary of blocks is enough, and
 -- costs next to nothing to keep.
 CREATE INDEX usage_hour_slot ON usage_hour USING brin (slot_ms) WITH (pages_per_range = 32, autosummarize = on);
+
+-- usage_pack (distributed, partitioned by year). A row = those rows of one namespace in four days, packed: a review reads
+-- months of a whole fleet. Written by compaction in the transaction that writes usage_hour, read by `capacity`.
+CREATE TABLE usage_pack (
+    host_id       bigint   NOT NULL,
+    namespace     bigint   NOT NULL,
+    instance      numeric(20,0) NOT NULL,
+    from_ms       bigint   NOT NULL,           -- when the four days begin, or the year in them
+    year          date     NOT NULL,           -- of the hours, as in usage_hour
+    own           boolean  NOT NULL,
+    is_there      boolean  NOT NULL,           -- the newest hour says anything
+    body          bytea    NOT NULL,
+    PRIMARY KEY (host_id, namespace, instance, from_ms, year)
+) PARTITION BY RANGE (year);
+-- Overwritten while its four days last: small enough to stay in the row, and no index on what changes.
+CREATE INDEX usage_pack_from ON usage_pack (from_ms);
 -- Which other namespaces than its own a host has that have not changed for long is known from these rows alone.
-CREATE INDEX usage_hour_others ON usage_hour (host_id, namespace, instance, slot_ms DESC) WHERE NOT own;
+CREATE INDEX usage_pack_others ON usage_pack (host_id, namespace, instance, from_ms DESC) WHERE NOT own;
 
 -- owner_usage (distributed, partitioned by month). A row = who held what on one host at the end of an hour of its wall
 -- clock, all owners side by side (one array a column: a third of the bytes of a row each); an hour in which nothing of it
@@ -171,7 +187,7 @@ CREATE TABLE gap_part (
 IF EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN
     PERFORM create_reference_table('lease');
     PERFORM create_distributed_table(t, 'host_id', colocate_with => 'host_status') FROM unnest(ARRAY['chunk',
-        'chunk_fresh', 'usage', 'usage_hour', 'owner_usage', 'object_now', 'gap_part']) AS t
+        'chunk_fresh', 'usage', 'usage_hour', 'usage_pack', 'owner_usage', 'object_now', 'gap_part']) AS t
     WHERE EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'host_status'::regclass);
 END IF;
 

@@ -26,6 +26,7 @@ const DISTRIBUTED: &[&str] = &[
     "host_facts",
     "usage",
     "usage_hour",
+    "usage_pack",
     "owner_usage",
     "object_now",
     "flag",

@@ -2,6 +2,14 @@
 
 use std::fmt::Write as _;
 
+use highwater::cli::migrate::DatabaseUrl;
+use highwater::compact::derive::Derived;
+use highwater::compact::derived::store;
+use highwater::host::HostId;
+use highwater::store::Db;
+use highwater::store::day::Day;
+use highwater::store::usage::{Order, UsageRow, Used};
+use highwater_ipc::snapshot::NamespaceId;
 use highwater_ipc::time::format_rfc3339_ms;
 use highwater_tests::agent::Agent;
 use highwater_tests::answers::instant;
@@ -10,6 +18,7 @@ use highwater_tests::ipc_namespace::IpcNamespace;
 use highwater_tests::postgres::{Database, Postgres};
 use highwater_tests::wait::{PATIENCE, until};
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 /// 2026-01-01T00:00Z, Unix seconds.
 const BEGIN: i64 = 1_767_225_600;
@@ -104,22 +113,36 @@ fn an_imported_fortnight_tells_peak_percentile_growth_days_left_and_what_would_h
     assert!(!text.text().contains('\u{1b}'), "no colour in a pipe");
 }
 
+/// A container of the host, as compaction stores it: what it held in its first hour and since.
+fn add_container(database: &Database, inode: u64, arrays: Used) {
+    let host = HostId(database.sql("SELECT host_id FROM host").trim().parse().unwrap());
+    let mut used = [Used::default(); 5];
+    used[0] = arrays;
+    let namespace = NamespaceId { inode, instance: 5 };
+    let row = UsageRow { host, namespace, slot_ms: BEGIN * 1_000, own: false, used };
+    let derived = Derived { usage_hour: vec![row], ..Derived::default() };
+    let url = DatabaseUrl::named(Some(database.url.as_ref())).unwrap().unwrap();
+    let place = |slot_ms: i64| Day::believed(slot_ms, i64::MAX).unwrap();
+    Runtime::new().unwrap().block_on(async {
+        let db = Db::connect(url.options(), 1).await.unwrap();
+        let mut connection = db.dedicated().await.unwrap();
+        let mut tx = connection.write().await.unwrap();
+        store(&mut tx, &derived, Order::Newest, &place).await.unwrap();
+        tx.commit().await.unwrap();
+        connection.close().await;
+        db.close().await;
+    });
+}
+
 #[test]
 fn containers_have_limits_of_their_own_and_pages_are_what_the_whole_is() {
     let database = Postgres::shared().database();
     let up = with_lab(&database);
     let cli = up.cli();
-    for (inode, arrays) in [(77, 120), (78, 10)] {
-        database.sql(&format!(
-            "INSERT INTO usage_hour (host_id, namespace, instance, slot_ms, year, own, sem_arrays, sem_arrays_max, semmni)
-             SELECT host_id, {inode}, 5, min(slot_ms), min(year), false, {arrays}, {arrays}, 128 FROM usage_hour GROUP BY 1"
-        ));
+    // One is gone: it is not told.
+    for (inode, arrays, most) in [(77, Some(120), 120), (78, Some(10), 10), (79, None, 3)] {
+        add_container(&database, inode, Used { last: arrays, most: Some(most), limit: arrays.map(|_| 128) });
     }
-    // One that is gone: it is not told.
-    database.sql(
-        "INSERT INTO usage_hour (host_id, namespace, instance, slot_ms, year, own, sem_arrays_max)
-         SELECT host_id, 79, 5, min(slot_ms), min(year), false, 3 FROM usage_hour GROUP BY 1",
-    );
     // As the span begins, neither has changed for days.
     let since = instant((BEGIN + 9 * 24 * HOUR) * 1_000);
     let asked = ["capacity", "--since", &since, "--resource", "SEMMNI", "--group-by", "namespace"];

@@ -98,6 +98,7 @@ CREATE TABLE public.flag (
     own boolean DEFAULT true NOT NULL,
     cause jsonb,
     follows bigint,
+    audible boolean DEFAULT true NOT NULL,
     note text,
     noted_by text,
     noted_ms bigint,
@@ -396,6 +397,18 @@ CREATE TABLE public.usage_hour (
     msg_queues numeric(20,0),
     msg_queues_max numeric(20,0),
     msgmni numeric(20,0)
+)
+PARTITION BY RANGE (year);
+
+CREATE TABLE public.usage_pack (
+    host_id bigint NOT NULL,
+    namespace bigint NOT NULL,
+    instance numeric(20,0) NOT NULL,
+    from_ms bigint NOT NULL,
+    year date NOT NULL,
+    own boolean NOT NULL,
+    is_there boolean NOT NULL,
+    body bytea NOT NULL
 )
 PARTITION BY RANGE (year);
 
@@ -822,6 +835,9 @@ ALTER TABLE ONLY public.stretch
 ALTER TABLE ONLY public.usage_hour
     ADD CONSTRAINT usage_hour_pkey PRIMARY KEY (host_id, namespace, instance, slot_ms, year);
 
+ALTER TABLE ONLY public.usage_pack
+    ADD CONSTRAINT usage_pack_pkey PRIMARY KEY (host_id, namespace, instance, from_ms, year);
+
 ALTER TABLE ONLY public.usage
     ADD CONSTRAINT usage_pkey PRIMARY KEY (host_id, namespace, instance, from_ms, month);
 
@@ -835,9 +851,11 @@ CREATE INDEX notice_due ON public.notice USING btree (receiver, due_ms) WHERE (d
 
 CREATE INDEX stretch_from ON public.stretch USING btree (host_id, from_wall_ms);
 
-CREATE INDEX usage_hour_others ON ONLY public.usage_hour USING btree (host_id, namespace, instance, slot_ms DESC) WHERE (NOT own);
-
 CREATE INDEX usage_hour_slot ON ONLY public.usage_hour USING brin (slot_ms) WITH (pages_per_range='32', autosummarize='on');
+
+CREATE INDEX usage_pack_from ON ONLY public.usage_pack USING btree (from_ms);
+
+CREATE INDEX usage_pack_others ON ONLY public.usage_pack USING btree (host_id, namespace, instance, from_ms DESC) WHERE (NOT own);
 
 ALTER INDEX public.frame_pkey ATTACH PARTITION public.frame_fallback_pkey;
 

@@ -56,7 +56,7 @@ async fn the_views_have_the_columns_that_the_readme_documents_and_there_is_no_ot
 async fn every_reason_of_a_gap_is_its_word_and_a_clock_that_claims_anything_fails_no_query() {
     let (database, db) = migrated().await;
     let mut connection = db.dedicated().await.expect("a connection");
-    for table in [Table::Usage, Table::UsageHour, Table::OwnerUsage] {
+    for table in Table::SERIES {
         ensure(&mut connection, table, Day::FALLBACK).await.expect("a partition");
     }
     database.sql("INSERT INTO host (host_id, name, enrolled_ms) VALUES (1, 'web-17', 0)");

@@ -35,7 +35,7 @@ pub(crate) async fn derive_all(db: &Db, host: HostId, most: usize) {
     drop(reading);
     let mut connection = db.dedicated().await.unwrap();
     let place = |_| Day::FALLBACK;
-    for table in [Table::Usage, Table::UsageHour, Table::OwnerUsage] {
+    for table in Table::SERIES {
         ensure(&mut connection, table, Day::FALLBACK).await.unwrap();
     }
     let mut from = 0;

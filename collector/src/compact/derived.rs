@@ -1,14 +1,16 @@
 //! Stores what was derived, in the transaction that moves the tail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::derive::{Derived, merge};
+use crate::query::capacity::pack::{Hours, merged};
 use crate::store::day::Day;
 use crate::store::owner_usage::OwnerRow;
 use crate::store::partition::Table;
 use crate::store::tx::Write;
-use crate::store::usage::{Order, Step};
-use crate::store::{StoreError, gap_part, owner_usage, usage};
+use crate::store::usage::{Order, Step, UsageRow};
+use crate::store::usage_pack::{PackKey, PackRow};
+use crate::store::{StoreError, gap_part, owner_usage, usage, usage_pack};
 
 /// Stores what follows from a step, merged with what is there. `place` gives the day of a slot's partition: the believed
 /// day, or [`Day::FALLBACK`]; the partitions of its month and year must be there.
@@ -20,6 +22,7 @@ pub async fn store(
 ) -> Result<(), StoreError> {
     usage::upsert(tx, Step::TenMinutes, &derived.usage, order, place).await?;
     usage::upsert(tx, Step::Hour, &derived.usage_hour, order, place).await?;
+    packs(tx, &derived.usage_hour, order, place).await?;
     owners(tx, &derived.owners, order, place).await?;
     if let Some(end) = derived.stretch_end {
         gap_part::close_all(tx, end).await?;
@@ -36,10 +39,44 @@ pub fn partitions<'d>(
     let mut parts = BTreeSet::new();
     for Derived { usage, usage_hour, owners, .. } in derived {
         parts.extend(usage.iter().map(|row| (Table::Usage, place(row.slot_ms).month())));
-        parts.extend(usage_hour.iter().map(|row| (Table::UsageHour, place(row.slot_ms).year())));
+        for table in [Table::UsageHour, Table::UsagePack] {
+            parts.extend(usage_hour.iter().map(|row| (table, place(row.slot_ms).year())));
+        }
         parts.extend(owners.iter().map(|row| (Table::OwnerUsage, place(row.slot_ms).month())));
     }
     parts
+}
+
+/// The hours once more, four days in a row. As with [`owners`], a row is read under its lock.
+async fn packs(
+    tx: &mut Write<'_>,
+    rows: &[UsageRow],
+    order: Order,
+    place: &(dyn Fn(i64) -> Day + Sync),
+) -> Result<(), StoreError> {
+    let Some(host) = rows.first().map(|row| row.host) else { return Ok(()) };
+    let mut waiting: BTreeMap<PackKey, (bool, Vec<Hours>)> = BTreeMap::new();
+    for row in rows {
+        let entry = waiting.entry(PackKey::of(row.namespace, row.slot_ms, place)).or_default();
+        entry.0 = row.own;
+        entry.1.push(Hours { hour: row.slot_ms.div_euclid(Step::Hour.length_ms()), used: row.used });
+    }
+    while !waiting.is_empty() {
+        let keys: Vec<PackKey> = waiting.keys().copied().collect();
+        let stored = usage_pack::of_keys(tx, host, &keys).await?;
+        for key in keys {
+            let Some((own, hours)) = waiting.get(&key) else { continue };
+            let there = stored.iter().find(|there| there.key == key);
+            let corrupt = |why| StoreError::Corrupt { what: format!("{why} in usage_pack, host {host}, {key:?}") };
+            let body = merged(there.map(|there| there.body.as_slice()), hours, order).map_err(corrupt)?;
+            let own = there.filter(|_| order == Order::Filling).map_or(*own, |there| there.own);
+            let row = PackRow { key, own, body: body.bytes };
+            if usage_pack::put(tx, host, &row, (there.is_some(), body.is_there)).await? {
+                waiting.remove(&key);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The maxima of arrays are merged here: in SQL it would take a join of unnested arrays. An import can come to the same

@@ -16,12 +16,16 @@ use super::derive::tests::{Stored, derive, taken, world};
 use super::derived::store;
 use crate::embedded::supervise::Postgres;
 use crate::host::HostId;
+use crate::query::capacity::marks::Mark;
+use crate::query::capacity::pack::Pack;
 use crate::store::Db;
 use crate::store::day::Day;
 use crate::store::history::Reading;
 use crate::store::owner_usage::{Held, OwnerHeld, OwnerKey, OwnerRow, of_slots};
 use crate::store::partition::{Table, ensure};
+use crate::store::tx::Dedicated;
 use crate::store::usage::{Order, Step, UsageRow};
+use crate::store::usage_pack::{PackKey, of_keys};
 
 const ALL: (i64, i64) = (i64::MIN, i64::MAX);
 
@@ -49,7 +53,7 @@ async fn database() -> (tempfile::TempDir, Postgres, Db) {
     let db = Db::connect(postgres.options(), 2).await.unwrap();
     db.migrate().await.unwrap();
     let mut connection = db.dedicated().await.unwrap();
-    for table in [Table::Usage, Table::UsageHour, Table::OwnerUsage] {
+    for table in Table::SERIES {
         ensure(&mut connection, table, Day::FALLBACK).await.unwrap();
     }
     (directory, postgres, db)
@@ -76,9 +80,45 @@ async fn what_is_stored_in_steps_is_what_one_step_derives() {
         stored.parts.sort_by_key(|p| (p.seq, p.namespace));
         whole.parts.sort_by_key(|p| (p.seq, p.namespace));
         assert_eq!(stored, whole);
+        assert_eq!(packed(&mut connection, host, &stored).await, by_resource(&stored));
     }
     db.close().await;
     postgres.stop().await.unwrap();
+}
+
+/// What each resource of each namespace used, by the hour.
+type ByResource = BTreeMap<(NamespaceId, usize), Vec<Mark>>;
+
+/// As `usage_hour` says it.
+fn by_resource(stored: &Stored) -> ByResource {
+    let mut all = ByResource::new();
+    for row in stored.hours.values() {
+        for (at, used) in row.used.iter().enumerate() {
+            let hour = row.slot_ms.div_euclid(Step::Hour.length_ms());
+            let mark = Mark { hour, last: used.last, most: used.most.max(used.last) };
+            all.entry((row.namespace, at)).or_default().push(mark);
+        }
+    }
+    all
+}
+
+/// As `usage_pack` says it.
+async fn packed(connection: &mut Dedicated, host: HostId, stored: &Stored) -> ByResource {
+    let keys: BTreeSet<PackKey> =
+        stored.hours.values().map(|row| PackKey::of(row.namespace, row.slot_ms, &|_| Day::FALLBACK)).collect();
+    let mut tx = connection.write().await.unwrap();
+    let rows = of_keys(&mut tx, host, &keys.into_iter().collect::<Vec<_>>()).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut all = ByResource::new();
+    for row in rows {
+        let pack = Pack::read(&row.body).unwrap();
+        (0..5).for_each(|at| pack.marks(at, all.entry((row.key.namespace, at)).or_default()));
+        let newest = stored.hours.values().rfind(|hour| hour.namespace == row.key.namespace).unwrap();
+        if newest.slot_ms.div_euclid(Step::Hour.length_ms()) == pack.newest {
+            assert_eq!((pack.limits, row.own), (newest.used.map(|used| used.limit), newest.own));
+        }
+    }
+    all
 }
 
 fn holds(uid: u32, objects: u64) -> Derived {

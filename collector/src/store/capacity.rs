@@ -1,10 +1,7 @@
-//! What `capacity` reads: the present of all hosts, and what each namespace used by the hour (`usage_hour`), streamed.
-//!
-//! A month of ten thousand hosts is millions of rows, so what a row costs decides. Numbers travel as PostgreSQL's binary
-//! `numeric`, which the server sends for less than a cast and a bigint, and are read here by position; what is not asked for
-//! is not sent, nor are the limits of a host's own namespace, which `host_status` has.
+//! What `capacity` reads: the present of all hosts, and what each namespace used by the hour (`usage_pack`), streamed.
 
-use highwater_ipc::limits::Resource;
+use std::fmt::Display;
+
 use sqlx::postgres::PgRow;
 use sqlx::{Row as _, ValueRef as _};
 use tokio_stream::StreamExt as _;
@@ -21,55 +18,33 @@ const HOSTS_SQL: &str =
         s.shm_segments, s.shmmni, s.shm_pages, s.shmall, s.msg_queues, s.msgmni
     FROM host_status s JOIN host h ON h.host_id = s.host_id WHERE h.labels @> $1::text::jsonb ORDER BY s.host_id";
 
-macro_rules! semaphores {
-    () => {
-        ", u.sem_arrays, u.sem_arrays_max, CASE WHEN NOT u.own THEN u.semmni END,
-            u.semaphores, u.semaphores_max, CASE WHEN NOT u.own THEN u.semmns END"
-    };
-}
-macro_rules! segments {
-    () => {
-        ", u.shm_segments, u.shm_segments_max, CASE WHEN NOT u.own THEN u.shmmni END,
-            u.shm_pages, u.shm_pages_max, CASE WHEN NOT u.own THEN u.shmall END"
-    };
-}
-macro_rules! queues {
-    () => {
-        ", u.msg_queues, u.msg_queues_max, CASE WHEN NOT u.own THEN u.msgmni END"
-    };
-}
-macro_rules! hours {
-    ($($columns:ident)*) => {
-        concat!(
-            "SELECT u.host_id, u.namespace, CASE WHEN NOT u.own THEN u.instance END, u.slot_ms",
-            $($columns!(),)*
-            " FROM usage_hour u WHERE u.slot_ms >= $1 AND ($2::bigint[] IS NULL OR u.host_id = ANY ($2))"
-        )
-    };
-}
-const ALL_HOURS_SQL: &str = hours!(semaphores segments queues);
-const SEMAPHORE_HOURS_SQL: &str = hours!(semaphores);
-const SEGMENT_HOURS_SQL: &str = hours!(segments);
-const QUEUE_HOURS_SQL: &str = hours!(queues);
-
-macro_rules! before {
+macro_rules! packs {
     ($rest:literal) => {
         concat!(
-            "SELECT DISTINCT ON (u.host_id, u.namespace, u.instance) u.host_id, u.namespace,
-                CASE WHEN NOT u.own THEN u.instance END, u.slot_ms",
-            semaphores!(),
-            segments!(),
-            queues!(),
-            " FROM usage_hour u WHERE u.slot_ms < $1 AND ",
-            $rest,
-            " ORDER BY u.host_id, u.namespace, u.instance, u.slot_ms DESC"
+            "u.host_id, u.namespace, CASE WHEN NOT u.own THEN u.instance END, u.from_ms, u.body FROM usage_pack u ",
+            $rest
         )
     };
 }
+const HOURS_SQL: &str =
+    concat!("SELECT ", packs!("WHERE u.from_ms >= $1 AND ($2::bigint[] IS NULL OR u.host_id = ANY ($2))"));
 /// The last row before the span of the own namespaces of some hosts ...
-const OWN_BEFORE_SQL: &str = before!("u.own AND u.host_id = ANY ($2)");
-/// ... and of every other one: which there are is known from their rows alone, and these have an index.
-const OTHERS_BEFORE_SQL: &str = before!("NOT u.own AND ($2::bigint[] IS NULL OR u.host_id = ANY ($2))");
+const OWN_BEFORE_SQL: &str = concat!(
+    "SELECT DISTINCT ON (u.host_id, u.namespace, u.instance) ",
+    packs!(
+        "WHERE u.from_ms < $1 AND u.own AND u.host_id = ANY ($2)
+        ORDER BY u.host_id, u.namespace, u.instance, u.from_ms DESC"
+    )
+);
+/// ... and of every other one that is still there: which there are is known from their rows alone, and these have an index.
+const OTHERS_BEFORE_SQL: &str = concat!(
+    "SELECT * FROM (SELECT DISTINCT ON (u.host_id, u.namespace, u.instance) u.is_there, ",
+    packs!(
+        "WHERE u.from_ms < $1 AND NOT u.own AND ($2::bigint[] IS NULL OR u.host_id = ANY ($2))
+        ORDER BY u.host_id, u.namespace, u.instance, u.from_ms DESC"
+    ),
+    ") AS p WHERE p.is_there"
+);
 
 /// The present of a host, as `capacity` needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,68 +65,29 @@ pub struct CapacityHost {
     pub imported: bool,
     /// Inode of its own IPC namespace.
     pub namespace: Option<u64>,
-    /// What its own namespace uses, in order of [`Resource::ALL`]; `most` is not said.
+    /// What its own namespace uses, in order of [`highwater_ipc::limits::Resource::ALL`]; `most` is not said.
     pub used: [Used; 5],
 }
 
-/// One namespace in one hour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HourRow {
+/// Four days of one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoursRow {
     /// The host.
     pub host: HostId,
     /// Inode.
     pub namespace: u64,
     /// Tells two of one inode apart; `None` = the host's own, which stays the same place across boots.
     pub instance: Option<u64>,
-    /// When the hour begins, host's clock, milliseconds.
-    pub slot_ms: i64,
-    /// In order of [`Resource::ALL`]. Limits only of namespaces that are not the host's own. What is not asked for is `None`.
-    pub used: [Used; 5],
+    /// When they begin, host's clock, milliseconds.
+    pub from_ms: i64,
+    /// Packed.
+    pub body: Vec<u8>,
 }
 
-/// Which columns are read: a family at a time, because how many semaphores an array has needs both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// SEMMNI and SEMMNS.
-    Semaphores,
-    /// SHMMNI and SHMALL.
-    Segments,
-    /// MSGMNI.
-    Queues,
-    /// All of them.
-    All,
-}
-
-impl Family {
-    /// The smallest that holds these resources; none = all.
-    pub fn of(resources: &[Resource]) -> Self {
-        let family = |resource: &Resource| match resource {
-            Resource::Semmni | Resource::Semmns => Family::Semaphores,
-            Resource::Shmmni | Resource::Shmall => Family::Segments,
-            Resource::Msgmni => Family::Queues,
-        };
-        let mut families = resources.iter().map(family);
-        let Some(first) = families.next() else { return Family::All };
-        if families.all(|next| next == first) { first } else { Family::All }
-    }
-
-    /// The place in [`Resource::ALL`] of its first resource, and how many there are.
-    fn columns(self) -> (usize, usize) {
-        match self {
-            Family::Semaphores => (0, 2),
-            Family::Segments => (2, 2),
-            Family::Queues => (4, 1),
-            Family::All => (0, 5),
-        }
-    }
-
-    fn statement(self) -> &'static str {
-        match self {
-            Family::Semaphores => SEMAPHORE_HOURS_SQL,
-            Family::Segments => SEGMENT_HOURS_SQL,
-            Family::Queues => QUEUE_HOURS_SQL,
-            Family::All => ALL_HOURS_SQL,
-        }
+impl HoursRow {
+    /// It does not read.
+    pub fn corrupt(&self, why: &dyn Display) -> StoreError {
+        corrupt(&format!("{why}: host {}, from_ms {}", self.host, self.from_ms))
     }
 }
 
@@ -162,21 +98,14 @@ impl Reading {
         rows.iter().map(capacity_host).collect()
     }
 
-    /// Hands over the rows with slots that begin at or after `from_ms`, in no order; `hosts` = only of these.
+    /// Hands over the rows that begin at or after `from_ms`, in no order; `hosts` = only of these.
     pub async fn hours(
         &mut self,
-        family: Family,
         from_ms: i64,
         hosts: Option<&[HostId]>,
-        mut each: impl FnMut(HourRow),
+        each: impl FnMut(HoursRow) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        // Planned anew each time: how much of the table the span is decides how it is read.
-        let query = sqlx::query(family.statement()).persistent(false).bind(from_ms).bind(ids(hosts));
-        let mut rows = query.fetch(&mut *self.tx);
-        while let Some(row) = rows.try_next().await? {
-            each(hour_row(&row, family)?);
-        }
-        Ok(())
+        self.packs(HOURS_SQL, (from_ms, hosts), each).await
     }
 
     /// Hands over the last row before `before_ms` of the own namespaces of these hosts.
@@ -184,32 +113,40 @@ impl Reading {
         &mut self,
         before_ms: i64,
         hosts: &[HostId],
-        each: impl FnMut(HourRow),
+        each: impl FnMut(HoursRow) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.before(OWN_BEFORE_SQL, before_ms, Some(hosts), each).await
+        self.packs(OWN_BEFORE_SQL, (before_ms, Some(hosts)), each).await
     }
 
-    /// Hands over the last row before `before_ms` of each namespace that is no host's own; `hosts` = only of these.
+    /// Hands over the last row before `before_ms` of each namespace that is no host's own, if it was there at its end;
+    /// `hosts` = only of these.
     pub async fn other_hours_before(
         &mut self,
         before_ms: i64,
         hosts: Option<&[HostId]>,
-        each: impl FnMut(HourRow),
+        each: impl FnMut(HoursRow) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.before(OTHERS_BEFORE_SQL, before_ms, hosts, each).await
+        self.packs(OTHERS_BEFORE_SQL, (before_ms, hosts), each).await
     }
 
-    async fn before(
+    async fn packs(
         &mut self,
         statement: &'static str,
-        before_ms: i64,
-        hosts: Option<&[HostId]>,
-        mut each: impl FnMut(HourRow),
+        (ms, hosts): (i64, Option<&[HostId]>),
+        mut each: impl FnMut(HoursRow) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(statement).persistent(false).bind(before_ms).bind(ids(hosts));
+        // Planned anew each time: how much of the table the span is decides how it is read.
+        let query = sqlx::query(statement).persistent(false).bind(ms).bind(ids(hosts));
         let mut rows = query.fetch(&mut *self.tx);
         while let Some(row) = rows.try_next().await? {
-            each(hour_row(&row, Family::All)?);
+            let at = row.len().saturating_sub(5);
+            each(HoursRow {
+                host: HostId(row.try_get(at)?),
+                namespace: row.try_get::<i64, _>(at + 1)?.cast_unsigned(),
+                instance: whole(&row, at + 2)?,
+                from_ms: row.try_get(at + 3)?,
+                body: row.try_get(at + 4)?,
+            })?;
         }
         Ok(())
     }
@@ -240,29 +177,6 @@ fn capacity_host(row: &PgRow) -> Result<CapacityHost, StoreError> {
     })
 }
 
-fn hour_row(row: &PgRow, family: Family) -> Result<HourRow, StoreError> {
-    let mut used = [Used::default(); 5];
-    let (first, count) = family.columns();
-    let mut at = 4;
-    for used in used.iter_mut().skip(first).take(count) {
-        *used = Used { last: whole(row, at)?, most: whole(row, at + 1)?, limit: whole(row, at + 2)? };
-        at += 3;
-    }
-    Ok(HourRow {
-        host: HostId(bigint(row, 0)?),
-        namespace: bigint(row, 1)?.cast_unsigned(),
-        instance: whole(row, 2)?,
-        slot_ms: bigint(row, 3)?,
-        used,
-    })
-}
-
-fn bigint(row: &PgRow, column: usize) -> Result<i64, StoreError> {
-    let value = row.try_get_raw(column)?;
-    let bytes = value.as_bytes().map_err(|e| corrupt(&e.to_string()))?;
-    Ok(i64::from_be_bytes(bytes.try_into().map_err(|_| corrupt("a bigint of other than 8 bytes"))?))
-}
-
 fn whole(row: &PgRow, column: usize) -> Result<Option<u64>, StoreError> {
     let value = row.try_get_raw(column)?;
     if value.is_null() {
@@ -273,7 +187,7 @@ fn whole(row: &PgRow, column: usize) -> Result<Option<u64>, StoreError> {
 }
 
 fn corrupt(what: &str) -> StoreError {
-    StoreError::Corrupt { what: format!("{what} in usage_hour or host_status") }
+    StoreError::Corrupt { what: format!("{what} in usage_pack or host_status") }
 }
 
 /// PostgreSQL's binary `numeric`: how many digits of base 10,000, the power of the first, sign, decimals shown, digits.
@@ -333,14 +247,5 @@ mod tests {
         for bytes in [&negative[..], &not_a_number, &half, &one_and_a_half, &huge, &[0, 1], &[]] {
             assert_eq!(read_numeric(bytes), None, "{bytes:?}");
         }
-    }
-
-    #[test]
-    fn a_family_holds_the_resources_asked_for() {
-        assert_eq!(Family::of(&[]), Family::All);
-        assert_eq!(Family::of(&[Resource::Semmns]), Family::Semaphores);
-        assert_eq!(Family::of(&[Resource::Shmall, Resource::Shmmni]), Family::Segments);
-        assert_eq!(Family::of(&[Resource::Msgmni]), Family::Queues);
-        assert_eq!(Family::of(&[Resource::Semmni, Resource::Msgmni]), Family::All);
     }
 }

@@ -33,7 +33,7 @@ impl Keep {
             Table::Frame | Table::ChunkFresh => None,
             Table::Chunk => Some(self.chunks),
             Table::Usage | Table::OwnerUsage => Some(self.usage),
-            Table::UsageHour => Some(self.rollups),
+            Table::UsageHour | Table::UsagePack => Some(self.rollups),
         }
     }
 

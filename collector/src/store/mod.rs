@@ -41,5 +41,6 @@ pub mod stretch;
 pub mod tx;
 pub mod usage;
 mod usage_half;
+pub mod usage_pack;
 
 pub use db::{Db, MIGRATIONS, StoreError};

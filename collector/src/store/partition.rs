@@ -27,14 +27,25 @@ pub enum Table {
     Usage,
     /// Use of the limits in an hour, by year.
     UsageHour,
+    /// The same, four days of a namespace in a row, by year.
+    UsagePack,
     /// Who held what at the end of an hour, by month.
     OwnerUsage,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 6] =
-        [Table::Frame, Table::ChunkFresh, Table::Chunk, Table::Usage, Table::UsageHour, Table::OwnerUsage];
+    pub const ALL: [Table; 7] = [
+        Table::Frame,
+        Table::ChunkFresh,
+        Table::Chunk,
+        Table::Usage,
+        Table::UsageHour,
+        Table::UsagePack,
+        Table::OwnerUsage,
+    ];
+    /// Those with what was derived.
+    pub const SERIES: [Table; 4] = [Table::Usage, Table::UsageHour, Table::UsagePack, Table::OwnerUsage];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -44,6 +55,7 @@ impl Table {
             Table::Chunk => "chunk",
             Table::Usage => "usage",
             Table::UsageHour => "usage_hour",
+            Table::UsagePack => "usage_pack",
             Table::OwnerUsage => "owner_usage",
         }
     }
@@ -54,7 +66,7 @@ impl Table {
             Table::Frame | Table::ChunkFresh => day,
             Table::Chunk => day.week(),
             Table::Usage | Table::OwnerUsage => day.month(),
-            Table::UsageHour => day.year(),
+            Table::UsageHour | Table::UsagePack => day.year(),
         }
     }
 
@@ -65,7 +77,7 @@ impl Table {
             Table::Frame | Table::ChunkFresh => first.plus(1),
             Table::Chunk => first.plus(7),
             Table::Usage | Table::OwnerUsage => first.plus(31).month(),
-            Table::UsageHour => first.plus(366).year(),
+            Table::UsageHour | Table::UsagePack => first.plus(366).year(),
         }
     }
 
@@ -77,6 +89,7 @@ impl Table {
             Table::Chunk => CHUNK_WANTED_SQL,
             Table::Usage => USAGE_WANTED_SQL,
             Table::UsageHour => USAGE_HOUR_WANTED_SQL,
+            Table::UsagePack => USAGE_PACK_WANTED_SQL,
             Table::OwnerUsage => OWNER_USAGE_WANTED_SQL,
         }
     }
@@ -172,6 +185,13 @@ const USAGE_HOUR_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTIN
         ORDER BY host_id, namespace, instance, slot_ms DESC) AS u
     WHERE u.used IS NOT NULL AND NOT EXISTS (SELECT 1 FROM usage_hour b WHERE b.host_id = u.host_id
         AND b.namespace = u.namespace AND b.instance = u.instance AND b.slot_ms = $2::bigint * 86400000
+        AND b.year = DATE '1970-01-01' + $2::int))";
+const USAGE_PACK_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (host_id, namespace, instance)
+        host_id, namespace, instance, from_ms, is_there
+        FROM usage_pack WHERE year >= DATE '1970-01-01' + $1::int AND year < DATE '1970-01-01' + $2::int
+        ORDER BY host_id, namespace, instance, from_ms DESC) AS u
+    WHERE u.is_there AND NOT EXISTS (SELECT 1 FROM usage_pack b WHERE b.host_id = u.host_id
+        AND b.namespace = u.namespace AND b.instance = u.instance AND b.from_ms = u.from_ms
         AND b.year = DATE '1970-01-01' + $2::int))";
 const OWNER_USAGE_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (host_id)
         host_id, cardinality(objects) AS held FROM owner_usage

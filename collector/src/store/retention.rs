@@ -162,6 +162,13 @@ const USAGE_HOUR_SQL: &str = "INSERT INTO usage_hour (host_id, namespace, instan
         WHERE year >= DATE '1970-01-01' + $1::int AND year < DATE '1970-01-01' + $2::int
         ORDER BY host_id, namespace, instance, slot_ms DESC) AS u
     WHERE COALESCE(u.sem_arrays, u.shm_segments, u.msg_queues) IS NOT NULL ON CONFLICT DO NOTHING";
+/// The row itself goes on: its hours are before the year, and of them the last holds.
+const USAGE_PACK_SQL: &str = "INSERT INTO usage_pack (host_id, namespace, instance, from_ms, year, own, is_there, body)
+    SELECT u.host_id, u.namespace, u.instance, u.from_ms, DATE '1970-01-01' + $2::int, u.own, u.is_there, u.body
+    FROM (SELECT DISTINCT ON (host_id, namespace, instance) * FROM usage_pack
+        WHERE year >= DATE '1970-01-01' + $1::int AND year < DATE '1970-01-01' + $2::int
+        ORDER BY host_id, namespace, instance, from_ms DESC) AS u
+    WHERE u.is_there ON CONFLICT DO NOTHING";
 const OWNER_USAGE_SQL: &str =
     "INSERT INTO owner_usage (host_id, slot_ms, month, wall_ms, boot_id, own, own_instance, namespaces, instances, kinds,
         uids, users, comms, objects, objects_max, semaphores, bytes, orphans, certain)
@@ -315,6 +322,7 @@ pub async fn begin_series(tx: &mut Write<'_>, table: Table, first: Day) -> Resul
     let sql = match table {
         Table::Usage => USAGE_SQL,
         Table::UsageHour => USAGE_HOUR_SQL,
+        Table::UsagePack => USAGE_PACK_SQL,
         Table::OwnerUsage => OWNER_USAGE_SQL,
         Table::Frame | Table::ChunkFresh | Table::Chunk => return Ok(()),
     };

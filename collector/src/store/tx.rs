@@ -12,8 +12,8 @@ pub type Connection = PgConnection;
 /// its parent) must wait for readings that have not touched it yet. LOCK takes no snapshot; what was dropped before it is
 /// not looked for.
 const BEGIN_READ_SQL: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-    LOCK TABLE ONLY frame, ONLY chunk_fresh, ONLY chunk, ONLY usage, ONLY usage_hour, ONLY owner_usage
-    IN ACCESS SHARE MODE";
+    LOCK TABLE ONLY frame, ONLY chunk_fresh, ONLY chunk, ONLY usage, ONLY usage_hour, ONLY usage_pack,
+    ONLY owner_usage IN ACCESS SHARE MODE";
 const BEGIN_WRITE_SQL: &str = "BEGIN";
 const DURABLE_SQL: &str = "SET LOCAL synchronous_commit = on";
 

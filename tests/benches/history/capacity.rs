@@ -2,9 +2,16 @@
 
 use std::time::Instant as Clock;
 
+use highwater::compact::derive::Derived;
+use highwater::compact::derived::store;
+use highwater::host::HostId;
 use highwater::query::Reading;
 use highwater::query::capacity::{Question, WhatIf, gather, tell};
+use highwater::store::day::Day;
+use highwater::store::partition::{Table, ensure};
+use highwater::store::usage::{Order, UsageRow, Used};
 use highwater_ipc::limits::Resource;
+use highwater_ipc::snapshot::NamespaceId;
 
 use crate::host::FIRST_DAY_MS;
 use crate::stack::{DAY_MS, HOUR_MS, Stack};
@@ -51,26 +58,28 @@ pub fn measure(hosts: i64, days: i64, changing: i64) {
     }
 }
 
-/// A row where a host changes, in the order of time, as compaction writes them.
+/// What each host uses where it changes, as compaction stores it, all of a host in one transaction.
 fn fill(stack: &Stack, hosts: i64, days: i64, changing: i64) {
     let sql = |text: &str| stack.database.sql(text);
-    sql("CREATE TABLE usage_hour_bench PARTITION OF usage_hour FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')");
     sql(&format!(
         "INSERT INTO host (host_id, name, enrolled_ms) SELECT n, 'host-' || n, 0 FROM generate_series(1, {hosts}) AS n"
     ));
-    for day in 0..days {
-        sql(&format!(
-            "INSERT INTO usage_hour SELECT n, 4026531840, 77, {FIRST_DAY_MS} + (24 * {day} + hour) * {HOUR_MS}::bigint,
-                '2026-01-01', true, a, a + dice % 3, 128 + n % 3 * 16000, a * 17, a * 17 + dice % 3 * 17, 1024000000,
-                40 + n % 17 + dice % 2, 42 + n % 17, 4096, 100000 + n * 31 % 9999 + dice, 100900 + n * 31 % 9999 + dice,
-                18446744073692774399, 3 + n % 3, 3 + n % 3, 32000
-            FROM (SELECT n, hour, dice, 20 + n % 60 + CASE WHEN n % 7 = 0 THEN {day} ELSE 0 END + dice % 5 AS a
-                FROM generate_series(0, 23) AS hour, generate_series(1, {hosts}) AS n,
-                    LATERAL (SELECT (n * 7919 + hour * 104729 + {day} * 1299709) % 1000 AS dice) AS d
-                WHERE n % 10 = 0 OR ({day} = 0 AND hour = 0) OR (hour * 7 + n * 11) % 24 < {changing}
-                ORDER BY hour, n) AS x"
-        ));
-    }
+    let place = |slot_ms: i64| Day::of(slot_ms);
+    stack.runtime.block_on(async {
+        let mut connection = stack.db.dedicated().await.unwrap();
+        for table in [Table::UsageHour, Table::UsagePack] {
+            ensure(&mut connection, table, Day::of(FIRST_DAY_MS)).await.unwrap();
+        }
+        for n in 1..=hosts {
+            let changes = |at: &i64| n % 10 == 0 || *at == 0 || (at % 24 * 7 + n * 11) % 24 < changing;
+            let usage_hour = (0..24 * days).filter(changes).map(|at| hour(n, at)).collect();
+            let mut tx = connection.write().await.unwrap();
+            let derived = Derived { usage_hour, ..Derived::default() };
+            store(&mut tx, &derived, Order::Newest, &place).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        connection.close().await;
+    });
     let last_ms = FIRST_DAY_MS + days * DAY_MS - 1;
     sql(&format!(
         "INSERT INTO host_status (host_id, last_seen_ms, sampled_wall_ms, skew_ms, interval_ms, session, namespace,
@@ -79,4 +88,29 @@ fn fill(stack: &Stack, hosts: i64, days: i64, changing: i64) {
             1024000000, 40 + n % 17, 4096, 100000 + n * 31 % 9999, 18446744073692774399, 3 + n % 3, 32000
         FROM generate_series(1, {hosts}) AS n"
     ));
+}
+
+/// What a host uses at the end of an hour, and the most in it.
+fn hour(n: i64, at: i64) -> UsageRow {
+    let (day, hour) = (at / 24, at % 24);
+    let dice = (n * 7_919 + hour * 104_729 + day * 1_299_709) % 1_000;
+    let arrays = 20 + n % 60 + if n % 7 == 0 { day } else { 0 } + dice % 5;
+    let used = |last: i64, more: i64, limit: u64| Used {
+        last: u64::try_from(last).ok(),
+        most: u64::try_from(last + more).ok(),
+        limit: Some(limit),
+    };
+    UsageRow {
+        host: HostId(n),
+        namespace: NamespaceId { inode: 4_026_531_840, instance: 77 },
+        slot_ms: FIRST_DAY_MS + at * HOUR_MS,
+        own: true,
+        used: [
+            used(arrays, dice % 3, if n % 3 == 0 { 128 } else { 32_000 }),
+            used(arrays * 17, dice % 3 * 17, 1_024_000_000),
+            used(40 + n % 17 + dice % 2, 2, 4_096),
+            used(100_000 + n * 31 % 9_999 + dice, 900, 18_446_744_073_692_774_399),
+            used(3 + n % 3, 0, 32_000),
+        ],
+    }
 }

@@ -41,7 +41,7 @@ pub(crate) const KEPT_DAYS: i64 = 30;
 
 /// A table whose name says that it is a partition, and that is none.
 const ORPHANS: &str = "SELECT c.relname FROM pg_class AS c WHERE c.relkind = 'r'
-    AND c.relname ~ '^(frame|chunk|chunk_fresh|usage|usage_hour|owner_usage)_[0-9]{8}$'
+    AND c.relname ~ '^(frame|chunk|chunk_fresh|usage|usage_hour|usage_pack|owner_usage)_[0-9]{8}$'
     AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = c.oid)";
 const MARKS: &str = "SELECT host_id, epoch_no, merged_to, compacted_to, framed_to FROM stream ORDER BY 1, 2";
 const PARTITIONS: &str = "SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid

@@ -2,19 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use highwater_ipc::limits::Resource;
-
-use super::marks::{Hour, Mark, Packed};
+use super::marks::{self, Hour, Mark};
+use super::pack::Pack;
 use super::{HOUR_MS, Question};
 use crate::host::HostId;
 use crate::query::AskError;
 use crate::query::fleet::{EPHEMERAL_GONE_AFTER_MS, GONE_AFTER_MS};
-use crate::store::capacity::{CapacityHost, Family, HourRow};
+use crate::store::capacity::{CapacityHost, HoursRow};
 use crate::store::history::Reading;
+use crate::store::{StoreError, usage_pack};
 
-/// Rows this much older than the span are read with it: what a namespace that changes each day had as the span began is
-/// among them, and only of the others is it looked for, host by host.
-const BEFORE_MS: i64 = 24 * HOUR_MS;
 /// A host's clock is not believed to be further behind.
 const MOST_BEHIND_MS: i64 = 366 * 24 * HOUR_MS;
 /// Filters of up to so many hosts go to the database; of larger ones all rows are read.
@@ -25,13 +22,13 @@ const FEW_HOSTS: usize = 1_000;
 pub(super) struct Series {
     /// Inode, of the newest row.
     pub(super) namespace: u64,
-    /// In order of [`Resource::ALL`].
-    pub(super) marks: [Packed; 5],
-    /// Limits as the newest row says them; of the host's own namespace none.
+    /// Limits as the newest row says them; of the host's own namespace nobody looks at them.
     pub(super) limits: [Option<u64>; 5],
-    /// Of the oldest row.
+    /// Four days each with their newest hour, by that.
+    packs: Vec<(Hour, Vec<u8>)>,
+    /// The oldest hour.
     first: Option<Hour>,
-    /// Of the newest.
+    /// The newest.
     newest: Option<Hour>,
 }
 
@@ -58,31 +55,22 @@ pub async fn gather(reading: &mut Reading, question: &Question, now_ms: i64) -> 
     let hosts = reading.capacity_hosts(&question.labels).await?;
     let mut gathered = Gathered { hosts: hosts.into_iter().map(|host| HostSeries::new(host, now_ms)).collect() };
     let behind_ms = gathered.hosts.iter().map(|h| h.host.skew_ms.clamp(-MOST_BEHIND_MS, 0)).min().unwrap_or(0);
-    let from_ms = question.since_ms.saturating_add(behind_ms).saturating_sub(BEFORE_MS);
+    let from_ms = usage_pack::span_of(question.since_ms.saturating_add(behind_ms));
     let places: HashMap<i64, usize> = gathered.hosts.iter().enumerate().map(|(at, h)| (h.host.host.id.0, at)).collect();
     let few: Option<Vec<HostId>> = (gathered.hosts.len() <= FEW_HOSTS && !question.labels.is_empty())
         .then(|| gathered.hosts.iter().map(|h| h.host.host.id).collect());
-    let add = |gathered: &mut Gathered, row: &HourRow| {
+    let add = |gathered: &mut Gathered, row: HoursRow| {
         let place = places.get(&row.host.0).and_then(|at| gathered.hosts.get_mut(*at));
-        if let Some(host) = place.filter(|host| !host.gone) {
-            host.add(row);
-        }
+        place.filter(|host| !host.gone).map_or(Ok(()), |host| host.add(row))
     };
-    let family = Family::of(&question.resources);
-    reading.hours(family, from_ms, few.as_deref(), |row| add(&mut gathered, &row)).await?;
+    reading.hours(from_ms, few.as_deref(), |row| add(&mut gathered, row)).await?;
     let late = gathered.hosts.iter().filter(|h| h.begins_late(question.since_ms));
     let late: Vec<HostId> = late.map(|h| h.host.host.id).collect();
     if !late.is_empty() {
-        reading.own_hours_before(from_ms, &late, |row| add(&mut gathered, &row)).await?;
+        reading.own_hours_before(from_ms, &late, |row| add(&mut gathered, row)).await?;
     }
-    // What is gone before the span says nothing of it.
-    let is_there = |row: &HourRow| row.used.iter().any(|used| used.last.is_some());
-    let mut add_other = |row: HourRow| {
-        if is_there(&row) {
-            add(&mut gathered, &row)
-        }
-    };
-    reading.other_hours_before(from_ms, few.as_deref(), &mut add_other).await?;
+    // What is gone before the span says nothing of it, and is left out.
+    reading.other_hours_before(from_ms, few.as_deref(), |row| add(&mut gathered, row)).await?;
     Ok(gathered)
 }
 
@@ -96,12 +84,12 @@ impl HostSeries {
     }
 
     /// Adds a row.
-    pub(super) fn add(&mut self, row: &HourRow) {
+    pub(super) fn add(&mut self, row: HoursRow) -> Result<(), StoreError> {
         let series = match row.instance {
             None => &mut self.own,
             Some(instance) => self.others.entry((row.namespace, instance)).or_default(),
         };
-        series.add(row);
+        series.add(row)
     }
 
     /// Hours of its clock from then on, by the collector's, to its newest sample.
@@ -118,23 +106,26 @@ impl HostSeries {
 }
 
 impl Series {
-    fn add(&mut self, row: &HourRow) {
-        let hour = row.slot_ms.div_euclid(HOUR_MS);
-        for (packed, used) in self.marks.iter_mut().zip(&row.used) {
-            packed.push(Mark { hour, last: used.last, most: used.most.max(used.last) });
+    fn add(&mut self, row: HoursRow) -> Result<(), StoreError> {
+        let pack = Pack::read(&row.body).map_err(|why| row.corrupt(&why))?;
+        self.first = Some(self.first.map_or(pack.first, |first| first.min(pack.first)));
+        if self.newest.is_none_or(|newest| newest <= pack.newest) {
+            (self.newest, self.namespace, self.limits) = (Some(pack.newest), row.namespace, pack.limits);
         }
-        self.first = Some(self.first.map_or(hour, |first| first.min(hour)));
-        if self.newest.is_none_or(|newest| newest <= hour) {
-            self.newest = Some(hour);
-            self.namespace = row.namespace;
-            for (limit, used) in self.limits.iter_mut().zip(&row.used) {
-                *limit = used.limit;
-            }
-        }
+        let (newest, packs) = (pack.newest, &mut self.packs);
+        packs.insert(packs.partition_point(|(of, _)| *of <= newest), (newest, row.body));
+        Ok(())
     }
 
-    /// The packed marks of a resource.
-    pub(super) fn of(&self, resource: Resource) -> Option<&Packed> {
-        Resource::ALL.iter().zip(&self.marks).find(|(r, _)| **r == resource).map(|(_, packed)| packed)
+    /// The marks of the resource at that place of `Resource::ALL`, by hour, in place of what is there.
+    pub(super) fn marks(&self, at: usize, marks: &mut Vec<Mark>) {
+        marks.clear();
+        for (_, pack) in &self.packs {
+            // It was read once.
+            if let Ok(pack) = Pack::read(pack) {
+                pack.marks(at, marks);
+            }
+        }
+        marks::order(marks);
     }
 }

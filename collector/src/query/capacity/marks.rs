@@ -1,4 +1,4 @@
-//! What one resource of one namespace used, by the hour: a few bytes a mark, so that a fleet's month fits in memory. Pure.
+//! What one resource of one namespace used, by the hour: a few bytes a mark, so that a fleet's month is small. Pure.
 
 /// An hour of a host's clock, counted from 1970.
 pub type Hour = i64;
@@ -22,10 +22,11 @@ impl Mark {
     }
 }
 
-/// Marks as they come, packed.
+/// Packs marks.
 #[derive(Clone, Debug, Default)]
-pub struct Packed {
-    bytes: Vec<u8>,
+pub struct Packer {
+    /// What is packed.
+    pub bytes: Vec<u8>,
     /// Of the last mark.
     hour: Hour,
     used: u64,
@@ -35,7 +36,12 @@ pub struct Packed {
 const KNOWN: u64 = 1;
 const HIGHER: u64 = 2;
 
-impl Packed {
+impl Packer {
+    /// Hours are counted from this one on.
+    pub fn new(hour: Hour) -> Self {
+        Self { bytes: Vec::new(), hour, used: 0 }
+    }
+
     /// Adds a mark; the order does not matter. Of a mark without `last` only that nothing is known after it and the most
     /// before are kept.
     pub fn push(&mut self, mark: Mark) {
@@ -55,55 +61,53 @@ impl Packed {
             put(&mut self.bytes, zigzag(more.wrapping_sub(base).cast_signed()));
         }
     }
+}
 
-    /// All marks by hour, each hour once.
-    pub fn unpack(&self, marks: &mut Vec<Mark>) {
-        marks.clear();
-        let (mut hour, mut used): (Hour, u64) = (0, 0);
-        let mut bytes = self.bytes.as_slice();
-        let mut sorted = true;
-        while let Some(first) = take(&mut bytes) {
-            hour = hour.wrapping_add(unzigzag(first >> 2));
-            let mut last = None;
-            if first & KNOWN != 0 {
-                used = used.wrapping_add(unzigzag(take(&mut bytes).unwrap_or(0)).cast_unsigned());
-                last = Some(used);
-            }
-            let mut most = last;
-            if first & HIGHER != 0 {
-                most = Some(used.wrapping_add(unzigzag(take(&mut bytes).unwrap_or(0)).cast_unsigned()));
-            }
-            sorted &= marks.last().is_none_or(|before| before.hour < hour);
-            marks.push(Mark { hour, last, most });
+/// Adds what was packed from that hour on to others.
+pub fn unpack(mut bytes: &[u8], from: Hour, marks: &mut Vec<Mark>) {
+    let (mut hour, mut used) = (from, 0_u64);
+    while let Some(first) = take(&mut bytes) {
+        hour = hour.wrapping_add(unzigzag(first >> 2));
+        let mut last = None;
+        if first & KNOWN != 0 {
+            used = used.wrapping_add(unzigzag(take(&mut bytes).unwrap_or(0)).cast_unsigned());
+            last = Some(used);
         }
-        if !sorted {
-            marks.sort_by_key(|mark| mark.hour);
-            marks.dedup_by(|later, kept| {
-                let same = later.hour == kept.hour;
-                if same {
-                    *kept = kept.merged(*later);
-                }
-                same
-            });
+        let mut most = last;
+        if first & HIGHER != 0 {
+            most = Some(used.wrapping_add(unzigzag(take(&mut bytes).unwrap_or(0)).cast_unsigned()));
         }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        marks.push(Mark { hour, last, most });
     }
 }
 
-fn zigzag(number: i64) -> u64 {
+/// Brings marks into the order of their hours, each hour once.
+pub fn order(marks: &mut Vec<Mark>) {
+    if marks.is_sorted_by(|a, b| a.hour < b.hour) {
+        return;
+    }
+    marks.sort_by_key(|mark| mark.hour);
+    marks.dedup_by(|later, kept| {
+        let same = later.hour == kept.hour;
+        if same {
+            *kept = kept.merged(*later);
+        }
+        same
+    });
+}
+
+/// Small numbers of either sign become small ones without.
+pub fn zigzag(number: i64) -> u64 {
     (number << 1 ^ number >> 63).cast_unsigned()
 }
 
-fn unzigzag(number: u64) -> i64 {
+/// The other way round.
+pub fn unzigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
 /// Seven bits a byte, the lowest first.
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
+pub fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
@@ -111,7 +115,8 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number.to_le_bytes()[0]);
 }
 
-fn take(bytes: &mut &[u8]) -> Option<u64> {
+/// The next number; `None` = there is none, or it is cut off.
+pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     let (mut number, mut shift) = (0_u64, 0_u32);
     loop {
         let (first, rest) = bytes.split_first()?;
@@ -141,21 +146,22 @@ mod tests {
     proptest! {
         #[test]
         fn marks_come_back_by_hour_whatever_their_order(marks in prop::collection::vec(mark(), 0..60)) {
-            let mut packed = Packed::default();
+            let mut packed = Packer::new(494_007);
             let mut expected = std::collections::BTreeMap::new();
             for mark in &marks {
                 packed.push(*mark);
                 expected.entry(mark.hour).and_modify(|kept: &mut Mark| *kept = kept.merged(*mark)).or_insert(*mark);
             }
             let mut read = Vec::new();
-            packed.unpack(&mut read);
+            unpack(&packed.bytes, 494_007, &mut read);
+            order(&mut read);
             prop_assert_eq!(read, expected.into_values().collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn a_mark_of_a_usual_hour_takes_three_bytes() {
-        let mut packed = Packed::default();
+        let mut packed = Packer::new(494_000);
         for hour in 0_i64..720 {
             let last = Some(40 + hour.cast_unsigned() % 7);
             packed.push(Mark { hour: 494_000 + hour, last, most: last.map(|n| n + 3) });

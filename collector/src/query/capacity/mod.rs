@@ -1,6 +1,6 @@
 //! How near to its limits the fleet is, was and will be; and what other limits, or more growth, would have refused.
 //!
-//! [`gather`] reads, everything else is pure: [`marks`] holds what is read, [`measure`] and [`growth`] say what it amounts to,
+//! [`gather`] reads, everything else is pure: [`pack`] and [`marks`] are what is read, [`measure`] and [`growth`] say what it amounts to,
 //! [`what_if`] what would have been, [`tell`] makes the answer of it.
 //!
 //! What holds for every number here:
@@ -15,6 +15,7 @@ pub mod gather;
 pub mod growth;
 pub mod marks;
 pub mod measure;
+pub mod pack;
 pub mod summary;
 pub mod tell;
 pub mod what_if;

@@ -185,11 +185,9 @@ fn of_namespace(
     let span = host.span(question.since_ms);
     let present = instance.is_none().then_some(&host.host.used);
     let mut used = [Used::default(); 5];
-    for (at, resource) in Resource::ALL.into_iter().enumerate() {
+    for at in 0..Resource::ALL.len() {
         let (Some(marks), Some(used)) = (room.marks.get_mut(at), used.get_mut(at)) else { continue };
-        if let Some(packed) = series.of(resource) {
-            packed.unpack(marks);
-        }
+        series.marks(at, marks);
         let present = present.and_then(|present| present.get(at)).copied();
         *used = last_of(marks, present, span.1);
         used.limit = present.map_or_else(|| series.limits.get(at).copied().flatten(), |present| present.limit);
