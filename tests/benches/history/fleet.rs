@@ -25,7 +25,7 @@ pub fn measure(hosts: i64, days: i64) {
     let begun = Clock::now();
     let mut fleet = Fleet::fill(hosts, days);
     println!("{hosts} hosts of {days} days, one in {BUSY_OF} busy: filled in {} s", begun.elapsed().as_secs());
-    crate::bytes::say_tables(&fleet.stack.database, 1);
+    crate::bytes::say_tables(&fleet.stack.database, usize::try_from(hosts * days).unwrap());
     Times::head();
     fleet.as_of();
     fleet.diff();
