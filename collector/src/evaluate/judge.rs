@@ -153,6 +153,7 @@ impl Judge {
             return false;
         }
         self.now_ms = sample.sample.wall_ms;
+        let before = self.events.len();
         let mut feed = std::mem::take(&mut self.memory.feed);
         let passed = feed.pass(&sample.sample, &mut |which, input| self.take(which, input));
         (self.memory.mark, self.by) = (Some(mark), mark.record());
@@ -164,6 +165,9 @@ impl Judge {
         let feed::Sample { boot_us, state, .. } = sample.sample;
         self.memory.causes.sample(&cause::Sample { follows, passed_ms, boot_us, state, activity }, &self.ruling.pace);
         self.refusals(sample);
+        if self.events.len() > before {
+            self.name_holders(state);
+        }
         true
     }
 
@@ -197,6 +201,12 @@ impl Judge {
             }
         }
         (Changes { flags, events: self.events }, self.memory)
+    }
+
+    /// A flag that is over before the step is would name nobody: so that is asked as it goes up.
+    fn name_holders(&mut self, state: &State) {
+        let flags = self.touched.values_mut().flatten();
+        flags.filter(|flag| flag.cleared_ms.is_none() && flag.holder.is_none()).for_each(|flag| words::name_holder(flag, state));
     }
 
     /// Flags that follow one which is over are told by themselves from now on.
@@ -332,7 +342,10 @@ impl Judge {
     fn touch(&mut self, which: Which, flag: Flag) {
         let flags = self.touched.entry(which).or_default();
         match flags.iter_mut().find(|known| known.id == flag.id) {
-            Some(known) => *known = flag,
+            Some(known) => {
+                let holder = flag.holder.or_else(|| known.holder.take());
+                *known = Flag { holder, ..flag };
+            }
             None => flags.push(flag),
         }
     }

@@ -11,6 +11,8 @@ pub mod config;
 pub mod csv;
 pub mod desk;
 pub mod feed;
+#[cfg(test)]
+mod flag_tests;
 pub mod judge;
 pub mod pair;
 pub mod rules;

@@ -73,6 +73,19 @@ pub fn refresh(flag: &mut Flag, state: &State) {
     held_by(flag, state, &owners);
 }
 
+/// Who holds most as a flag is raised by a sample: it may be over before its step is. Nobody is named if that sample shows
+/// less in use than the flag is about: what was there is gone already.
+pub fn name_holder(flag: &mut Flag, state: &State) {
+    /// The smallest page there is, bytes.
+    const PAGE: u64 = 4_096;
+    let owners = owners(state, flag.namespace, objects_of(flag.resource));
+    let shown = owners.iter().fold(0_u64, |sum, owner| sum.saturating_add(share(owner, flag.resource)));
+    let shown = if flag.resource == Resource::Shmall { shown.div_ceil(PAGE) } else { shown };
+    if shown >= flag.used {
+        held_by(flag, state, &owners);
+    }
+}
+
 fn held_by(flag: &mut Flag, state: &State, owners: &[Owner]) {
     let most = owners.iter().max_by_key(|owner| share(owner, flag.resource));
     flag.holder = most.map(|owner| Holder {
