@@ -206,7 +206,9 @@ impl Judge {
     /// A flag that is over before the step is would name nobody: so that is asked as it goes up.
     fn name_holders(&mut self, state: &State) {
         let flags = self.touched.values_mut().flatten();
-        flags.filter(|flag| flag.cleared_ms.is_none() && flag.holder.is_none()).for_each(|flag| words::name_holder(flag, state));
+        flags
+            .filter(|flag| flag.cleared_ms.is_none() && flag.holder.is_none())
+            .for_each(|flag| words::name_holder(flag, state));
     }
 
     /// Flags that follow one which is over are told by themselves from now on.

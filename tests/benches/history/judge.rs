@@ -8,9 +8,12 @@ use highwater::evaluate::rules::Ruling;
 use highwater::evaluate::state;
 use highwater::host::HostId;
 use highwater::query::walk::{Place, Position};
-use highwater_ipc::activity::Activity;
+use highwater_ipc::activity::{Act, Activity, Actor, Did};
 use highwater_ipc::limits::Totals;
+use highwater_ipc::object::{Key, Kind};
 use highwater_ipc::record::{EpochNo, Seq};
+use highwater_ipc::snapshot::State;
+use highwater_ipc::text::HostText;
 
 use crate::day;
 use crate::host::FIRST_DAY_MS;
@@ -24,7 +27,12 @@ const HOSTS: f64 = 10_000.0;
 
 pub fn measure() {
     println!("{:44} {:>12} {:>12} {:>14}", "", "us a step", "bytes", "cores, 10k hosts");
-    for (what, changes) in [("nothing changes", false), ("each sample is another one", true)] {
+    let scenes = [
+        ("nothing changes", false, 0),
+        ("each sample is another one", true, 0),
+        ("and 16 programs are seen to make arrays", true, 16),
+    ];
+    for (what, changes, programs) in scenes {
         let mut state = day::made()[0].state.clone();
         state.interval_ms = 10_000;
         let (mut memory, mut bytes, mut dice) = (Memory::default(), Vec::new(), 1_u64);
@@ -56,7 +64,7 @@ pub fn measure() {
                 let sample =
                     feed::Sample { wall_ms, prev_wall_ms, boot_us, begins_stretch: number == 0, state: &state };
                 let position = Position { place: Place::own(EpochNo(1), 0), seq: Seq(number) };
-                judge.sample(&Sample { position, sample, activity: &Activity::default() });
+                judge.sample(&Sample { position, sample, activity: &seen(&state, programs, number) });
             }
             let (_, left) = judge.finish(Some(&state));
             bytes = state::pack(&left).unwrap();
@@ -69,4 +77,30 @@ pub fn measure() {
         let each = last_day.as_secs_f64() / f64::from(counted);
         println!("{what:44} {:12.0} {:12} {:14.3}", each * 1e6, bytes.len(), each * HOSTS / 600.0);
     }
+}
+
+/// What was traced before a sample: each program made one array, in a process of its own, and removed the one before.
+fn seen(state: &State, programs: u32, number: u64) -> Activity {
+    let act = |(did, id): (Did, u64), program: u32| Act {
+        did,
+        kind: Kind::Sem,
+        namespace: Some(state.namespaces[0].id),
+        by: Actor {
+            pid: i32::try_from(u64::from(program) * 100 + number % 7).unwrap(),
+            comm: HostText::from(&*format!("worker-{program}")),
+            uid: Some(1_000 + program),
+            parent: HostText::default(),
+        },
+        first_us: 60_000_000 + number * 10_000_000 - 1_000,
+        last_us: 60_000_000 + number * 10_000_000 - 1_000,
+        count: 1,
+        key: Key(0),
+        size: 1,
+        ids: vec![i32::try_from(id * 16 + u64::from(program)).unwrap()],
+        bound_by: None,
+    };
+    let acts = (0..programs).flat_map(|program| {
+        [act((Did::Created, number), program), act((Did::Removed, number.saturating_sub(1)), program)]
+    });
+    Activity { acts: acts.collect(), ..Activity::default() }
 }
