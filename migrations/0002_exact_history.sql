@@ -127,7 +127,7 @@ CREATE TABLE usage_pack (
     own           boolean  NOT NULL,
     is_there      boolean  NOT NULL,           -- the newest hour says anything
     body          bytea    NOT NULL,
-    PRIMARY KEY (host_id, namespace, instance, from_ms, year)
+    PRIMARY KEY (host_id, namespace, instance, own, from_ms, year)
 ) PARTITION BY RANGE (year);
 -- Overwritten while its four days last: small enough to stay in the row, and no index on what changes.
 CREATE INDEX usage_pack_from ON usage_pack (from_ms);

@@ -75,7 +75,10 @@ pub fn read(path: &Path, option: &'static str) -> Result<String, ConfigError> {
 pub fn read_bounded(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
     let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_MAX as u64).read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(FILE_MAX as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > FILE_MAX {
+        return Err(std::io::Error::other(format!("it has more than {FILE_MAX} bytes")));
+    }
     Ok(text)
 }
 
@@ -86,13 +89,20 @@ pub struct Stamp {
     length: u64,
     /// When it was written, seconds and nanoseconds.
     written: (i64, i64),
+    /// And when it, its owner or its permissions were changed.
+    changed: (i64, i64),
 }
 
 /// Of the file as it is now; `None` = it cannot be looked at.
 pub fn stamp(path: &Path) -> Option<Stamp> {
     use std::os::unix::fs::MetadataExt as _;
     let meta = std::fs::metadata(path).ok()?;
-    Some(Stamp { inode: meta.ino(), length: meta.len(), written: (meta.mtime(), meta.mtime_nsec()) })
+    Some(Stamp {
+        inode: meta.ino(),
+        length: meta.len(),
+        written: (meta.mtime(), meta.mtime_nsec()),
+        changed: (meta.ctime(), meta.ctime_nsec()),
+    })
 }
 
 /// Its text as a table; `path` is for errors.
@@ -148,5 +158,30 @@ impl Place<'_> {
             Some(Value::Array(found)) => found.iter().map(|value| value.as_table().ok_or_else(wrong)).collect(),
             Some(_) => Err(wrong()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_may_be_read_now_is_another_one_and_a_long_one_is_not_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.toml");
+        fs::write(&path, "x = 1").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let before = stamp(&path);
+        // The clock that files are stamped with goes in steps.
+        while stamp(&path) == before {
+            fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        }
+        fs::write(&path, "#".repeat(FILE_MAX)).unwrap();
+        assert!(read(&path, "--x").is_ok());
+        fs::write(&path, "#".repeat(FILE_MAX + 1)).unwrap();
+        assert!(read(&path, "--x").unwrap_err().to_string().contains("more than 262144 bytes"));
     }
 }

@@ -836,7 +836,7 @@ ALTER TABLE ONLY public.usage_hour
     ADD CONSTRAINT usage_hour_pkey PRIMARY KEY (host_id, namespace, instance, slot_ms, year);
 
 ALTER TABLE ONLY public.usage_pack
-    ADD CONSTRAINT usage_pack_pkey PRIMARY KEY (host_id, namespace, instance, from_ms, year);
+    ADD CONSTRAINT usage_pack_pkey PRIMARY KEY (host_id, namespace, instance, own, from_ms, year);
 
 ALTER TABLE ONLY public.usage
     ADD CONSTRAINT usage_pkey PRIMARY KEY (host_id, namespace, instance, from_ms, month);

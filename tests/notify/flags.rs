@@ -122,12 +122,12 @@ async fn of_a_host_that_is_kept_quiet_nobody_is_told() {
     let receivers = File::new(&webhook("a", &sink.url())).receivers();
     host(&database, 7, "NULL");
     raise(&database, 7, 0x71, "open");
-    set(&database, 0x71, "notify = false");
+    set(&database, 0x71, "audible = false");
     raise(&database, 7, 0x72, "open");
     let working = Working::start(&db, &receivers);
     until("the other one is told", PATIENCE, || !told(&sink).is_empty());
     // What somebody was told before it became quiet is taken back.
-    set(&database, 0x72, "notify = false, severity = 'critical'");
+    set(&database, 0x72, "audible = false, severity = 'critical'");
     set(&database, 0x72, "state = 'cleared', cleared_ms = 3000");
     set(&database, 0x71, "state = 'cleared', cleared_ms = 3000");
     until("and its end", PATIENCE, || told(&sink).len() == 2);

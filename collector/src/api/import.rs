@@ -44,7 +44,7 @@ pub(super) async fn import(
     };
     let seed = clock::random::<8>().map_err(|error| Problem::internal(&format!("no randomness: {error}")))?;
     let (now_ms, seed) = (shared.clock.now_ms(), u64::from_le_bytes(seed));
-    let rules = shared.rules.clone().rules();
+    let rules = shared.rules.rules();
     let request = Request { host, who: operator.name, now_ms, seed, rules };
     let done = take(&shared.db, &request, body.into_data_stream()).await?;
     Ok(Json(write::imported(&done)))

@@ -1,6 +1,9 @@
 //! Stores what was derived, in the transaction that moves the tail.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
+
+use tracing::warn;
 
 use super::derive::{Derived, merge};
 use crate::query::capacity::pack::{Hours, merged};
@@ -20,15 +23,37 @@ pub async fn store(
     order: Order,
     place: &(dyn Fn(i64) -> Day + Sync),
 ) -> Result<(), StoreError> {
-    usage::upsert(tx, Step::TenMinutes, &derived.usage, order, place).await?;
-    usage::upsert(tx, Step::Hour, &derived.usage_hour, order, place).await?;
-    packs(tx, &derived.usage_hour, order, place).await?;
-    owners(tx, &derived.owners, order, place).await?;
-    if let Some(end) = derived.stretch_end {
-        gap_part::close_all(tx, end).await?;
+    store_all(tx, slice::from_ref(derived), order, place).await
+}
+
+/// The same of several runs of one host. Table after table, as each step takes its locks: run after run would wait for a
+/// step that waits for it.
+pub async fn store_all(
+    tx: &mut Write<'_>,
+    all: &[Derived],
+    order: Order,
+    place: &(dyn Fn(i64) -> Day + Sync),
+) -> Result<(), StoreError> {
+    for derived in all {
+        usage::upsert(tx, Step::TenMinutes, &derived.usage, order, place).await?;
     }
-    gap_part::close(tx, &derived.part_ends).await?;
-    gap_part::insert(tx, &derived.parts).await
+    for derived in all {
+        usage::upsert(tx, Step::Hour, &derived.usage_hour, order, place).await?;
+    }
+    for derived in all {
+        packs(tx, &derived.usage_hour, order, place).await?;
+    }
+    for derived in all {
+        owners(tx, &derived.owners, order, place).await?;
+    }
+    for derived in all {
+        if let Some(end) = derived.stretch_end {
+            gap_part::close_all(tx, end).await?;
+        }
+        gap_part::close(tx, &derived.part_ends).await?;
+        gap_part::insert(tx, &derived.parts).await?;
+    }
+    Ok(())
 }
 
 /// The partitions that these rows go to.
@@ -55,22 +80,28 @@ async fn packs(
     place: &(dyn Fn(i64) -> Day + Sync),
 ) -> Result<(), StoreError> {
     let Some(host) = rows.first().map(|row| row.host) else { return Ok(()) };
-    let mut waiting: BTreeMap<PackKey, (bool, Vec<Hours>)> = BTreeMap::new();
+    let mut waiting: BTreeMap<PackKey, Vec<Hours>> = BTreeMap::new();
     for row in rows {
-        let entry = waiting.entry(PackKey::of(row.namespace, row.slot_ms, place)).or_default();
-        entry.0 = row.own;
-        entry.1.push(Hours { hour: row.slot_ms.div_euclid(Step::Hour.length_ms()), used: row.used });
+        let key = PackKey::of((row.namespace, row.own), row.slot_ms, place);
+        let hour = row.slot_ms.div_euclid(Step::Hour.length_ms());
+        waiting.entry(key).or_default().push(Hours { hour, used: row.used });
     }
     while !waiting.is_empty() {
         let keys: Vec<PackKey> = waiting.keys().copied().collect();
         let stored = usage_pack::of_keys(tx, host, &keys).await?;
         for key in keys {
-            let Some((own, hours)) = waiting.get(&key) else { continue };
+            let Some(hours) = waiting.get(&key) else { continue };
             let there = stored.iter().find(|there| there.key == key);
-            let corrupt = |why| StoreError::Corrupt { what: format!("{why} in usage_pack, host {host}, {key:?}") };
-            let body = merged(there.map(|there| there.body.as_slice()), hours, order).map_err(corrupt)?;
-            let own = there.filter(|_| order == Order::Filling).map_or(*own, |there| there.own);
-            let row = PackRow { key, own, body: body.bytes };
+            let body = merged(there.map(|there| there.body.as_slice()), hours, order).or_else(|why| {
+                // `usage_hour` has them still; history does not wait for it.
+                warn!(%host, ?key, %why, "hours of use are packed anew");
+                merged(None, hours, order)
+            });
+            let Ok(body) = body else {
+                waiting.remove(&key);
+                continue;
+            };
+            let row = PackRow { key, body: body.bytes };
             if usage_pack::put(tx, host, &row, (there.is_some(), body.is_there)).await? {
                 waiting.remove(&key);
             }

@@ -24,7 +24,7 @@ use crate::store::history::Reading;
 use crate::store::owner_usage::{Held, OwnerHeld, OwnerKey, OwnerRow, of_slots};
 use crate::store::partition::{Table, ensure};
 use crate::store::tx::Dedicated;
-use crate::store::usage::{Order, Step, UsageRow};
+use crate::store::usage::{Order, Step, UsageRow, Used};
 use crate::store::usage_pack::{PackKey, of_keys};
 
 const ALL: (i64, i64) = (i64::MIN, i64::MAX);
@@ -104,8 +104,11 @@ fn by_resource(stored: &Stored) -> ByResource {
 
 /// As `usage_pack` says it.
 async fn packed(connection: &mut Dedicated, host: HostId, stored: &Stored) -> ByResource {
-    let keys: BTreeSet<PackKey> =
-        stored.hours.values().map(|row| PackKey::of(row.namespace, row.slot_ms, &|_| Day::FALLBACK)).collect();
+    let keys: BTreeSet<PackKey> = stored
+        .hours
+        .values()
+        .map(|row| PackKey::of((row.namespace, row.own), row.slot_ms, &|_| Day::FALLBACK))
+        .collect();
     let mut tx = connection.write().await.unwrap();
     let rows = of_keys(&mut tx, host, &keys.into_iter().collect::<Vec<_>>()).await.unwrap();
     tx.commit().await.unwrap();
@@ -115,10 +118,34 @@ async fn packed(connection: &mut Dedicated, host: HostId, stored: &Stored) -> By
         (0..5).for_each(|at| pack.marks(at, all.entry((row.key.namespace, at)).or_default()));
         let newest = stored.hours.values().rfind(|hour| hour.namespace == row.key.namespace).unwrap();
         if newest.slot_ms.div_euclid(Step::Hour.length_ms()) == pack.newest {
-            assert_eq!((pack.limits, row.own), (newest.used.map(|used| used.limit), newest.own));
+            assert_eq!((pack.limits, row.key.own), (newest.used.map(|used| used.limit), newest.own));
         }
     }
     all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hours_that_do_not_read_are_packed_anew_and_keep_no_history_waiting() {
+    let (_directory, postgres, db) = database().await;
+    let mut connection = db.dedicated().await.unwrap();
+    let namespace = NamespaceId { inode: 1, instance: 2 };
+    let row = |slot_ms| UsageRow { host: HostId(1), namespace, slot_ms, own: true, used: [Used::default(); 5] };
+    for (slot_ms, hours) in [(0, 1), (3_600_000, 2), (7_200_000, 1)] {
+        let derived = Derived { usage_hour: vec![row(slot_ms)], ..Derived::default() };
+        let mut tx = connection.write().await.unwrap();
+        store(&mut tx, &derived, Order::Newest, &|_| Day::FALLBACK).await.unwrap();
+        let rows = of_keys(&mut tx, HostId(1), &[PackKey::of((namespace, true), 0, &|_| Day::FALLBACK)]).await.unwrap();
+        let mut marks = Vec::new();
+        Pack::read(&rows[0].body).unwrap().marks(0, &mut marks);
+        assert_eq!(marks.len(), hours);
+        tx.commit().await.unwrap();
+        if slot_ms > 0 {
+            let mut other = PgConnection::connect_with(&postgres.options()).await.unwrap();
+            sqlx::query("UPDATE usage_pack SET body = 'x'").execute(&mut other).await.unwrap();
+        }
+    }
+    db.close().await;
+    postgres.stop().await.unwrap();
 }
 
 fn holds(uid: u32, objects: u64) -> Derived {

@@ -23,10 +23,11 @@ pub async fn judge(db: &Db, link: &mut Link, (held, rules): (&Held, &Rules)) -> 
         for (host, epoch, covered_ms) in &idle {
             let flag::Judged { labels, memory } = reading.judged(*host).await?.unwrap_or_default();
             let Some(memory) = memory.and_then(|bytes| state::unpack(&bytes)) else { continue };
-            let mut judge = Judge::new(*host, memory, rules.of(&labels));
+            let ruling = rules.of(&labels);
+            let mut judge = Judge::new(*host, memory, ruling);
             judge.covered(*epoch, *covered_ms);
             let (changes, memory) = judge.finish(None);
-            judged.extend(state::pack(&memory).map(|memory| (*host, changes, memory)));
+            judged.extend(state::pack(&memory).map(|memory| (*host, ruling.notify, changes, memory)));
         }
         drop(reading);
         count = count.saturating_add(judged.len());
@@ -43,7 +44,7 @@ pub async fn judge(db: &Db, link: &mut Link, (held, rules): (&Held, &Rules)) -> 
 async fn store(
     link: &mut Link,
     held: &Held,
-    (host, changes, memory): (HostId, Changes, Vec<u8>),
+    (host, notify, changes, memory): (HostId, bool, Changes, Vec<u8>),
 ) -> Result<(), CompactError> {
     let held = held.clone();
     let stored = link.run(move |connection| {
@@ -53,6 +54,7 @@ async fn store(
                 tx.rollback().await?;
                 return Ok(false);
             }
+            flag::set_audible(&mut tx, host, notify).await?;
             flag::upsert(&mut tx, &changes.flags).await?;
             flag::tell(&mut tx, &changes.events).await?;
             flag::keep(&mut tx, host, &memory).await?;

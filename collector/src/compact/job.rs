@@ -168,7 +168,11 @@ impl Compactor {
                         break;
                     }
                 }
-                Err(error @ (CompactError::LeaseLost | CompactError::Store(_))) => return Err(error),
+                Err(error @ CompactError::LeaseLost) => return Err(error),
+                // Of a database that does not answer, the others need not be asked.
+                Err(CompactError::Store(error)) if !matches!(error, StoreError::Corrupt { .. }) => {
+                    return Err(error.into());
+                }
                 Err(error) => {
                     error!(host = %of.0, epoch = of.1.0, %error, "history cannot be compacted");
                     *failed = failed.saturating_add(1);
@@ -219,7 +223,7 @@ pub struct Job {
 
 impl Job {
     /// Works whenever nobody else does, until told to stop.
-    pub async fn run(mut self, config: Config, stop: CancellationToken) {
+    pub async fn run(self, config: Config, stop: CancellationToken) {
         let began = Instant::now();
         let mut keeper = Keeper::new(LEASE, self.holder.clone());
         let mut compactor: Option<Compactor> = None;
@@ -256,7 +260,7 @@ impl Job {
     }
 
     async fn round(
-        &mut self,
+        &self,
         keeper: &mut Keeper,
         compactor: &mut Option<Compactor>,
         config: Config,

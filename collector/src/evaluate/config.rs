@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use toml::{Table, Value};
 use tracing::{info, warn};
@@ -152,10 +152,16 @@ fn whole_ms(seconds: f64) -> i64 {
     (seconds * 1_000.0) as i64
 }
 
-/// The rules as they are in the file now.
+/// The rules as they are in the file now; clones of it look at one file together.
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
     path: Option<PathBuf>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What was read last.
+#[derive(Debug, Default)]
+struct Known {
     stamp: Option<Stamp>,
     rules: Arc<Rules>,
 }
@@ -164,25 +170,27 @@ impl Watched {
     /// Reads a file, and looks at it again whenever it is asked.
     pub fn new(path: &Path) -> Result<Self, ConfigError> {
         let stamp = config::stamp(path);
-        Ok(Self { path: Some(path.to_owned()), stamp, rules: Arc::new(load(path)?) })
+        let known = Known { stamp, rules: Arc::new(load(path)?) };
+        Ok(Self { path: Some(path.to_owned()), known: Arc::new(Mutex::new(known)) })
     }
 
     /// What holds now: of a file that does not read any more, what it said before.
-    pub fn rules(&mut self) -> Arc<Rules> {
+    pub fn rules(&self) -> Arc<Rules> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = &self.path {
             let stamp = config::stamp(path);
-            if stamp != self.stamp {
-                self.stamp = stamp;
+            if stamp != known.stamp {
+                known.stamp = stamp;
                 match load(path) {
                     Ok(rules) => {
                         info!(file = %path.display(), policies = rules.list.len(), "hosts are judged by what it says now");
-                        self.rules = Arc::new(rules);
+                        known.rules = Arc::new(rules);
                     }
                     Err(error) => warn!(%error, "hosts are judged as before"),
                 }
             }
         }
-        self.rules.clone()
+        known.rules.clone()
     }
 }
 
@@ -279,17 +287,19 @@ mod tests {
             std::fs::rename(dir.path().join("new"), &path).unwrap();
         };
         write("[default]\ntight = 0.7");
-        let mut watched = Watched::new(&path).unwrap();
-        let tight = |watched: &mut Watched| watched.rules().default.policy.tight;
-        assert_eq!(tight(&mut watched), 0.7);
+        let watched = Watched::new(&path).unwrap();
+        let tight = |watched: &Watched| watched.rules().default.policy.tight;
+        assert_eq!(tight(&watched), 0.7);
         write("[default]\ntight = 0.8");
-        assert_eq!(tight(&mut watched), 0.8);
+        assert_eq!(tight(&watched), 0.8);
         write("[default]\ntight = 8");
-        assert_eq!(tight(&mut watched), 0.8);
+        assert_eq!(tight(&watched), 0.8);
+        // Of clones each knows what another has read.
+        assert_eq!(tight(&watched.clone()), 0.8);
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(tight(&mut watched), 0.8);
+        assert_eq!(tight(&watched), 0.8);
         write("");
-        assert_eq!(tight(&mut watched), 0.9);
-        assert_eq!(tight(&mut Watched::default()), 0.9);
+        assert_eq!(tight(&watched), 0.9);
+        assert_eq!(tight(&Watched::default()), 0.9);
     }
 }

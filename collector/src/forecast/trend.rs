@@ -20,6 +20,8 @@ const FADES: f64 = 12.0;
 const SLOWER: f64 = 0.8;
 /// Spans of growth that must have been seen before a rest of one is news.
 const SPANS_SEEN: i64 = 5;
+/// Hours from which on a span is looked at against yesterday's: of fewer the difference scatters too much.
+const AGAINST: i64 = 8;
 /// What is farther away is told as this, seconds.
 const FOREVER: f64 = 90.0 * DAY;
 /// Seconds between two points.
@@ -81,17 +83,22 @@ impl Trend {
         newest > 0.25 * rate.unwrap_or(0.0).max(self.per_day().min(self.fastest.max(1e-9)))
     }
 
-    /// Whether it rests as it never did while it grew: no growth over a span of hours, each of which brought some before.
+    /// Whether it rests as it never did while it grew: no growth over a span of hours, each of which brought some before, as
+    /// the hours are or, over a longer one, against yesterday's, which grew as usual.
     pub fn rests(&self, past: &Past) -> bool {
         let last = past.hours.last();
         let begun = last - hour_of(self.age);
         [6, 8, 12, 18, 24].into_iter().any(|span: i64| {
             let usual = self.per_day() * span as f64 / 24.0;
-            let change = |n: i64| Some(past.hours.mean(n)? - past.hours.mean(n - span)?);
-            let before = || (begun + span + 12..=last - span).filter_map(change);
-            change(last).is_some_and(|change| change < 0.1 * usual)
-                && before().map(|_| 1_i64).sum::<i64>() >= SPANS_SEEN * span
-                && before().all(|change| change > 0.4 * usual)
+            let plain = |n: i64| Some(past.hours.mean(n)? - past.hours.mean(n - span)?);
+            let against = |n: i64| Some(plain(n)? - plain(n - 24)? + usual);
+            let stops = |change: &dyn Fn(i64) -> Option<f64>, from: i64| {
+                let before = || (from..=last - span).filter_map(change);
+                change(last).is_some_and(|change| change < 0.1 * usual)
+                    && before().map(|_| 1_i64).sum::<i64>() >= SPANS_SEEN * span
+                    && before().all(|change| change > 0.4 * usual)
+            };
+            stops(&plain, begun + span + 12) || span >= AGAINST && stops(&against, begun + span + 24)
         })
     }
 

@@ -76,9 +76,7 @@ async fn transaction(
     for chunks in statements(&built.chunks) {
         chunk::insert_merged(&mut tx, chunks).await?;
     }
-    for derived in &built.derived {
-        derived::store(&mut tx, derived, Order::Filling, &move |slot_ms| place(slot_ms, now_ms)).await?;
-    }
+    derived::store_all(&mut tx, &built.derived, Order::Filling, &move |slot_ms| place(slot_ms, now_ms)).await?;
     if target.is_imported() {
         present(&mut tx, target, &built, now_ms).await?;
         flags(&mut tx, host, (&built, &judged), now_ms).await?;

@@ -1,7 +1,5 @@
 //! What `capacity` reads: the present of all hosts, and what each namespace used by the hour (`usage_pack`), streamed.
 
-use std::fmt::Display;
-
 use sqlx::postgres::PgRow;
 use sqlx::{Row as _, ValueRef as _};
 use tokio_stream::StreamExt as _;
@@ -28,11 +26,12 @@ macro_rules! packs {
 }
 const HOURS_SQL: &str =
     concat!("SELECT ", packs!("WHERE u.from_ms >= $1 AND ($2::bigint[] IS NULL OR u.host_id = ANY ($2))"));
-/// The last row before the span of the own namespaces of some hosts ...
+/// The last row before the span of the own namespaces of some hosts; what a clock said in 1970, or before it was set, more
+/// than 400 days before the span, is none ...
 const OWN_BEFORE_SQL: &str = concat!(
     "SELECT DISTINCT ON (u.host_id, u.namespace, u.instance) ",
     packs!(
-        "WHERE u.from_ms < $1 AND u.own AND u.host_id = ANY ($2)
+        "WHERE u.from_ms < $1 AND (u.year <> DATE '1970-01-01' OR u.from_ms > $1 - 34560000000) AND u.own AND u.host_id = ANY ($2)
         ORDER BY u.host_id, u.namespace, u.instance, u.from_ms DESC"
     )
 );
@@ -40,7 +39,8 @@ const OWN_BEFORE_SQL: &str = concat!(
 const OTHERS_BEFORE_SQL: &str = concat!(
     "SELECT * FROM (SELECT DISTINCT ON (u.host_id, u.namespace, u.instance) u.is_there, ",
     packs!(
-        "WHERE u.from_ms < $1 AND NOT u.own AND ($2::bigint[] IS NULL OR u.host_id = ANY ($2))
+        "WHERE u.from_ms < $1 AND (u.year <> DATE '1970-01-01' OR u.from_ms > $1 - 34560000000)
+        AND NOT u.own AND ($2::bigint[] IS NULL OR u.host_id = ANY ($2))
         ORDER BY u.host_id, u.namespace, u.instance, u.from_ms DESC"
     ),
     ") AS p WHERE p.is_there"
@@ -84,13 +84,6 @@ pub struct HoursRow {
     pub body: Vec<u8>,
 }
 
-impl HoursRow {
-    /// It does not read.
-    pub fn corrupt(&self, why: &dyn Display) -> StoreError {
-        corrupt(&format!("{why}: host {}, from_ms {}", self.host, self.from_ms))
-    }
-}
-
 impl Reading {
     /// Every host that has reported and has all these labels, by id.
     pub async fn capacity_hosts(&mut self, labels: &[(String, String)]) -> Result<Vec<CapacityHost>, StoreError> {
@@ -103,7 +96,7 @@ impl Reading {
         &mut self,
         from_ms: i64,
         hosts: Option<&[HostId]>,
-        each: impl FnMut(HoursRow) -> Result<(), StoreError>,
+        each: impl FnMut(HoursRow),
     ) -> Result<(), StoreError> {
         self.packs(HOURS_SQL, (from_ms, hosts), each).await
     }
@@ -113,7 +106,7 @@ impl Reading {
         &mut self,
         before_ms: i64,
         hosts: &[HostId],
-        each: impl FnMut(HoursRow) -> Result<(), StoreError>,
+        each: impl FnMut(HoursRow),
     ) -> Result<(), StoreError> {
         self.packs(OWN_BEFORE_SQL, (before_ms, Some(hosts)), each).await
     }
@@ -124,7 +117,7 @@ impl Reading {
         &mut self,
         before_ms: i64,
         hosts: Option<&[HostId]>,
-        each: impl FnMut(HoursRow) -> Result<(), StoreError>,
+        each: impl FnMut(HoursRow),
     ) -> Result<(), StoreError> {
         self.packs(OTHERS_BEFORE_SQL, (before_ms, hosts), each).await
     }
@@ -133,7 +126,7 @@ impl Reading {
         &mut self,
         statement: &'static str,
         (ms, hosts): (i64, Option<&[HostId]>),
-        mut each: impl FnMut(HoursRow) -> Result<(), StoreError>,
+        mut each: impl FnMut(HoursRow),
     ) -> Result<(), StoreError> {
         // Planned anew each time: how much of the table the span is decides how it is read.
         let query = sqlx::query(statement).persistent(false).bind(ms).bind(ids(hosts));
@@ -146,7 +139,7 @@ impl Reading {
                 instance: whole(&row, at + 2)?,
                 from_ms: row.try_get(at + 3)?,
                 body: row.try_get(at + 4)?,
-            })?;
+            });
         }
         Ok(())
     }

@@ -101,6 +101,7 @@ const UNTOLD_SQL: &str = flags!(
 const MARK_SQL: &str = "UPDATE flag SET told = $3, notices = notices + 1
     WHERE host_id = $1 AND flag_id = $2 AND told = $4 AND notices = $5 RETURNING notices";
 
+const AUDIBLE_SQL: &str = "UPDATE flag SET audible = $2 WHERE host_id = $1 AND state <> 'cleared' AND audible <> $2";
 const HUSH_SQL: &str = "UPDATE flag SET told = CASE severity WHEN 'critical' THEN 2 ELSE 1 END
     WHERE host_id = $1 AND state <> 'cleared'";
 
@@ -234,6 +235,12 @@ pub async fn mark_told(tx: &mut Write<'_>, untold: &Untold) -> Result<Option<u32
 /// Nobody is told of a host's flags as they are now: that is no news. Whoever was told of one is told when it ends.
 pub async fn hush(tx: &mut Write<'_>, host: HostId) -> Result<(), StoreError> {
     sqlx::query(HUSH_SQL).bind(host.0).execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// Says whether receivers are told of a host's flags that are up: its policy or its labels may be others now.
+pub async fn set_audible(tx: &mut Write<'_>, host: HostId, audible: bool) -> Result<(), StoreError> {
+    sqlx::query(AUDIBLE_SQL).bind(host.0).bind(audible).execute(tx.connection()).await?;
     Ok(())
 }
 

@@ -186,12 +186,13 @@ const USAGE_HOUR_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTIN
     WHERE u.used IS NOT NULL AND NOT EXISTS (SELECT 1 FROM usage_hour b WHERE b.host_id = u.host_id
         AND b.namespace = u.namespace AND b.instance = u.instance AND b.slot_ms = $2::bigint * 86400000
         AND b.year = DATE '1970-01-01' + $2::int))";
-const USAGE_PACK_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (host_id, namespace, instance)
-        host_id, namespace, instance, from_ms, is_there
+const USAGE_PACK_WANTED_SQL: &str =
+    "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (host_id, namespace, instance, own)
+        host_id, namespace, instance, own, from_ms, is_there
         FROM usage_pack WHERE year >= DATE '1970-01-01' + $1::int AND year < DATE '1970-01-01' + $2::int
-        ORDER BY host_id, namespace, instance, from_ms DESC) AS u
+        ORDER BY host_id, namespace, instance, own, from_ms DESC) AS u
     WHERE u.is_there AND NOT EXISTS (SELECT 1 FROM usage_pack b WHERE b.host_id = u.host_id
-        AND b.namespace = u.namespace AND b.instance = u.instance AND b.from_ms = u.from_ms
+        AND b.namespace = u.namespace AND b.instance = u.instance AND b.own = u.own AND b.from_ms = u.from_ms
         AND b.year = DATE '1970-01-01' + $2::int))";
 const OWNER_USAGE_WANTED_SQL: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (host_id)
         host_id, cardinality(objects) AS held FROM owner_usage

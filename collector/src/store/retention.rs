@@ -165,9 +165,9 @@ const USAGE_HOUR_SQL: &str = "INSERT INTO usage_hour (host_id, namespace, instan
 /// The row itself goes on: its hours are before the year, and of them the last holds.
 const USAGE_PACK_SQL: &str = "INSERT INTO usage_pack (host_id, namespace, instance, from_ms, year, own, is_there, body)
     SELECT u.host_id, u.namespace, u.instance, u.from_ms, DATE '1970-01-01' + $2::int, u.own, u.is_there, u.body
-    FROM (SELECT DISTINCT ON (host_id, namespace, instance) * FROM usage_pack
+    FROM (SELECT DISTINCT ON (host_id, namespace, instance, own) * FROM usage_pack
         WHERE year >= DATE '1970-01-01' + $1::int AND year < DATE '1970-01-01' + $2::int
-        ORDER BY host_id, namespace, instance, from_ms DESC) AS u
+        ORDER BY host_id, namespace, instance, own, from_ms DESC) AS u
     WHERE u.is_there ON CONFLICT DO NOTHING";
 const OWNER_USAGE_SQL: &str =
     "INSERT INTO owner_usage (host_id, slot_ms, month, wall_ms, boot_id, own, own_instance, namespaces, instances, kinds,

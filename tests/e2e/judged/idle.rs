@@ -43,14 +43,20 @@ fn a_flag_of_a_host_on_which_nothing_changes_is_refreshed_and_cleared_by_time_al
 
     // Then heartbeats alone: no record waits to be moved.
     let mut seen = vec![raised];
-    for _ in 0..72 {
+    for hour in 0..72 {
         for _ in 0..6 {
             sample(&mut scribe, 24 + 647 * 14 / 144);
         }
         stage.send(&mut scribe, usize::MAX);
         stage.pass(HOUR_MS);
+        // A policy holds from the next judgement on, though nothing changes.
+        stage.judge_by_telling(hour != 2);
         assert_eq!(stage.compact().compacted, 0, "there is nothing but time");
         seen.push(flag(&stage));
+        if hour < 4 {
+            let told = stage.database.sql("SELECT audible FROM flag WHERE resource = 'SEMMNI'");
+            assert_eq!(told.trim(), if hour == 2 { "f" } else { "t" }, "hour {hour}");
+        }
     }
     assert_ne!(seen[0], seen[3], "its forecast is refreshed");
     let last = seen.last().unwrap();

@@ -7,6 +7,7 @@ use highwater::cli::migrate::DatabaseUrl;
 use highwater::clock::WallClock;
 use highwater::compact::Held;
 use highwater::compact::job::{Compactor, Config, Round};
+use highwater::evaluate::rules::{Rules, Ruling};
 use highwater::host::HostId;
 use highwater::store::Db;
 use highwater::store::lease;
@@ -94,6 +95,12 @@ impl Stage {
         let round = self.runtime.block_on(self.eager.round(now_ms)).unwrap();
         assert_eq!(round.failed, 0, "{round:?}");
         round
+    }
+
+    /// From now on receivers are told of flags, or not.
+    pub(crate) fn judge_by_telling(&mut self, notify: bool) {
+        let default = Ruling { notify, ..Ruling::default() };
+        self.eager.judge_by(Arc::new(Rules { default, ..Rules::default() }));
     }
 
     /// The same by a compactor that takes tails later.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use tracing::warn;
+
 use super::marks::{self, Hour, Mark};
 use super::pack::Pack;
 use super::{HOUR_MS, Question};
@@ -10,10 +12,12 @@ use crate::query::AskError;
 use crate::query::fleet::{EPHEMERAL_GONE_AFTER_MS, GONE_AFTER_MS};
 use crate::store::capacity::{CapacityHost, HoursRow};
 use crate::store::history::Reading;
-use crate::store::{StoreError, usage_pack};
+use crate::store::usage_pack;
 
 /// A host's clock is not believed to be further behind.
 const MOST_BEHIND_MS: i64 = 366 * 24 * HOUR_MS;
+/// Nor are its samples to be later than its clock, but for what it was set by since that is known.
+const MOST_AHEAD_MS: i64 = 48 * HOUR_MS;
 /// Filters of up to so many hosts go to the database; of larger ones all rows are read.
 const FEW_HOSTS: usize = 1_000;
 
@@ -38,6 +42,8 @@ pub(super) struct HostSeries {
     pub(super) host: CapacityHost,
     /// Silent for so long that nobody expects it back.
     pub(super) gone: bool,
+    /// The collector's clock, milliseconds.
+    now_ms: i64,
     /// Its own namespace, whatever its inode and boot.
     pub(super) own: Series,
     /// The others, by inode and instance.
@@ -61,7 +67,9 @@ pub async fn gather(reading: &mut Reading, question: &Question, now_ms: i64) -> 
         .then(|| gathered.hosts.iter().map(|h| h.host.host.id).collect());
     let add = |gathered: &mut Gathered, row: HoursRow| {
         let place = places.get(&row.host.0).and_then(|at| gathered.hosts.get_mut(*at));
-        place.filter(|host| !host.gone).map_or(Ok(()), |host| host.add(row))
+        if let Some(host) = place.filter(|host| !host.gone) {
+            host.add(row);
+        }
     };
     reading.hours(from_ms, few.as_deref(), |row| add(&mut gathered, row)).await?;
     let late = gathered.hosts.iter().filter(|h| h.begins_late(question.since_ms));
@@ -80,22 +88,24 @@ impl HostSeries {
         let gone_ms = if is_ephemeral { EPHEMERAL_GONE_AFTER_MS } else { GONE_AFTER_MS };
         // What was imported was never expected to report.
         let gone = !host.imported && now_ms.saturating_sub(host.last_seen_ms) > gone_ms;
-        Self { host, gone, own: Series::default(), others: BTreeMap::new() }
+        Self { host, gone, now_ms, own: Series::default(), others: BTreeMap::new() }
     }
 
     /// Adds a row.
-    pub(super) fn add(&mut self, row: HoursRow) -> Result<(), StoreError> {
+    pub(super) fn add(&mut self, row: HoursRow) {
         let series = match row.instance {
             None => &mut self.own,
             Some(instance) => self.others.entry((row.namespace, instance)).or_default(),
         };
-        series.add(row)
+        series.add(row);
     }
 
-    /// Hours of its clock from then on, by the collector's, to its newest sample.
+    /// Hours of its clock from then on, by the collector's, to its newest sample. A host says what its clock is, so its newest
+    /// sample is believed to be hardly later than now: the span is walked hour by hour.
     pub(super) fn span(&self, since_ms: i64) -> (Hour, Hour) {
-        let from_ms = since_ms.saturating_add(self.host.skew_ms);
-        (from_ms.div_euclid(HOUR_MS), self.host.sampled_wall_ms.div_euclid(HOUR_MS))
+        let on_host = |ms: i64| ms.saturating_add(self.host.skew_ms);
+        let to_ms = self.host.sampled_wall_ms.min(on_host(self.now_ms).saturating_add(MOST_AHEAD_MS));
+        (on_host(since_ms).div_euclid(HOUR_MS), to_ms.div_euclid(HOUR_MS))
     }
 
     /// Whether more must be read to know what its own namespace used as the span began.
@@ -106,15 +116,18 @@ impl HostSeries {
 }
 
 impl Series {
-    fn add(&mut self, row: HoursRow) -> Result<(), StoreError> {
-        let pack = Pack::read(&row.body).map_err(|why| row.corrupt(&why))?;
+    fn add(&mut self, row: HoursRow) {
+        // Of one row that does not read the fleet need not do without an answer; `usage_hour` has it, too.
+        let Ok(pack) = Pack::read(&row.body) else {
+            warn!(host = %row.host, from_ms = row.from_ms, "hours of use in usage_pack that do not read");
+            return;
+        };
         self.first = Some(self.first.map_or(pack.first, |first| first.min(pack.first)));
         if self.newest.is_none_or(|newest| newest <= pack.newest) {
             (self.newest, self.namespace, self.limits) = (Some(pack.newest), row.namespace, pack.limits);
         }
         let (newest, packs) = (pack.newest, &mut self.packs);
         packs.insert(packs.partition_point(|(of, _)| *of <= newest), (newest, row.body));
-        Ok(())
     }
 
     /// The marks of the resource at that place of `Resource::ALL`, by hour, in place of what is there.
@@ -127,5 +140,45 @@ impl Series {
             }
         }
         marks::order(marks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::capacity::pack::{Hours, merged};
+    use crate::query::capacity::tell;
+    use crate::store::fleet::HostName;
+    use crate::store::usage::{Order, Used};
+
+    /// Its one sample is of an hour that no clock shows yet: the fleet's answer does not walk there.
+    #[test]
+    fn whatever_a_host_says_its_clock_is_a_span_ends_about_now() {
+        let now_ms = 1_795_000_000_000;
+        let used = [Used { last: Some(9), most: Some(9), limit: Some(10) }; 5];
+        for (skew_ms, sampled_wall_ms) in [(0, i64::MAX), (i64::MIN, now_ms), (i64::MAX, i64::MAX), (0, i64::MIN)] {
+            let host = CapacityHost {
+                host: HostName { name: "h".to_owned(), id: HostId(1) },
+                labels: Vec::new(),
+                skew_ms,
+                last_seen_ms: now_ms,
+                sampled_wall_ms,
+                interval_ms: 1_000,
+                imported: false,
+                namespace: Some(1),
+                used,
+            };
+            let mut host = HostSeries::new(host, now_ms);
+            for ms in [i64::MIN, now_ms, i64::MAX] {
+                let hours = [Hours { hour: ms.div_euclid(HOUR_MS), used }];
+                let body = merged(None, &hours, Order::Newest).unwrap().bytes;
+                host.add(HoursRow { host: HostId(1), namespace: 1, instance: None, from_ms: ms, body });
+            }
+            let question = Question { since_ms: now_ms - 30 * 24 * HOUR_MS, most: 100, ..Question::default() };
+            let (from, to) = host.span(question.since_ms);
+            assert!(to.saturating_sub(from) <= 32 * 24, "{from} .. {to}");
+            let told = tell(&Gathered { hosts: vec![host] }, &question);
+            assert!(told.entries.iter().all(|entry| entry.hours <= 32 * 24 + 1), "{told:?}");
+        }
     }
 }
