@@ -151,28 +151,49 @@ mod tests {
     use crate::store::fleet::HostName;
     use crate::store::usage::{Order, Used};
 
+    fn host(now_ms: i64, (skew_ms, sampled_wall_ms): (i64, i64), used: [Used; 5]) -> HostSeries {
+        let host = CapacityHost {
+            host: HostName { name: "h".to_owned(), id: HostId(1) },
+            labels: Vec::new(),
+            skew_ms,
+            last_seen_ms: now_ms,
+            sampled_wall_ms,
+            interval_ms: 1_000,
+            imported: false,
+            namespace: Some(1),
+            used,
+        };
+        HostSeries::new(host, now_ms)
+    }
+
+    fn add(host: &mut HostSeries, ms: i64, used: [Used; 5]) {
+        let hours = [Hours { hour: ms.div_euclid(HOUR_MS), used }];
+        let body = merged(None, &hours, Order::Newest).unwrap().bytes;
+        host.add(HoursRow { host: HostId(1), namespace: 1, instance: None, from_ms: ms, body });
+    }
+
+    /// The boot before ended at noon; then the clock was set back by two hours.
+    #[test]
+    fn what_a_host_uses_now_is_told_though_its_clock_was_set_back() {
+        let now_ms = 1_795_000_000_000;
+        let used = [Used { last: Some(7), most: Some(7), limit: Some(10) }; 5];
+        let mut host = host(now_ms, (0, now_ms), used);
+        add(&mut host, now_ms - HOUR_MS, used);
+        add(&mut host, now_ms + 2 * HOUR_MS, [Used::default(); 5]);
+        let question = Question { since_ms: now_ms - 24 * HOUR_MS, most: 100, ..Question::default() };
+        let told = tell(&Gathered { hosts: vec![host] }, &question);
+        assert_eq!(told.entries.iter().map(|entry| entry.used).collect::<Vec<_>>(), [Some(7); 5]);
+    }
+
     /// Its one sample is of an hour that no clock shows yet: the fleet's answer does not walk there.
     #[test]
     fn whatever_a_host_says_its_clock_is_a_span_ends_about_now() {
         let now_ms = 1_795_000_000_000;
         let used = [Used { last: Some(9), most: Some(9), limit: Some(10) }; 5];
         for (skew_ms, sampled_wall_ms) in [(0, i64::MAX), (i64::MIN, now_ms), (i64::MAX, i64::MAX), (0, i64::MIN)] {
-            let host = CapacityHost {
-                host: HostName { name: "h".to_owned(), id: HostId(1) },
-                labels: Vec::new(),
-                skew_ms,
-                last_seen_ms: now_ms,
-                sampled_wall_ms,
-                interval_ms: 1_000,
-                imported: false,
-                namespace: Some(1),
-                used,
-            };
-            let mut host = HostSeries::new(host, now_ms);
+            let mut host = host(now_ms, (skew_ms, sampled_wall_ms), used);
             for ms in [i64::MIN, now_ms, i64::MAX] {
-                let hours = [Hours { hour: ms.div_euclid(HOUR_MS), used }];
-                let body = merged(None, &hours, Order::Newest).unwrap().bytes;
-                host.add(HoursRow { host: HostId(1), namespace: 1, instance: None, from_ms: ms, body });
+                add(&mut host, ms, used);
             }
             let question = Question { since_ms: now_ms - 30 * 24 * HOUR_MS, most: 100, ..Question::default() };
             let (from, to) = host.span(question.since_ms);

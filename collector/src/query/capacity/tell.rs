@@ -188,6 +188,10 @@ fn of_namespace(
     for at in 0..Resource::ALL.len() {
         let (Some(marks), Some(used)) = (room.marks.get_mut(at), used.get_mut(at)) else { continue };
         series.marks(at, marks);
+        if instance.is_none() {
+            // What lies ahead is of a time before its clock was set back; its present is known.
+            marks.truncate(marks.partition_point(|mark| mark.hour <= span.1));
+        }
         let present = present.and_then(|present| present.get(at)).copied();
         *used = last_of(marks, present, span.1);
         used.limit = present.map_or_else(|| series.limits.get(at).copied().flatten(), |present| present.limit);
