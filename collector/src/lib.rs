@@ -25,4 +25,5 @@ pub mod notify;
 pub mod query;
 pub mod secret_file;
 pub mod store;
+pub mod thinning;
 pub mod writer;

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
 
 mod adaptive;
+mod ahead;
 mod apache;
 mod api;
 mod availability;

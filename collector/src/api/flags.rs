@@ -9,12 +9,13 @@ use serde::Deserialize;
 
 use super::ask;
 use super::json::{
-    AcknowledgeJson, FlagCauseJson, FlagEventJson, FlagJson, FlagNoteJson, FlagOwnerJson, FlagsJson, RemedyJson,
-    SilenceJson, SilencedJson,
+    AcknowledgeJson, FlagCauseJson, FlagEventJson, FlagJson, FlagNoteJson, FlagOwnerJson, FlagSampleJson, FlagsJson,
+    RemedyJson, SilenceJson, SilencedJson,
 };
 use super::problem::Problem;
 use super::router::Shared;
 use crate::evaluate::desk::{self, DeskError};
+use crate::evaluate::samples::{self, Sample};
 use crate::evaluate::{cause, words};
 use crate::flag::{Cause, FlagFilter, FlagId, Note, StoredEvent, StoredFlag};
 use crate::identity::operators::{Operator, Role};
@@ -58,7 +59,7 @@ pub(super) async fn flags(
     Ok(Json(FlagsJson { flags: found.iter().map(write).collect(), next_cursor }))
 }
 
-/// One flag, whole; who holds most and what to do as of now.
+/// One flag, whole, with what was used over the span it rests on; who holds most and what to do as of now.
 pub(super) async fn one_flag(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<FlagJson>, Problem> {
     let mut reading = Reading::begin(&shared.db).await?;
     let now_ms = shared.clock.now_ms();
@@ -74,7 +75,12 @@ pub(super) async fn one_flag(State(shared): State<Shared>, Path(id): Path<String
         what: event.what,
         severity: event.severity,
     };
-    Ok(Json(FlagJson { events: events.into_iter().map(event).collect(), ..write(&found) }))
+    let samples = samples::of_flag(&mut reading, &found.flag, now_ms).await?;
+    Ok(Json(FlagJson {
+        events: events.into_iter().map(event).collect(),
+        samples: Some(samples.iter().map(write_sample).collect()),
+        ..write(&found)
+    }))
 }
 
 /// Says that somebody knows.
@@ -185,6 +191,15 @@ fn write(stored: &StoredFlag) -> FlagJson {
         }),
         silenced_until: stored.silence.as_ref().map(|(until_ms, _)| format_rfc3339_ms(*until_ms)),
         events: Vec::new(),
+        samples: None,
+    }
+}
+
+fn write_sample(sample: &Sample) -> FlagSampleJson {
+    FlagSampleJson {
+        at: format_rfc3339_ms(sample.at_ms),
+        used_u64: sample.used.to_string(),
+        limit_u64: sample.limit.to_string(),
     }
 }
 

@@ -29,8 +29,8 @@ pub use self::event::{
 pub use self::explain::{ExplainJson, LookedJson, OtherJson, RemoverJson, VictimJson};
 pub use self::find::{FindJson, MatchJson};
 pub use self::flag::{
-    AcknowledgeJson, FlagCauseJson, FlagEventJson, FlagJson, FlagNoteJson, FlagOwnerJson, FlagsJson, SilenceJson,
-    SilencedJson,
+    AcknowledgeJson, FlagCauseJson, FlagEventJson, FlagJson, FlagNoteJson, FlagOwnerJson, FlagSampleJson, FlagsJson,
+    SilenceJson, SilencedJson,
 };
 pub use self::fleet::{FleetBlameJson, FleetOwnerJson, FleetUnknownJson};
 pub use self::notify::{NotifyTestJson, ReceiverJson, ReceiversJson, TestedJson, TestsJson};

@@ -11,7 +11,11 @@ use super::exit::Exit;
 use super::host::own_zone;
 use super::table::{Tone, paint, table};
 use super::{print, when};
-use crate::api::json::{AcknowledgeJson, FlagJson, FlagsJson, SilenceJson, SilencedJson};
+use crate::api::json::{AcknowledgeJson, FlagJson, FlagSampleJson, FlagsJson, SilenceJson, SilencedJson};
+use crate::thinning::kept;
+
+/// The most lines of samples of one flag.
+const MOST_SAMPLES: usize = 8;
 
 /// Arguments of `flags`.
 #[derive(Debug, Args)]
@@ -47,7 +51,7 @@ const EXAMPLES: &str = "Examples:
 /// What to do with one flag, or one host's.
 #[derive(Debug, Subcommand)]
 enum FlagCommand {
-    /// One flag whole: what was seen, when the limit is reached, who holds it, what to do
+    /// One flag whole: what was seen and used, when the limit is reached, who holds it, what to do
     #[command(after_help = "Example:\n  highwater flag show 3f9a61c2d4e58b07")]
     Show {
         /// The flag's id, as `flags` shows it
@@ -200,6 +204,10 @@ fn whole(flag: &FlagJson, zone: &TimeZone, color: bool) -> String {
     let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:9} {value}\n"));
     line("why", &flag.why);
     line("used", &format!("{} of {} in namespace {}", flag.used_u64, flag.limit_u64, flag.namespace));
+    for (place, sample) in some_of(flag.samples.as_deref().unwrap_or_default()).into_iter().enumerate() {
+        let name = if place == 0 { "samples" } else { "" };
+        line(name, &format!("{}  {} of {}", shown(&sample.at, zone), sample.used_u64, sample.limit_u64));
+    }
     if let Some(growth) = flag.growth_per_hour {
         line("growth", &format!("{growth:.2} an hour"));
     }
@@ -235,6 +243,13 @@ fn whole(flag: &FlagJson, zone: &TimeZone, color: bool) -> String {
         }
     }
     text
+}
+
+/// As many samples as a person looks at.
+fn some_of(samples: &[FlagSampleJson]) -> Vec<&FlagSampleJson> {
+    // A number that does not read is of no matter here: it is shown as it came, if it is among them.
+    let used: Vec<u64> = samples.iter().map(|sample| sample.used_u64.parse().unwrap_or(0)).collect();
+    kept(&used, MOST_SAMPLES).into_iter().filter_map(|place| samples.get(place)).collect()
 }
 
 fn shown(at: &str, zone: &TimeZone) -> String {

@@ -42,6 +42,15 @@ pub struct Memory {
     ids: BTreeMap<Place, (u64, u64)>,
 }
 
+impl Memory {
+    /// Over how long the growth was seen that a flag rests on which is up, milliseconds; `None` = it rests on none, or is not
+    /// up.
+    pub fn grown_ms(&self, id: FlagId) -> Option<i64> {
+        let series = self.series.values().find(|series| series.open.as_ref().is_some_and(|open| open.id == id))?;
+        series.said.and_then(|said| said.why.grown_seconds()).map(ms)
+    }
+}
+
 /// A record's place, in the order of history: its agent's own stretch, or of an imported one the own stretch before it and
 /// its own; then its place there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

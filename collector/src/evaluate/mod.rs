@@ -3,8 +3,8 @@
 //! [`feed`] makes the rows of each series from samples; [`judge`] gives them to the forecaster and keeps one flag for each
 //! series; [`cause`] finds the events that make it grow, [`pair`] which of two limits comes first; [`words`] says why;
 //! [`state`] packs a judge between two steps. [`rules`] is how a host is judged by its labels, [`config`] the file of
-//! that. [`desk`] is what operators do to flags. [`series`] makes the same rows of stored history, [`csv`] text of them,
-//! for `backtest`.
+//! that. [`desk`] is what operators do to flags, [`samples`] what a flag that is shown whole rests on. [`series`] makes
+//! the same rows of stored history, [`csv`] text of them, for `backtest`.
 
 pub mod cause;
 pub mod config;
@@ -16,6 +16,7 @@ mod flag_tests;
 pub mod judge;
 pub mod pair;
 pub mod rules;
+pub mod samples;
 pub mod series;
 pub mod state;
 #[cfg(test)]

@@ -65,6 +65,14 @@ impl Why {
         }
     }
 
+    /// Over how long that was seen, seconds.
+    pub fn grown_seconds(&self) -> Option<f64> {
+        match self.reason {
+            Reason::Growth(_, growth) => Some(growth.over),
+            _ => None,
+        }
+    }
+
     /// In words. `unit` is what is counted ("arrays", "semaphores"), empty if that is not known.
     pub fn words(&self, unit: &str) -> String {
         let mut words = match self.reason {

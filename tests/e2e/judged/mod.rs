@@ -13,7 +13,7 @@ mod idle;
 mod imported;
 mod machine;
 mod order;
-mod stage;
+pub(crate) mod stage;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,8 +32,8 @@ use serde_json::Value;
 use self::machine::{CONTAINER, Machine, RESOURCES, to_be_seen};
 use self::stage::{EAGER, Stage};
 
-const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
+pub(crate) const HOUR_MS: i64 = 3_600_000;
+pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
 /// How long a host is sampled, days.
 const DAYS: i64 = 8;
 const HOSTS: u64 = 6;

@@ -3,5 +3,6 @@
 mod derived;
 mod half_days;
 mod leases;
+mod older;
 mod partitions;
 mod retention;

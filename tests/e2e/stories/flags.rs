@@ -18,6 +18,14 @@ fn flags(stage: &Stage, args: &[&str]) -> Vec<Value> {
     all.into_iter().filter(|flag| flag["namespace"] == stage.namespace.inode()).collect()
 }
 
+/// Of a flag for 37 of 40 arrays.
+fn shows_what_was_used(whole: &Value) {
+    let samples = whole["samples"].as_array().expect("a list");
+    assert!((1..=48).contains(&samples.len()), "{whole}");
+    let last = samples.last().expect("a sample");
+    fields(last, &[("used_u64", json!("37")), ("limit_u64", json!("40"))]);
+}
+
 #[test]
 fn a_leak_is_flagged_before_anybody_is_refused_with_its_owner_and_cleared_after_the_clean_up() {
     let stage = Stage::prepared("web-9", &[("HIGHWATER_ORPHAN_WAIT", "2s")], |_| {});
@@ -53,6 +61,9 @@ fn a_leak_is_flagged_before_anybody_is_refused_with_its_owner_and_cleared_after_
     let shown = stage.shown(&["flag", "show", id]);
     assert!(shown.contains("37 of 40 arrays used"), "{shown}");
     assert!(shown.contains("1. raise SEMMNI from 40"), "raising comes first: {shown}");
+    assert!(flag["samples"].is_null(), "only one flag has them: {flag}");
+    assert!(shown.contains("  samples  "), "{shown}");
+    shows_what_was_used(&cli.json(&["flag", "show", id]));
     let raised = stage.event("the timeline has it", "flag_raised", |event| event["detail"]["flag"]["id"] == id);
     assert_eq!(raised["detail"]["flag"]["resource"], "SEMMNI");
 
@@ -81,6 +92,10 @@ fn a_leak_is_flagged_before_anybody_is_refused_with_its_owner_and_cleared_after_
     let whole = cli.json(&["flag", "show", id]);
     let what: Vec<&str> = whole["events"].as_array().expect("a list").iter().map(|e| text(e, "what")).collect();
     assert_eq!((what.first(), what.last()), (Some(&"raised"), Some(&"cleared")), "{whole}");
+    let samples = whole["samples"].as_array().expect("a list");
+    let last = samples.last().expect("a sample");
+    fields(last, &[("used_u64", whole["used_u64"].clone()), ("at", over["cleared_at"].clone())]);
+    assert!(samples.iter().any(|sample| sample["used_u64"] == "37"), "the highest stays: {whole}");
     stage.event("the timeline has that, too", "flag_cleared", |event| event["detail"]["flag"]["id"] == id);
     assert!(flags(&stage, &["web-9"]).is_empty());
 }

@@ -66,6 +66,10 @@ pub struct FlagJson {
     /// Its transitions, in order; only where one flag was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<FlagEventJson>,
+    /// What was used over the span that it rests on, in order, at most 48: the first, the last, the highest and evenly those
+    /// between; `None` = more than one flag was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Vec<FlagSampleJson>>,
 }
 
 /// Who holds most of it.
@@ -130,6 +134,17 @@ pub struct FlagEventJson {
     pub what: String,
     /// `warning` or `critical`: since, or until when it was cleared.
     pub severity: String,
+}
+
+/// What was in use at an instant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlagSampleJson {
+    /// Where ten minutes or an hour begin or end, or the span does: with a flag's clearing or the newest sample; host's clock.
+    pub at: String,
+    /// The most at once in what begins then; where it ends with less, what was left.
+    pub used_u64: String,
+    /// The limit.
+    pub limit_u64: String,
 }
 
 /// What to say of a flag.

@@ -1,0 +1,88 @@
+//! What is older than all that is kept is new to nobody: neither to who asks for one host nor for the fleet.
+
+use highwater::compact::retention::Retention;
+use highwater::host::HostId;
+use highwater::query::Reading;
+use highwater::query::as_of::Instant;
+use highwater::query::blame::{BlameAnswer, blame};
+use highwater::query::fleet_blame::{Question, fleet_blame};
+use highwater::store::keep::{Days, Keep};
+use highwater::store::lease;
+use highwater_ipc::object::{Key, Kind, Owner, Perms, SemArray};
+use highwater_ipc::record::GapReason;
+use highwater_ipc::snapshot::{BootId, State};
+use highwater_ipc::time::At;
+use highwater_tests::scribe::Scribe;
+use highwater_tests::wait::now_ms;
+
+use crate::judged::stage::Stage;
+use crate::judged::{DAY_MS, HOUR_MS, state};
+
+const HOST: HostId = HostId(1);
+const DAYS: i64 = 150;
+
+/// Arrays of uid 33 that have been there all the time, and so many of uid 48 that come and go.
+fn held(changing: u16) -> State {
+    let row = |semid: i32, uid: u32| SemArray {
+        key: Key(semid),
+        semid,
+        perms: Perms(0o600),
+        nsems: 1,
+        owner: Owner { uid, gid: uid, cuid: uid, cgid: uid },
+        otime: 0,
+        ctime: 0,
+    };
+    let mut state = state(3 + u64::from(changing), 128);
+    state.interval_ms = 3_600_000;
+    let others = (0..i32::from(changing)).map(|n| row(100 + n, 48));
+    state.namespaces[0].sem = Some((0..3).map(|n| row(n, 33)).chain(others).collect());
+    state
+}
+
+#[test]
+fn blame_over_thirty_days_calls_nothing_new_that_is_older_than_what_is_kept() {
+    let begin_ms = (now_ms() / DAY_MS - DAYS) * DAY_MS;
+    let mut stage = Stage::new(&[HOST], begin_ms);
+    let mut scribe = Scribe::new(HOST);
+    scribe.begin_epoch(BootId([1; 16]));
+    for hour in 0..DAYS * 24 {
+        let at = At { wall_ms: begin_ms + hour * HOUR_MS, boot_us: (hour + 1).unsigned_abs() * 3_600_000_000 };
+        // Something changes now and then; in the last days one array is new.
+        let changing = u16::try_from(hour / 24 / 50 % 2 + i64::from(hour >= (DAYS - 10) * 24)).unwrap();
+        scribe.sample(at, &held(changing), (hour == 0).then_some(GapReason::BeforeFirst));
+    }
+    while scribe.next_ms().is_some() {
+        stage.send(&mut scribe, 24);
+        stage.compact_all();
+    }
+    stage.pass(begin_ms + DAYS * DAY_MS - stage.now_ms());
+    let now_ms = stage.now_ms();
+    let keep = Keep { chunks: Days(40), usage: Days(40), rollups: Days(400) };
+    let gone = stage.runtime.block_on(async {
+        let mut connection = stage.db.dedicated().await.unwrap();
+        let fence = lease::take(&mut connection, "retention", "test", now_ms, 1_000).await.unwrap().unwrap();
+        let retention = Retention { keep, lease: "retention".into(), fence };
+        retention.run(&mut connection, now_ms).await.unwrap()
+    });
+    assert!(gone >= 10, "{gone} partitions");
+    let since_ms = now_ms - 30 * DAY_MS;
+    stage.runtime.block_on(async {
+        let mut reading = Reading::begin(&stage.db).await.unwrap();
+        let span = (Some(Instant::At(since_ms)), Instant::At(now_ms - HOUR_MS));
+        let BlameAnswer::Ranked(told) = blame(&mut reading, HOST, span, &[Kind::Sem], now_ms).await.unwrap() else {
+            panic!("a gap")
+        };
+        let net: Vec<_> = told.owners.iter().map(|o| (o.uid, o.before.objects, o.after.objects)).collect();
+        assert!(net.contains(&(33, 3, 3)) || !net.iter().any(|(uid, ..)| *uid == 33), "{net:?}");
+        assert!(net.iter().any(|(uid, before, after)| (*uid, *after) == (48, before + 1)), "{net:?}");
+        let question = Question { span_ms: (since_ms, now_ms), kinds: vec![], most: 10, after: None };
+        let fleet = fleet_blame(&mut reading, &question).await.unwrap();
+        let grown: Vec<_> =
+            fleet.owners.iter().map(|o| (o.key.uid, o.before.objects, o.after.objects, o.from_first)).collect();
+        assert!(grown.iter().all(|(uid, before, after, _)| *uid != 33 || before == after), "{grown:?}");
+        assert!(
+            grown.iter().any(|(uid, before, after, first)| (*uid, *after, *first) == (48, before + 1, false)),
+            "{grown:?}"
+        );
+    });
+}
