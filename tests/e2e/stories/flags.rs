@@ -18,8 +18,10 @@ fn flags(stage: &Stage, args: &[&str]) -> Vec<Value> {
     all.into_iter().filter(|flag| flag["namespace"] == stage.namespace.inode()).collect()
 }
 
-/// Of a flag for 37 of 40 arrays.
-fn shows_what_was_used(whole: &Value) {
+/// A flag for 37 of 40 arrays: in a list, whole, and for people.
+fn shows_what_was_used(listed: &Value, whole: &Value, shown: &str) {
+    assert!(listed["samples"].is_null(), "only one flag has them: {listed}");
+    assert!(shown.contains("  samples  "), "{shown}");
     let samples = whole["samples"].as_array().expect("a list");
     assert!((1..=48).contains(&samples.len()), "{whole}");
     let last = samples.last().expect("a sample");
@@ -61,9 +63,7 @@ fn a_leak_is_flagged_before_anybody_is_refused_with_its_owner_and_cleared_after_
     let shown = stage.shown(&["flag", "show", id]);
     assert!(shown.contains("37 of 40 arrays used"), "{shown}");
     assert!(shown.contains("1. raise SEMMNI from 40"), "raising comes first: {shown}");
-    assert!(flag["samples"].is_null(), "only one flag has them: {flag}");
-    assert!(shown.contains("  samples  "), "{shown}");
-    shows_what_was_used(&cli.json(&["flag", "show", id]));
+    shows_what_was_used(&flag, &cli.json(&["flag", "show", id]), &shown);
     let raised = stage.event("the timeline has it", "flag_raised", |event| event["detail"]["flag"]["id"] == id);
     assert_eq!(raised["detail"]["flag"]["resource"], "SEMMNI");
 
