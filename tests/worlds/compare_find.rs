@@ -17,7 +17,7 @@ use crate::world::Kept;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug)]
-enum Term {
+pub(crate) enum Term {
     Uid(u32),
     Cuid(u32),
     Id(i32),
@@ -31,7 +31,7 @@ enum Term {
 
 impl Term {
     /// One that asks for what some object has, mostly.
-    fn any(chance: &mut Chance) -> Self {
+    pub(crate) fn any(chance: &mut Chance) -> Self {
         match chance.below(9) {
             0 => Term::Uid(content::uid(chance)),
             1 => Term::Cuid(content::uid(chance)),
@@ -155,24 +155,33 @@ pub(crate) async fn find(this: &mut Compared<'_>, (from_ms, to_ms): (i64, i64), 
     if present != wanted {
         return this.wrong(format!("{terms:?} are now {present:?} and not {wanted:?}"));
     }
+    past(this, (from_ms, to_ms), (&terms, most)).await
+}
+
+/// The same at an instant and between two.
+pub(crate) async fn past(
+    this: &mut Compared<'_>,
+    (from_ms, to_ms): (i64, i64),
+    (terms, most): (&[Term], usize),
+) -> Kept {
     // Instants are of the collector's clock here, and none is later than its own.
     let skew_ms = this.host_now_ms - this.now_ms;
     let (from_ms, to_ms) = (from_ms.min(this.host_now_ms), to_ms.min(this.host_now_ms));
-    let then: Vec<Told> = ask(this, &terms, When::At(from_ms - skew_ms), most).await?.iter().map(told).collect();
+    let then: Vec<Told> = ask(this, terms, When::At(from_ms - skew_ms), most).await?.iter().map(told).collect();
     let index = match this.truth.at(from_ms, this.host_now_ms, this.backlog_from_ms) {
         Expected::Held { index, .. } => Some(index),
         _ => None,
     };
-    let wanted = expected(this, index, &terms);
+    let wanted = expected(this, index, terms);
     if then != wanted {
         return this.wrong(format!("{terms:?} are at {from_ms} {then:?} and not {wanted:?}"));
     }
-    let lives = ask(this, &terms, When::Between(from_ms - skew_ms, to_ms - skew_ms), most).await?;
+    let lives = ask(this, terms, When::Between(from_ms - skew_ms, to_ms - skew_ms), most).await?;
     let found: BTreeSet<Which> = lives.iter().map(|life| (life.namespace, life.kind, life.id)).collect();
     let mut wanted = BTreeSet::new();
     for (index, _) in this.truth.walk((from_ms, to_ms)).into_iter().filter(|(_, of)| *of != Of::Before) {
         let Some(snapshot) = this.truth.entries[index].snapshot() else { continue };
-        let which = matching(&snapshot.state, &terms).into_iter().map(|(n, o)| (n.id, o.kind(), o.id()));
+        let which = matching(&snapshot.state, terms).into_iter().map(|(n, o)| (n.id, o.kind(), o.id()));
         wanted.extend(which);
     }
     if found != wanted {

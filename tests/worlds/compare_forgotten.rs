@@ -9,17 +9,18 @@ use highwater::store::Db;
 use highwater_ipc::record::GapReason;
 use highwater_tests::chance::Chance;
 
-use crate::compare::{asked, place, says, unanswered};
+use crate::compare::{Compared, asked, place, says, unanswered};
 use crate::truth::{Expected, Truth};
 use crate::world::{Kept, broken};
+use crate::{compare_find, compare_two};
 
-/// Compares what is left of a host; history before `horizon_ms` may be gone.
+/// Compares what is left of a host; history before `horizon_ms` may be gone. Says how many spans were asked for.
 pub(crate) async fn compare(
     db: &Db,
     (host, truth): (HostId, &Truth),
     (now_ms, horizon_ms): (i64, i64),
     mut chance: Chance,
-) -> Kept {
+) -> Kept<u64> {
     let mut reading = Reading::begin(db).await.or_else(unanswered)?;
     walk(&mut reading, (host, truth), horizon_ms).await?;
     let newest = as_of(&mut reading, host, Instant::Last, now_ms).await.or_else(unanswered)?.answer;
@@ -55,7 +56,30 @@ pub(crate) async fn compare(
             ));
         }
     }
-    Ok(())
+    let status = reading.status(host).await.or_else(unanswered)?;
+    let host_now_ms = now_ms + status.map_or(0, |s| s.skew_ms);
+    let this = Compared { reading, host, truth, now_ms, host_now_ms, backlog_from_ms: None };
+    spans(this, horizon_ms, &mut chance).await
+}
+
+/// Of instants from which on nothing is forgotten `diff`, `blame` and `find` say what they said before.
+async fn spans(mut this: Compared<'_>, horizon_ms: i64, chance: &mut Chance) -> Kept<u64> {
+    const SPANS: u64 = 4;
+    let kept: Vec<i64> = this.truth.instants.iter().copied().filter(|instant| *instant >= horizon_ms).collect();
+    // Where the clock was set back since, one time can be that of what is gone and of what is left.
+    let is_straight = this.truth.stretches.windows(2).all(|pair| pair[0].to_ms <= pair[1].from_ms);
+    if kept.is_empty() || !is_straight {
+        return Ok(0);
+    }
+    for _ in 0..SPANS {
+        let (one, other) = (chance.pick(&kept), chance.pick(&kept));
+        let span = (one.min(other), one.max(other));
+        compare_two::diff(&mut this, span).await?;
+        compare_two::blame(&mut this, span).await?;
+        let terms = [compare_find::Term::any(chance)];
+        compare_find::past(&mut this, span, (&terms, 1_000)).await?;
+    }
+    Ok(SPANS)
 }
 
 fn is(truth: &Truth, held: &Held, index: usize, until_ms: i64) -> bool {

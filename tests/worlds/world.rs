@@ -68,6 +68,7 @@ pub(crate) fn to_be_seen() -> impl Iterator<Item = &'static str> {
         "records merged",
         "records compacted",
         "history forgotten",
+        "spans of what is left",
     ])
 }
 
@@ -473,7 +474,8 @@ impl World<'_> {
         for (machine, truth) in self.machines.iter().zip(&self.truths) {
             let chance = Chance::new(self.chance.next());
             let about = (machine.host, truth);
-            compare_forgotten::compare(&self.stage.db, about, (now_ms, horizon_ms), chance).await?;
+            let spans = compare_forgotten::compare(&self.stage.db, about, (now_ms, horizon_ms), chance).await?;
+            *self.tally.entry("spans of what is left").or_default() += spans;
         }
         Ok(())
     }

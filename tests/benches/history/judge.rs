@@ -7,7 +7,9 @@ use highwater::evaluate::judge::{Judge, Memory, Sample};
 use highwater::evaluate::rules::Ruling;
 use highwater::evaluate::state;
 use highwater::host::HostId;
+use highwater::query::Reading;
 use highwater::query::walk::{Place, Position};
+use highwater::store::flag;
 use highwater_ipc::activity::{Act, Activity, Actor, Did};
 use highwater_ipc::limits::Totals;
 use highwater_ipc::object::{Key, Kind};
@@ -15,8 +17,10 @@ use highwater_ipc::record::{EpochNo, Seq};
 use highwater_ipc::snapshot::State;
 use highwater_ipc::text::HostText;
 
+use crate::cost::Cpu;
 use crate::day;
 use crate::host::FIRST_DAY_MS;
+use crate::stack::Stack;
 
 /// Ten minutes of a host that is sampled each 10 s.
 const SAMPLES: u64 = 60;
@@ -76,7 +80,42 @@ pub fn measure() {
         }
         let each = last_day.as_secs_f64() / f64::from(counted);
         println!("{what:44} {:12.0} {:12} {:14.3}", each * 1e6, bytes.len(), each * HOSTS / 600.0);
+        stored(&bytes);
     }
+}
+
+/// What it costs that each step reads what is remembered of its host, and stores it again: here and in PostgreSQL.
+fn stored(bytes: &[u8]) {
+    const STORED: i64 = 1_000;
+    const ROUNDS: i64 = 3;
+    let stack = Stack::start(FIRST_DAY_MS);
+    stack.database.sql(&format!(
+        "INSERT INTO host (host_id, name, enrolled_ms) SELECT n, 'host-' || n, 0 FROM generate_series(1, {STORED}) AS n"
+    ));
+    let begun = Cpu::now(&stack.database);
+    stack.runtime.block_on(async {
+        let mut connection = stack.db.dedicated().await.unwrap();
+        for id in (1..=STORED).cycle().take(usize::try_from(STORED * ROUNDS).unwrap()) {
+            let mut reading = Reading::begin(&stack.db).await.unwrap();
+            let known = reading.judged(HostId(id)).await.unwrap().unwrap().memory;
+            assert!(known.is_none_or(|known| known == bytes));
+            drop(reading);
+            let mut tx = connection.write().await.unwrap();
+            flag::remember(&mut tx, HostId(id), 0.5, bytes).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        connection.close().await;
+    });
+    let (here, server) = begun.since(&stack.database);
+    let each = |seconds: f64| seconds / (STORED * ROUNDS) as f64;
+    let (here, server) = (each(here), each(server));
+    let cores = (here + server) * HOSTS / 600.0;
+    println!(
+        "{:44} {:12.0} {:12} {cores:14.3}",
+        "  to read that and store it, and in PostgreSQL",
+        here * 1e6,
+        format!("+ {:.0} us", server * 1e6)
+    );
 }
 
 /// What was traced before a sample: each program made one array, in a process of its own, and removed the one before.

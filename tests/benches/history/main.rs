@@ -25,6 +25,7 @@
 
 mod bytes;
 mod capacity;
+mod cost;
 mod curve;
 #[path = "../../../proto/benches/day/mod.rs"]
 #[allow(dead_code, clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "another bench's")]
