@@ -111,3 +111,17 @@ fn an_imported_day_with_a_leak_leaves_its_transitions_and_one_flag_that_is_told_
     until("its end is told", PATIENCE, || told() == [known("new", "raised"), known("new", "cleared")]);
     assert_eq!(flags(&cli, "new").len(), 1);
 }
+
+#[test]
+fn what_is_imported_is_judged_by_the_file_of_policies_as_it_is_now() {
+    let rules = File::new("");
+    let (database, path) = (Postgres::shared().database(), rules.path());
+    let up = Up::start(&Options { database: Some(&database), flags_config: Some(&path), ..Options::default() });
+    let begin_s = now_ms() / 1_000 / TEN_MINUTES_S * TEN_MINUTES_S - DAY_S;
+    import(&up, "usual", &file(begin_s, &[22; 12]));
+    assert_eq!(flags(&up.cli(), "usual"), [], "22 of 40 are no danger by the default");
+    std::fs::write(&path, "[default]\ntight = 0.5\n").unwrap();
+    import(&up, "strict", &file(begin_s, &[22; 12]));
+    let flagged = flags(&up.cli(), "strict");
+    assert_eq!(flagged.iter().map(|flag| flag.0.as_str()).collect::<Vec<_>>(), ["open"], "{flagged:?}");
+}

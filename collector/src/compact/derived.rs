@@ -6,7 +6,7 @@ use std::slice;
 use tracing::warn;
 
 use super::derive::{Derived, merge};
-use crate::query::capacity::pack::{Hours, merged};
+use crate::query::capacity::pack::{Hours, Pack, merged};
 use crate::store::day::Day;
 use crate::store::owner_usage::OwnerRow;
 use crate::store::partition::Table;
@@ -92,15 +92,11 @@ async fn packs(
         for key in keys {
             let Some(hours) = waiting.get(&key) else { continue };
             let there = stored.iter().find(|there| there.key == key);
-            let body = merged(there.map(|there| there.body.as_slice()), hours, order).or_else(|why| {
-                // `usage_hour` has them still; history does not wait for it.
-                warn!(%host, ?key, %why, "hours of use are packed anew");
-                merged(None, hours, order)
+            // One that does not read begins anew: `usage_hour` has its hours still, and history does not wait for it.
+            let read = there.and_then(|there| {
+                Pack::read(&there.body).inspect_err(|why| warn!(%host, ?key, %why, "hours of use are packed anew")).ok()
             });
-            let Ok(body) = body else {
-                waiting.remove(&key);
-                continue;
-            };
+            let body = merged(read.as_ref(), hours, order);
             let row = PackRow { key, body: body.bytes };
             if usage_pack::put(tx, host, &row, (there.is_some(), body.is_there)).await? {
                 waiting.remove(&key);

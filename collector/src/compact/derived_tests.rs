@@ -148,6 +148,28 @@ async fn hours_that_do_not_read_are_packed_anew_and_keep_no_history_waiting() {
     postgres.stop().await.unwrap();
 }
 
+/// An agent that is moved to another namespace and still sees the one it was in.
+#[tokio::test(flavor = "multi_thread")]
+async fn hours_of_a_namespace_that_was_the_hosts_own_stay_so() {
+    let (_directory, postgres, db) = database().await;
+    let mut connection = db.dedicated().await.unwrap();
+    let namespace = NamespaceId { inode: 1, instance: 2 };
+    let row = |(slot_ms, own)| UsageRow { host: HostId(1), namespace, slot_ms, own, used: [Used::default(); 5] };
+    let usage_hour = [(0, true), (3_600_000, true), (7_200_000, false)].map(row).into();
+    let mut tx = connection.write().await.unwrap();
+    let derived = Derived { usage_hour, ..Derived::default() };
+    store(&mut tx, &derived, Order::Newest, &|_| Day::FALLBACK).await.unwrap();
+    let keys = [true, false].map(|own| PackKey::of((namespace, own), 0, &|_| Day::FALLBACK));
+    let rows = of_keys(&mut tx, HostId(1), &keys).await.unwrap();
+    let mut told: Vec<_> =
+        rows.iter().map(|row| (row.key.own, Pack::read(&row.body).map(|pack| (pack.first, pack.newest)))).collect();
+    told.sort_by_key(|(own, _)| !own);
+    assert_eq!(told, [(true, Ok((0, 1))), (false, Ok((2, 2)))]);
+    tx.commit().await.unwrap();
+    db.close().await;
+    postgres.stop().await.unwrap();
+}
+
 fn holds(uid: u32, objects: u64) -> Derived {
     let own = NamespaceId { inode: 1, instance: 0 };
     let held = Held { objects, ..Held::default() };

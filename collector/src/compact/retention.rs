@@ -58,7 +58,7 @@ impl Retention {
     /// Forgets all that is older than is kept; says how many partitions went. What is in use is left for another time.
     pub async fn run(&self, connection: &mut Dedicated, now_ms: i64) -> Result<usize, RetentionError> {
         let mut gone = 0;
-        for table in [Table::Chunk, Table::Usage, Table::OwnerUsage, Table::UsageHour, Table::UsagePack] {
+        for table in Table::AGED {
             // The oldest again and again: what goes on from it lies in the next one, which may be too old as well.
             while let Some(first) = partition::list(connection, table).await?.first().copied() {
                 let stays = !self.keep.is_expired(table, first, now_ms);

@@ -262,6 +262,16 @@ fn a_leak_that_stops_is_let_go_within_a_day_and_taken_up_again_when_it_goes_on()
 }
 
 #[test]
+fn a_leak_that_stops_under_a_daily_cycle_is_let_go_before_a_day_is_over() {
+    let cycle = |d: f64| 60.0 * (std::f64::consts::TAU * d).sin();
+    let leak = Series::new(1_000).days(3.0, |d| 150.0 + cycle(d)).days(5.0, |d| 150.0 + 110.0 * d + cycle(d));
+    let series = leak.days(4.0, |d| 700.0 + cycle(d));
+    let turns = series.turns();
+    let [(raised, true, _), (cleared, false, _)] = turns[..] else { panic!("{turns:?}") };
+    assert!(raised < 6.5 && (8.2..8.9).contains(&cleared), "{turns:?}");
+}
+
+#[test]
 fn two_deployments_are_no_growth_and_one_each_day_is() {
     let step = |days: f64| if days < 1.0 { 150.0 } else { 150.0 + 120.0 * days.floor() };
     let two = Series::new(1_000).days(3.0, |_| 150.0).days(3.0, step).days(4.0, |_| 390.0);

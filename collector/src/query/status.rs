@@ -286,7 +286,7 @@ pub struct Dropping {
 /// What retention would do now. Changes nothing.
 pub async fn retention(reading: &mut Reading, keep: &Keep, now_ms: i64) -> Result<Vec<Retained>, StoreError> {
     let mut retained = Vec::new();
-    for table in [Table::Chunk, Table::Usage, Table::OwnerUsage, Table::UsageHour, Table::UsagePack] {
+    for table in Table::AGED {
         let Some((days, horizon_ms)) = keep.of(table).zip(keep.horizon_ms(table, now_ms)) else { continue };
         let (mut drops, mut kept_from) = (Vec::new(), None);
         for size in reading.partition_sizes(table).await? {

@@ -17,29 +17,33 @@ const HOSTS_SQL: &str =
     FROM host_status s JOIN host h ON h.host_id = s.host_id WHERE h.labels @> $1::text::jsonb ORDER BY s.host_id";
 
 macro_rules! packs {
-    ($rest:literal) => {
+    ($distinct:literal, $more:literal, $rest:literal) => {
         concat!(
-            "u.host_id, u.namespace, CASE WHEN NOT u.own THEN u.instance END, u.from_ms, u.body FROM usage_pack u ",
+            "SELECT ",
+            $distinct,
+            " u.host_id, u.namespace, CASE WHEN NOT u.own THEN u.instance END, u.from_ms, u.body",
+            $more,
+            " FROM usage_pack u WHERE ",
             $rest
         )
     };
 }
-const HOURS_SQL: &str =
-    concat!("SELECT ", packs!("WHERE u.from_ms >= $1 AND ($2::bigint[] IS NULL OR u.host_id = ANY ($2))"));
+const HOURS_SQL: &str = packs!("", "", "u.from_ms >= $1 AND ($2::bigint[] IS NULL OR u.host_id = ANY ($2))");
 /// The last row before the span of the own namespaces of some hosts; what a clock said in 1970, or before it was set, more
 /// than 400 days before the span, is none ...
-const OWN_BEFORE_SQL: &str = concat!(
-    "SELECT DISTINCT ON (u.host_id, u.namespace, u.instance) ",
-    packs!(
-        "WHERE u.from_ms < $1 AND (u.year <> DATE '1970-01-01' OR u.from_ms > $1 - 34560000000) AND u.own AND u.host_id = ANY ($2)
+const OWN_BEFORE_SQL: &str = packs!(
+    "DISTINCT ON (u.host_id, u.namespace, u.instance)",
+    "",
+    "u.from_ms < $1 AND (u.year <> DATE '1970-01-01' OR u.from_ms > $1 - 34560000000) AND u.own AND u.host_id = ANY ($2)
         ORDER BY u.host_id, u.namespace, u.instance, u.from_ms DESC"
-    )
 );
 /// ... and of every other one that is still there: which there are is known from their rows alone, and these have an index.
 const OTHERS_BEFORE_SQL: &str = concat!(
-    "SELECT * FROM (SELECT DISTINCT ON (u.host_id, u.namespace, u.instance) u.is_there, ",
+    "SELECT * FROM (",
     packs!(
-        "WHERE u.from_ms < $1 AND (u.year <> DATE '1970-01-01' OR u.from_ms > $1 - 34560000000)
+        "DISTINCT ON (u.host_id, u.namespace, u.instance)",
+        ", u.is_there",
+        "u.from_ms < $1 AND (u.year <> DATE '1970-01-01' OR u.from_ms > $1 - 34560000000)
         AND NOT u.own AND ($2::bigint[] IS NULL OR u.host_id = ANY ($2))
         ORDER BY u.host_id, u.namespace, u.instance, u.from_ms DESC"
     ),
@@ -132,13 +136,12 @@ impl Reading {
         let query = sqlx::query(statement).persistent(false).bind(ms).bind(ids(hosts));
         let mut rows = query.fetch(&mut *self.tx);
         while let Some(row) = rows.try_next().await? {
-            let at = row.len().saturating_sub(5);
             each(HoursRow {
-                host: HostId(row.try_get(at)?),
-                namespace: row.try_get::<i64, _>(at + 1)?.cast_unsigned(),
-                instance: whole(&row, at + 2)?,
-                from_ms: row.try_get(at + 3)?,
-                body: row.try_get(at + 4)?,
+                host: HostId(row.try_get(0)?),
+                namespace: row.try_get::<i64, _>(1)?.cast_unsigned(),
+                instance: whole(&row, 2)?,
+                from_ms: row.try_get(3)?,
+                body: row.try_get(4)?,
             });
         }
         Ok(())

@@ -44,6 +44,8 @@ impl Table {
         Table::UsagePack,
         Table::OwnerUsage,
     ];
+    /// Those whose partitions go with age.
+    pub const AGED: [Table; 5] = [Table::Chunk, Table::Usage, Table::OwnerUsage, Table::UsageHour, Table::UsagePack];
     /// Those with what was derived.
     pub const SERIES: [Table; 4] = [Table::Usage, Table::UsageHour, Table::UsagePack, Table::OwnerUsage];
 

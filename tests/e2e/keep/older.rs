@@ -6,8 +6,10 @@ use highwater::query::Reading;
 use highwater::query::as_of::Instant;
 use highwater::query::blame::{BlameAnswer, blame};
 use highwater::query::fleet_blame::{Question, fleet_blame};
+use highwater::store::day::Day;
 use highwater::store::keep::{Days, Keep};
 use highwater::store::lease;
+use highwater::store::partition::{Table, ensure};
 use highwater_ipc::object::{Key, Kind, Owner, Perms, SemArray};
 use highwater_ipc::record::GapReason;
 use highwater_ipc::snapshot::{BootId, State};
@@ -15,7 +17,7 @@ use highwater_ipc::time::At;
 use highwater_tests::scribe::Scribe;
 use highwater_tests::wait::now_ms;
 
-use crate::judged::stage::Stage;
+use crate::judged::stage::{EAGER, Stage};
 use crate::judged::{DAY_MS, HOUR_MS, state};
 
 const HOST: HostId = HostId(1);
@@ -37,6 +39,41 @@ fn held(changing: u16) -> State {
     let others = (0..i32::from(changing)).map(|n| row(100 + n, 48));
     state.namespaces[0].sem = Some((0..3).map(|n| row(n, 33)).chain(others).collect());
     state
+}
+
+/// Of packed hours it is the row that goes on, whatever is in it.
+#[test]
+fn what_goes_on_from_a_year_that_is_forgotten_begins_the_next_one_and_what_is_gone_does_not() {
+    let stage = Stage::new(&[], now_ms());
+    let now_ms = stage.now_ms();
+    let year = Day::of(now_ms - 5 * 366 * DAY_MS).year();
+    let next = Table::UsagePack.next(year);
+    let keep = Keep { rollups: Days(3 * 366), ..Keep::default() };
+    stage.runtime.block_on(async {
+        let mut connection = stage.db.dedicated().await.unwrap();
+        for first in [year, next] {
+            ensure(&mut connection, Table::UsagePack, first).await.unwrap();
+        }
+    });
+    let (from_ms, first) = (year.start_ms(), year.0);
+    stage.database.sql(&format!(
+        "INSERT INTO usage_pack SELECT host, namespace, 7, {from_ms} + at, DATE '1970-01-01' + {first}, own, is_there, body
+        FROM (VALUES (1, 1, 0, true, true, 'old'::bytea), (1, 1, 5, true, true, 'new'), (1, 1, 3, false, true, 'other'),
+            (1, 2, 0, false, true, 'before'), (1, 2, 5, false, false, 'gone')) AS v (host, namespace, at, own, is_there, body)"
+    ));
+    let drop_year = || {
+        stage.runtime.block_on(async {
+            let mut connection = stage.db.dedicated().await.unwrap();
+            let fence = lease::take(&mut connection, "retention", "test", now_ms, 1_000).await.unwrap().unwrap();
+            let retention = Retention { keep, lease: "retention".into(), fence };
+            retention.run(&mut connection, now_ms).await.unwrap()
+        })
+    };
+    assert!(drop_year() >= 1);
+    let left = "SELECT DISTINCT namespace, own, encode(body, 'escape') FROM usage_pack ORDER BY 1, 2 DESC";
+    assert_eq!(stage.database.sql(left), "1|t|new\n1|f|other\n");
+    let oldest = stage.database.sql("SELECT min(from_ms) FROM usage_pack");
+    assert_eq!(oldest.trim(), (from_ms + 3).to_string(), "the row itself");
 }
 
 #[test]
@@ -85,4 +122,35 @@ fn blame_over_thirty_days_calls_nothing_new_that_is_older_than_what_is_kept() {
             "{grown:?}"
         );
     });
+}
+
+/// Only what does not answer at all is no use asking for the next host.
+#[test]
+fn a_host_whose_derived_rows_do_not_read_keeps_no_other_from_being_compacted() {
+    let hosts = [HostId(1), HostId(2)];
+    let begin_ms = now_ms() / DAY_MS * DAY_MS - 2 * DAY_MS;
+    let mut stage = Stage::new(&hosts, begin_ms);
+    let mut scribes = hosts.map(Scribe::new);
+    let mut sample = |stage: &Stage, minute: i64, arrays: u16| {
+        for scribe in &mut scribes {
+            if minute == 0 {
+                scribe.begin_epoch(BootId([1; 16]));
+            }
+            let boot_us = (minute + 1).unsigned_abs() * 60_000_000;
+            let at = At { wall_ms: begin_ms + minute * 60_000, boot_us };
+            scribe.sample(at, &held(arrays), (minute == 0).then_some(GapReason::BeforeFirst));
+            stage.send(scribe, usize::MAX);
+        }
+    };
+    sample(&stage, 0, 1);
+    stage.compact_all();
+    stage
+        .database
+        .sql("UPDATE owner_usage SET kinds = array_fill(9::smallint, ARRAY[cardinality(kinds)]) WHERE host_id = 1");
+    sample(&stage, 1, 2);
+    stage.pass(1);
+    let round = stage.compact_as(EAGER);
+    assert_eq!(round.failed, 1, "{round:?}");
+    let waiting = "SELECT host_id FROM stream WHERE framed_to > compacted_to";
+    assert_eq!(stage.database.sql(waiting), "1\n");
 }

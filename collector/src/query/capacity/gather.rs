@@ -168,7 +168,7 @@ mod tests {
 
     fn add(host: &mut HostSeries, ms: i64, used: [Used; 5]) {
         let hours = [Hours { hour: ms.div_euclid(HOUR_MS), used }];
-        let body = merged(None, &hours, Order::Newest).unwrap().bytes;
+        let body = merged(None, &hours, Order::Newest).bytes;
         host.add(HoursRow { host: HostId(1), namespace: 1, instance: None, from_ms: ms, body });
     }
 

@@ -37,10 +37,9 @@ pub struct Body {
 }
 
 /// Adds hours to what is packed already, by the rules of [`Order`].
-pub fn merged(stored: Option<&[u8]>, hours: &[Hours], order: Order) -> Result<Body, Unreadable> {
+pub fn merged(stored: Option<&Pack<'_>>, hours: &[Hours], order: Order) -> Body {
     let mut all: BTreeMap<Hour, [Used; 5]> = BTreeMap::new();
-    if let Some(bytes) = stored {
-        let pack = Pack::read(bytes)?;
+    if let Some(pack) = stored {
         let mut marks = Vec::new();
         for at in 0..5 {
             marks.clear();
@@ -69,7 +68,7 @@ pub fn merged(stored: Option<&[u8]>, hours: &[Hours], order: Order) -> Result<Bo
             }
         }
     }
-    Ok(written(&all))
+    written(&all)
 }
 
 fn written(all: &BTreeMap<Hour, [Used; 5]>) -> Body {
@@ -172,7 +171,8 @@ mod tests {
                 let hours: BTreeMap<Hour, Hours> = hours.iter().map(|hours| (hours.hour, *hours)).collect();
                 let hours: Vec<Hours> = hours.into_values().collect();
                 hours.iter().for_each(|hours| naive(&mut all, hours, *order));
-                body = Some(merged(body.as_ref().map(|body| body.bytes.as_slice()), &hours, *order).unwrap());
+                let stored = body.as_ref().map(|body| Pack::read(&body.bytes).unwrap());
+                body = Some(merged(stored.as_ref(), &hours, *order));
             }
             let body = body.unwrap();
             let pack = Pack::read(&body.bytes).unwrap();
@@ -201,7 +201,7 @@ mod tests {
                 prop_assert!(marks.len() <= bytes.len());
             }
             let cut = Hours { hour: 494_000, used: [Used { last: Some(9), most: Some(9), limit: Some(9) }; 5] };
-            let whole = merged(None, &[cut], Order::Newest).unwrap().bytes;
+            let whole = merged(None, &[cut], Order::Newest).bytes;
             for length in 0..whole.len() {
                 prop_assert!(Pack::read(&whole[..length]).is_err(), "cut after {}", length);
             }
@@ -215,7 +215,7 @@ mod tests {
             hour: 494_000 + n.cast_signed(),
             used: [20 + n % 7, 400 + n % 90, 50 + n % 3, 100_000 + n * 31 % 9_999, 3].map(used),
         };
-        let body = merged(None, &(0..96).map(hour).collect::<Vec<_>>(), Order::Newest).unwrap();
+        let body = merged(None, &(0..96).map(hour).collect::<Vec<_>>(), Order::Newest);
         assert!(body.bytes.len() < 1_600, "{}", body.bytes.len());
     }
 }
