@@ -95,7 +95,7 @@ fn a_refusal_is_on_the_screen_long_before_the_next_sample_is_due() {
     slow.agent.start_every("10s", &slow.up, &slow.namespace);
     // Samples come every ten seconds: the one that says that it traces may be the second.
     until("it traces", PATIENCE, || slow.unseen(HOST).is_empty());
-    let mut app = StandIn::new(&slow.namespace, "apache2", 33);
+    let mut app = StandIn::new(&slow.namespace, "apache2", 61);
     let called_ms = now_ms();
     assert_eq!(app.call("create-sem private 1"), -28);
     let cli = slow.up.cli();

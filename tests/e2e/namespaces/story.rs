@@ -113,24 +113,24 @@ fn shared_memory() -> u64 {
 #[test]
 fn the_memory_of_a_container_that_died_comes_back_while_the_agent_runs() {
     const MIB: u64 = 1 << 20;
-    let bytes = (200 * MIB).to_string();
+    let bytes = (600 * MIB).to_string();
     let host = Host::new("memory", "5s");
     let container = host.container();
     let before = shared_memory();
-    let segment = container.create(&format!("create-shm private {}", 200 * MIB));
-    container.tool(&format!("touch {segment} {}", 200 * MIB));
+    let segment = container.create(&format!("create-shm private {}", 600 * MIB));
+    container.tool(&format!("touch {segment} {}", 600 * MIB));
     let inode = container.inode();
     host.until_shown(inode, "its segment, and what unshare became", |n| {
         n["shm"][0]["rss_u64"].as_str() == Some(bytes.as_str()) && n["name"] == "ipc-tool"
     });
     let full = shared_memory();
-    // Other tests hold little shared memory beside this.
-    assert!(full > before + 150 * MIB, "{before:?} {full:?}");
+    // Other tests hold less shared memory than this, the disks that they fill included.
+    assert!(full > before + 350 * MIB, "{before:?} {full:?}");
     container.kill();
     let killed = now_ms();
-    until("the memory is back", PATIENCE, || shared_memory() + 150 * MIB < full);
+    until("the memory is back", PATIENCE, || shared_memory() + 350 * MIB < full);
     let after = now_ms() - killed;
-    println!("200 MiB back {after} ms after the last process was killed, with an interval of 5 s");
+    println!("600 MiB back {after} ms after the last process was killed, with an interval of 5 s");
     assert!(after < 5000, "{after} ms");
     until("its end is told", PATIENCE, || !host.events("namespace_gone", inode).is_empty());
     fields(

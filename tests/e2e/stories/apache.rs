@@ -5,7 +5,6 @@ use std::process::Command;
 
 use highwater_tests::answers::objects;
 use highwater_tests::ipc_namespace::IpcNamespace;
-use highwater_tests::process::stdout_of;
 use highwater_tests::wait::{PATIENCE, now_ms, until, until_some};
 use serde_json::{Value, json};
 
@@ -116,11 +115,13 @@ fn it_removes_those_and_no_other(stage: &Stage, machine: &IpcNamespace, removal:
     // Somebody else's array stays.
     stage.namespace.shell("echo '32000 1024000000 500 13' > /proc/sys/kernel/sem");
     let other = stage.namespace.create("create-sem 0x77 1");
-    // Another test may have a process of that uid for a moment: then the command does nothing, and can be run again.
-    until("the command removed what it names", PATIENCE, || {
+    // Another test may have a process of that uid for a while: then the command does nothing, says so by its exit code,
+    // and can be run again.
+    until("the command removed what it names", 4 * PATIENCE, || {
         let mut shell: Command = stage.namespace.command("sh");
         shell.args(["-c", removal]);
-        stdout_of(shell);
+        let done = shell.output().expect("a shell");
+        assert!(done.status.success() || done.stdout.is_empty(), "{done:?}");
         arrays(machine) == 1
     });
     assert_eq!(machine.shell("ipcs -s | grep -c 0x00000077").trim(), "1", "{other} is still there");

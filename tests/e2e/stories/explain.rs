@@ -28,12 +28,12 @@ fn a_pasted_line_names_the_limit_its_holder_the_victim_and_what_may_be_done() {
     let before_ms = now_ms();
     let mut httpd = StandIn::new(&stage.namespace, "httpd", 0);
     assert_eq!(httpd.call("create-sem private 1"), -28, "ENOSPC");
-    let mut php = StandIn::new(&stage.namespace, "php-fpm", 33);
+    let mut php = StandIn::new(&stage.namespace, "php-fpm", 62);
     assert_eq!(php.call("create-sem 0x6602b303 3"), -28, "ENOSPC");
     stage.event("both refusals are told", "refused", |e| e["by"]["pid"] == php.pid());
 
     for (line, product, victim, uid, pid) in
-        [(APACHE, "Apache httpd", "httpd", 0, httpd.pid()), (PHP, "PHP", "php-fpm", 33, php.pid())]
+        [(APACHE, "Apache httpd", "httpd", 0, httpd.pid()), (PHP, "PHP", "php-fpm", 62, php.pid())]
     {
         let answer = cli.json(&["explain", line, "--host", "web-17"]);
         fields(
