@@ -26,7 +26,10 @@ pub(crate) async fn compare(
     let newest = as_of(&mut reading, host, Instant::Last, now_ms).await.or_else(unanswered)?.answer;
     match (&newest, truth.last()) {
         (Answer::Held(held), Some((index, until_ms))) if is(truth, held, index, until_ms) => {}
-        (_, last) => return broken(format!("{host}: the newest sample {last:?} is forgotten: {newest:?}")),
+        (_, last) => {
+            let entry = last.map(|(index, _)| &truth.entries[index]);
+            return broken(format!("{host}: the newest sample {last:?} is forgotten: {newest:?}, not {entry:?}"));
+        }
     }
     for asked_ms in asked(truth, 16, &mut chance) {
         // Later than its newest sample is the present's matter.

@@ -8,7 +8,8 @@
 //! line is cut, and sends some again. Clocks creep, are set forward and back and to 1970; agents stop, are killed, lose
 //! their state directory; hosts stall, sleep, reboot, wake twice from one memory image; spools overflow. [`world`] draws
 //! what happens next, and in between, at moments that need not be now: compaction by one of two compactors or by both at
-//! once, by one without its lease, merging, dropping of days, questions beside a compaction. Wall times spread over
+//! once, by one without its lease, merging, dropping of days, retention, questions beside a compaction and beside
+//! retention. Wall times spread over
 //! several days, a week's, a month's and a year's end. In the end all arrives, is compacted and merged.
 //!
 //! # What is compared

@@ -74,6 +74,9 @@ const EAGER: Config = Config {
     partitions_every_ms: i64::MAX,
     round_ms: 0,
 };
+/// What is kept shortest of all: whole weeks, a day longer.
+const FORGETFUL: Keep = Keep { chunks: Days(1), usage: Days(400), rollups: Days(3 * 365) };
+
 const LAZY: Config = Config { tail_age_ms: 6 * 3_600_000, tail_positions: 8, merge_after_ms: 3_600_000, ..EAGER };
 
 impl Stage {
@@ -161,17 +164,23 @@ impl Stage {
         partitions::drop_moved(link, now_ms).await.or_else(|error| broken(format!("dropping partitions: {error}")))
     }
 
-    /// Forgets the weeks that ended more than a day ago; the answer is the end of the last of them.
-    pub(crate) async fn forget(&mut self, now_ms: i64) -> Kept<i64> {
-        let keep = Keep { chunks: Days(1), ..Keep::default() };
-        let retention = Retention { keep, lease: self.held.name.clone(), fence: self.held.fence };
+    /// Forgets the weeks that ended more than a day ago.
+    pub(crate) async fn forget(&mut self, now_ms: i64) -> Kept {
+        let retention = Retention { keep: FORGETFUL, lease: self.held.name.clone(), fence: self.held.fence };
         let link = self.link.as_mut().unwrap();
-        retention.run(link, now_ms).await.or_else(|error| broken(format!("forgetting: {error}")))?;
+        match retention.run(link, now_ms).await {
+            Ok(_) => Ok(()),
+            Err(error) => broken(format!("forgetting: {error}")),
+        }
+    }
+
+    /// The end of the last week that goes then.
+    pub(crate) fn horizon_ms(&self, now_ms: i64) -> i64 {
         let mut week = Day::of(now_ms).week();
-        while !keep.is_expired(Table::Chunk, week, now_ms) {
+        while !FORGETFUL.is_expired(Table::Chunk, week, now_ms) {
             week = week.plus(-7);
         }
-        Ok(week.plus(7).start_ms())
+        week.plus(7).start_ms()
     }
 
     /// Says hello.

@@ -1,15 +1,18 @@
 //! A world: hosts, what befalls them, and what is done to their history meanwhile, step after step.
 
+mod tending;
+
 use std::collections::BTreeMap;
 
-use highwater::compact::CompactError;
 use highwater::compact::job::Round;
+use highwater::host::HostId;
+use highwater::store::Db;
 use highwater_ipc::record::GapReason;
 use highwater_tests::chance::Chance;
 
 use crate::compare::compare;
 use crate::compare_forgotten;
-use crate::crooked::{self, Mutation};
+use crate::crooked::Mutation;
 use crate::machine::{Machine, Made, merged};
 use crate::stage::{Stage, Which};
 use crate::truth::Truth;
@@ -32,7 +35,7 @@ const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// What can happen next, with its weight.
-const STEPS: [(&str, u64); 26] = [
+const STEPS: [(&str, u64); 28] = [
     ("samples", 30),
     ("heartbeats", 9),
     ("a keyframe", 3),
@@ -59,6 +62,8 @@ const STEPS: [(&str, u64); 26] = [
     ("days dropped", 2),
     ("the collector's clock set back", 1),
     ("questions beside a compaction", 5),
+    ("weeks forgotten", 1),
+    ("questions beside a forgetting", 1),
 ];
 
 /// All that some world must come to, or nothing is proved of it.
@@ -87,6 +92,8 @@ struct World<'s> {
     truths: Vec<Truth>,
     /// By how much the collector's clock is wrong.
     wrong_ms: i64,
+    /// What came before may be gone: the end of the last week that was forgotten.
+    horizon_ms: Option<i64>,
     mutation: Option<Mutation>,
     trace: Vec<String>,
     tally: BTreeMap<&'static str, u64>,
@@ -104,6 +111,7 @@ pub(crate) async fn run(stage: &mut Stage, seed: u64, mutation: Option<Mutation>
         chance,
         machines,
         wrong_ms: 0,
+        horizon_ms: None,
         mutation,
         trace: Vec::new(),
         tally: BTreeMap::new(),
@@ -161,6 +169,8 @@ impl World<'_> {
                 return self.tend(name).await;
             }
             "questions beside a compaction" => return self.ask_beside().await,
+            "weeks forgotten" => return self.forget().await,
+            "questions beside a forgetting" => return self.ask_beside_forgetting().await,
             "the collector's clock set back" => self.wrong_ms -= HOUR_MS,
             _ => self.befall(name, at).await,
         }
@@ -348,89 +358,13 @@ impl World<'_> {
         self.connect(at).await
     }
 
-    /// A moment at which something is tended: now, or later, when more is due.
-    fn moment(&mut self) -> i64 {
-        let true_ms = self.tick();
-        if self.chance.one_in(2) { true_ms } else { true_ms + i64::try_from(self.chance.below(240)).unwrap() * HOUR_MS }
-    }
-
-    /// Compaction, merging, dropping.
-    async fn tend(&mut self, name: &'static str) -> Kept {
-        let now_ms = self.moment();
-        match name {
-            "a compaction" => {
-                let which = if self.chance.one_in(3) { Which::Lazy } else { Which::Eager };
-                self.compact(which, now_ms).await
-            }
-            "a merge" => self.compact(Which::Eager, now_ms + 2 * DAY_MS).await,
-            "two compactions at once" => {
-                for round in self.stage.both(now_ms).await {
-                    self.did(round)?;
-                }
-                Ok(())
-            }
-            "days dropped" => self.drop_days(now_ms).await,
-            _ => match self.stage.compactor(Which::Fenced).round(now_ms).await {
-                // Where nothing was due nothing was asked for.
-                Err(CompactError::LeaseLost) => Ok(()),
-                Ok(round) if round == (Round { dropped: round.dropped, ..Round::default() }) => Ok(()),
-                other => broken(format!("a compactor without its lease did {other:?}")),
-            },
-        }
-    }
-
-    async fn compact(&mut self, which: Which, now_ms: i64) -> Kept {
-        if let Some(how) = self.mutation.filter(|how| how.compacts()) {
-            for (machine, truth) in self.machines.iter().zip(&self.truths) {
-                crooked::compact(self.stage, machine.host, &truth.epochs(), how).await?;
-            }
-        }
-        let round = self.stage.compactor(which).round(now_ms).await;
-        self.did(round)
-    }
-
-    fn did(&mut self, round: Result<Round, CompactError>) -> Kept {
-        let round = round.or_else(|error| broken(format!("epochs failed: {error}")))?;
-        for (what, count) in [("records compacted", round.compacted), ("records merged", round.merged)] {
-            *self.tally.entry(what).or_default() += count as u64;
-        }
-        if round.failed > 0 { broken(format!("{} epochs failed", round.failed)) } else { Ok(()) }
-    }
-
-    async fn drop_days(&mut self, now_ms: i64) -> Kept {
-        if self.mutation == Some(Mutation::DroppedUnmerged) {
-            crooked::drop_days(self.stage).await?;
-        }
-        let dropped = self.stage.drop_moved(now_ms).await?;
-        *self.tally.entry("a partition dropped").or_default() += dropped as u64;
-        Ok(())
-    }
-
     /// Compares all answers about one host.
     async fn ask(&mut self, at: usize, instants: usize) -> Kept {
         let chance = Chance::new(self.chance.next());
-        let (host, now_ms) = (self.machines[at].host, self.stage.now_ms());
-        compare(&self.stage.db, (host, &self.truths[at]), now_ms, instants, chance).await
-    }
-
-    /// Questions about all hosts, while two compactors work.
-    async fn ask_beside(&mut self) -> Kept {
-        let moment_ms = self.moment();
-        let now_ms = self.stage.now_ms();
-        let db = self.stage.db.clone();
-        let hosts: Vec<_> = self.machines.iter().map(|machine| machine.host).collect();
-        let mut chances: Vec<_> = hosts.iter().map(|_| Chance::new(self.chance.next())).collect();
-        let Self { stage, truths, .. } = self;
-        let asking = async {
-            for (host, truth) in hosts.into_iter().zip(truths.iter()) {
-                let Some(chance) = chances.pop() else { continue };
-                compare(&db, (host, truth), now_ms, 6, chance).await?;
-            }
-            Ok(())
-        };
-        let (asked, rounds) = tokio::join!(asking, stage.both(moment_ms));
-        asked?;
-        rounds.into_iter().try_for_each(|round| self.did(round))
+        let about = (self.machines[at].host, &self.truths[at]);
+        let spans = all_of(&self.stage.db, about, (self.stage.now_ms(), self.horizon_ms), instants, chance).await?;
+        *self.tally.entry("spans of what is left").or_default() += spans;
+        Ok(())
     }
 
     /// All that is on its way arrives, everything is compacted and merged, and days go.
@@ -464,19 +398,20 @@ impl World<'_> {
         }
         if self.chance.one_in(3) { self.forget().await } else { Ok(()) }
     }
+}
 
-    /// What is older than is kept goes, and nothing else.
-    async fn forget(&mut self) -> Kept {
-        let now_ms = self.tick() + i64::try_from(self.chance.below(12)).unwrap() * DAY_MS;
-        self.say(format!("history is forgotten at {} s", (now_ms - BEGIN_MS) / 1000));
-        let horizon_ms = self.stage.forget(now_ms).await?;
-        *self.tally.entry("history forgotten").or_default() += 1;
-        for (machine, truth) in self.machines.iter().zip(&self.truths) {
-            let chance = Chance::new(self.chance.next());
-            let about = (machine.host, truth);
-            let spans = compare_forgotten::compare(&self.stage.db, about, (now_ms, horizon_ms), chance).await?;
-            *self.tally.entry("spans of what is left").or_default() += spans;
-        }
-        Ok(())
+/// Compares all answers about a host, or what is left of it where something may be gone; says how many spans were asked
+/// for of that.
+async fn all_of(
+    db: &Db,
+    about: (HostId, &Truth),
+    (now_ms, horizon_ms): (i64, Option<i64>),
+    instants: usize,
+    chance: Chance,
+) -> Kept<u64> {
+    match horizon_ms {
+        None => compare(db, about, now_ms, instants, chance).await.map(|()| 0),
+        Some(_) if about.1.entries.is_empty() => Ok(0),
+        Some(horizon_ms) => compare_forgotten::compare(db, about, (now_ms, horizon_ms), chance).await,
     }
 }

@@ -15,7 +15,8 @@ use super::tx::{Connection, Dedicated, Write};
 use crate::host::HostId;
 
 // A stretch of an agent's own (imports have epochs from 2^62 on) with chunks in the week $1 <= week < $2 goes on if it ends
-// at or after the border, or is its host's newest: the present of a silent host is its last sample.
+// at or after the border, or is its host's newest: the present of a silent host is its last sample. A baseline of before
+// is none where more came since: the clock of its host is so far behind that the week went, and was written to again.
 macro_rules! going_on {
     ($columns:literal, $rest:literal) => {
         concat!(
@@ -25,14 +26,14 @@ macro_rules! going_on {
             WHERE s.epoch_no < 4611686018427387904
                 AND EXISTS (SELECT 1 FROM chunk c
                     WHERE c.host_id = s.host_id AND c.epoch_no = s.epoch_no AND c.stretch = s.stretch
-                    AND c.week >= DATE '1970-01-01' + $1::int AND c.week < DATE '1970-01-01' + $2::int)
+                    AND c.week >= DATE '1970-01-01' + $1::int AND c.week < DATE '1970-01-01' + $2::int
+                    AND NOT EXISTS (SELECT 1 FROM chunk b
+                        WHERE b.host_id = c.host_id AND b.epoch_no = c.epoch_no AND b.stretch = c.stretch AND b.baseline
+                        AND b.week = DATE '1970-01-01' + $2::int AND b.to_seq >= c.to_seq))
                 AND (COALESCE(s.to_wall_ms, st.covered_wall_ms, s.from_wall_ms) >= $2::bigint * 86400000
                     OR NOT EXISTS (SELECT 1 FROM stretch n WHERE n.host_id = s.host_id
                         AND n.epoch_no < 4611686018427387904
-                        AND (n.epoch_no, n.stretch) > (s.epoch_no, s.stretch)))
-                AND NOT EXISTS (SELECT 1 FROM chunk b
-                    WHERE b.host_id = s.host_id AND b.epoch_no = s.epoch_no AND b.stretch = s.stretch AND b.baseline
-                    AND b.week = DATE '1970-01-01' + $2::int)",
+                        AND (n.epoch_no, n.stretch) > (s.epoch_no, s.stretch)))",
             $rest
         )
     };
@@ -51,6 +52,10 @@ const LAST_OF_WEEK_SQL: &str = "SELECT body FROM chunk WHERE host_id = $1 AND ep
 const BASELINE_SQL: &str = "INSERT INTO chunk (host_id, epoch_no, stretch, from_wall_ms, from_seq, week, to_seq,
         to_wall_ms, prev_wall_ms, records, baseline, objects, body)
     VALUES ($1, $2, $3, $4, $5, DATE '1970-01-01' + $6::int, $7, $8, $9, $10, true, $11, $12) ON CONFLICT DO NOTHING";
+
+/// What a newer one replaces.
+const OLD_BASELINE_SQL: &str = "DELETE FROM chunk WHERE host_id = $1 AND epoch_no = $2 AND stretch = $3
+    AND week = DATE '1970-01-01' + $4::int AND baseline AND to_seq < $5";
 
 const CUT_SQL: &str = "UPDATE stretch SET from_seq = $4, from_wall_ms = $5, from_boot_us = $6
     WHERE host_id = $1 AND epoch_no = $2 AND stretch = $3 AND from_seq < $4";
@@ -220,8 +225,8 @@ pub async fn last_of_week(connection: &mut Dedicated, which: Which, first: Day) 
     Ok(body)
 }
 
-/// Adds a baseline, unless it is there, and lets its stretch begin with it, at `at`; says with a gap why nothing is known
-/// before. All of it in the caller's transaction.
+/// Adds a baseline, unless it is there, in place of an older one, and lets its stretch begin with it, at `at`; says with a
+/// gap why nothing is known before. All of it in the caller's transaction.
 pub async fn begin_at_baseline(tx: &mut Write<'_>, baseline: &Chunk, at: At) -> Result<(), StoreError> {
     let b = baseline;
     sqlx::query(BASELINE_SQL)
@@ -237,6 +242,14 @@ pub async fn begin_at_baseline(tx: &mut Write<'_>, baseline: &Chunk, at: At) -> 
         .bind(int(b.records))
         .bind(&b.objects[..])
         .bind(&b.body[..])
+        .execute(tx.connection())
+        .await?;
+    sqlx::query(OLD_BASELINE_SQL)
+        .bind(b.host.0)
+        .bind(bigint(b.epoch.0))
+        .bind(int(b.stretch))
+        .bind(b.part.0)
+        .bind(bigint(b.to.0))
         .execute(tx.connection())
         .await?;
     sqlx::query(CUT_SQL)

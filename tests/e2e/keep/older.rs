@@ -3,7 +3,7 @@
 use highwater::compact::retention::Retention;
 use highwater::host::HostId;
 use highwater::query::Reading;
-use highwater::query::as_of::Instant;
+use highwater::query::as_of::{Answer, Instant, as_of};
 use highwater::query::blame::{BlameAnswer, blame};
 use highwater::query::fleet_blame::{Question, fleet_blame};
 use highwater::store::day::Day;
@@ -41,6 +41,17 @@ fn held(changing: u16) -> State {
     state
 }
 
+/// Lets go what is older than is kept, by the stage's clock; says how many partitions.
+fn forget(stage: &Stage, keep: Keep) -> usize {
+    let now_ms = stage.now_ms();
+    stage.runtime.block_on(async {
+        let mut connection = stage.db.dedicated().await.unwrap();
+        let fence = lease::take(&mut connection, "retention", "test", now_ms, 0).await.unwrap().unwrap();
+        let retention = Retention { keep, lease: "retention".into(), fence };
+        retention.run(&mut connection, now_ms).await.unwrap()
+    })
+}
+
 /// Of packed hours it is the row that goes on, whatever is in it.
 #[test]
 fn what_goes_on_from_a_year_that_is_forgotten_begins_the_next_one_and_what_is_gone_does_not() {
@@ -61,15 +72,7 @@ fn what_goes_on_from_a_year_that_is_forgotten_begins_the_next_one_and_what_is_go
         FROM (VALUES (1, 1, 0, true, true, 'old'::bytea), (1, 1, 5, true, true, 'new'), (1, 1, 3, false, true, 'other'),
             (1, 2, 0, false, true, 'before'), (1, 2, 5, false, false, 'gone')) AS v (host, namespace, at, own, is_there, body)"
     ));
-    let drop_year = || {
-        stage.runtime.block_on(async {
-            let mut connection = stage.db.dedicated().await.unwrap();
-            let fence = lease::take(&mut connection, "retention", "test", now_ms, 1_000).await.unwrap().unwrap();
-            let retention = Retention { keep, lease: "retention".into(), fence };
-            retention.run(&mut connection, now_ms).await.unwrap()
-        })
-    };
-    assert!(drop_year() >= 1);
+    assert!(forget(&stage, keep) >= 1);
     let left = "SELECT DISTINCT namespace, own, encode(body, 'escape') FROM usage_pack ORDER BY 1, 2 DESC";
     assert_eq!(stage.database.sql(left), "1|t|new\n1|f|other\n");
     let oldest = stage.database.sql("SELECT min(from_ms) FROM usage_pack");
@@ -95,12 +98,7 @@ fn blame_over_thirty_days_calls_nothing_new_that_is_older_than_what_is_kept() {
     stage.pass(begin_ms + DAYS * DAY_MS - stage.now_ms());
     let now_ms = stage.now_ms();
     let keep = Keep { chunks: Days(40), usage: Days(40), rollups: Days(400) };
-    let gone = stage.runtime.block_on(async {
-        let mut connection = stage.db.dedicated().await.unwrap();
-        let fence = lease::take(&mut connection, "retention", "test", now_ms, 1_000).await.unwrap().unwrap();
-        let retention = Retention { keep, lease: "retention".into(), fence };
-        retention.run(&mut connection, now_ms).await.unwrap()
-    });
+    let gone = forget(&stage, keep);
     assert!(gone >= 10, "{gone} partitions");
     let since_ms = now_ms - 30 * DAY_MS;
     stage.runtime.block_on(async {
@@ -153,4 +151,33 @@ fn a_host_whose_derived_rows_do_not_read_keeps_no_other_from_being_compacted() {
     assert_eq!(round.failed, 1, "{round:?}");
     let waiting = "SELECT host_id FROM stream WHERE framed_to > compacted_to";
     assert_eq!(stage.database.sql(waiting), "1\n");
+}
+
+/// Found by a world: what was carried over a border by the retention before kept what came since from being carried.
+#[test]
+fn the_newest_sample_of_a_host_whose_clock_is_far_behind_outlives_every_retention() {
+    let begin_ms = (now_ms() / DAY_MS - DAYS) * DAY_MS;
+    let mut stage = Stage::new(&[HOST], begin_ms);
+    let mut scribe = Scribe::new(HOST);
+    scribe.begin_epoch(BootId([1; 16]));
+    let keep = Keep { chunks: Days(40), ..Keep::default() };
+    stage.pass(DAYS * DAY_MS);
+    for hour in 0..4 {
+        let at = At { wall_ms: begin_ms + hour * HOUR_MS, boot_us: (hour + 1).unsigned_abs() * 3_600_000_000 };
+        let arrays = u16::try_from(hour).unwrap();
+        scribe.sample(at, &held(arrays), (hour == 0).then_some(GapReason::BeforeFirst));
+        stage.send(&mut scribe, usize::MAX);
+        stage.compact_all();
+        stage.pass(2 * DAY_MS);
+        stage.compact_all();
+        assert!(forget(&stage, keep) >= 1, "the week that it was written to again");
+        let now_ms = stage.now_ms();
+        stage.runtime.block_on(async {
+            let mut reading = Reading::begin(&stage.db).await.unwrap();
+            let newest = as_of(&mut reading, HOST, Instant::Last, now_ms).await.unwrap().answer;
+            let Answer::Held(newest) = newest else { panic!("{newest:?}") };
+            assert_eq!((newest.snapshot.at, &newest.snapshot.state), (at, &held(arrays)));
+        });
+        assert_eq!(stage.database.sql("SELECT count(*), bool_and(baseline) FROM chunk"), "1|t\n", "and nothing older");
+    }
 }
