@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use highwater_ipc::activity::Activity;
 use highwater_ipc::chunk::{ChunkReader, Head, Step as Unpacked, Told};
-use highwater_ipc::record::{RecordKind, Seq};
+use highwater_ipc::record::{GapReason, RecordKind, Seq};
 use highwater_ipc::snapshot::{Snapshot, State};
 
 use super::fold::{FoldError, Said, fold_on};
@@ -30,6 +30,8 @@ pub struct Found {
     pub received_ms: i64,
     /// Last sample that read the same, where the record after it was at hand.
     confirmed_ms: Option<i64>,
+    /// The gap that it closed, of a sample that was compacted.
+    gap: Option<GapReason>,
 }
 
 /// The last state of a stretch up to `until`.
@@ -88,6 +90,7 @@ async fn in_tail(
         prev_wall_ms: last.prev_wall_ms,
         received_ms: last.received_ms,
         confirmed_ms: None,
+        gap: None,
     }))
 }
 
@@ -122,14 +125,14 @@ fn last_of(packed: Packed, until: Until) -> Result<Option<Found>, FoldError> {
         Until::Wall(wall_ms) => head.wall_ms <= wall_ms,
         Until::Before(seq) => head.seq < seq,
     };
-    let mut found: Option<(Head, Arc<Activity>)> = None;
+    let mut found: Option<(Head, Arc<Activity>, Option<GapReason>)> = None;
     while reader.peek().map_err(damaged)?.is_some_and(lies_within) {
         let Some(step) = reader.next().map_err(damaged)? else { break };
-        if let Told::Sample { activity, .. } = step.told {
-            found = Some((step.head, activity));
+        if let Told::Sample { activity, gap, .. } = step.told {
+            found = Some((step.head, activity, gap));
         }
     }
-    let Some((head, activity)) = found else { return Ok(None) };
+    let Some((head, activity, gap)) = found else { return Ok(None) };
     let Some(snapshot) = reader.snapshot() else { return Ok(None) };
     let confirmed_ms = next_sample(&mut reader).map_err(damaged)?.and_then(|next| next.prev_wall_ms);
     Ok(Some(Found {
@@ -140,6 +143,7 @@ fn last_of(packed: Packed, until: Until) -> Result<Option<Found>, FoldError> {
         prev_wall_ms: head.prev_wall_ms,
         received_ms: head.received_ms,
         confirmed_ms,
+        gap,
     }))
 }
 
@@ -163,7 +167,7 @@ impl Found {
             wall_ms: self.wall_ms,
             prev_wall_ms: self.prev_wall_ms,
             received_ms: self.received_ms,
-            said: Said::Sample { snapshot: self.snapshot, gap: None, activity: self.activity },
+            said: Said::Sample { snapshot: self.snapshot, gap: self.gap, activity: self.activity },
         }
     }
 }

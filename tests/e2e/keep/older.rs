@@ -6,6 +6,8 @@ use highwater::query::Reading;
 use highwater::query::as_of::{Answer, Instant, as_of};
 use highwater::query::blame::{BlameAnswer, blame};
 use highwater::query::fleet_blame::{Question, fleet_blame};
+use highwater::query::fold::Said;
+use highwater::query::walk::{Begin, Walk};
 use highwater::store::day::Day;
 use highwater::store::keep::{Days, Keep};
 use highwater::store::lease;
@@ -180,4 +182,32 @@ fn the_newest_sample_of_a_host_whose_clock_is_far_behind_outlives_every_retentio
         });
         assert_eq!(stage.database.sql("SELECT count(*), bool_and(baseline) FROM chunk"), "1|t\n", "and nothing older");
     }
+}
+
+/// Found by a world: a chunk that begins with a sample of before, because what follows it is none, did not have its gap.
+#[test]
+fn why_a_sample_came_after_a_gap_is_known_of_what_retention_leaves_of_its_stretch() {
+    let begin_ms = (now_ms() / DAY_MS - DAYS) * DAY_MS;
+    let mut stage = Stage::new(&[HOST], begin_ms);
+    let mut scribe = Scribe::new(HOST);
+    scribe.begin_epoch(BootId([1; 16]));
+    let at = At { wall_ms: begin_ms, boot_us: 1 };
+    scribe.sample(at, &held(1), Some(GapReason::BeforeFirst));
+    stage.pass(DAYS * DAY_MS);
+    for record in 0..2 {
+        if record == 1 {
+            scribe.stop(At { wall_ms: begin_ms + 1, boot_us: 1_001 });
+        }
+        stage.send(&mut scribe, usize::MAX);
+        stage.compact_all();
+        stage.pass(2 * DAY_MS);
+        stage.compact_all();
+        assert!(forget(&stage, Keep { chunks: Days(40), ..Keep::default() }) >= 1);
+    }
+    stage.runtime.block_on(async {
+        let mut reading = Reading::begin(&stage.db).await.unwrap();
+        let mut walk = Walk::new(&mut reading, HOST, Begin::At(i64::MIN), i64::MAX);
+        let first = walk.next().await.unwrap().unwrap();
+        assert!(matches!(first.said, Said::Sample { gap: Some(GapReason::BeforeFirst), .. }), "{first:?}");
+    });
 }
