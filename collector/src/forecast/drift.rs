@@ -19,6 +19,15 @@ const REST: u32 = 96;
 const FAR_AWAY: f64 = 1.4;
 /// Hours for which exhaustion may look far away before the growth is let go.
 const FAR: u32 = 6;
+/// Hours that tell its pace now, how many times beyond what is asked for exhaustion must be at that pace alone to be far
+/// away, and the share of the usual growth below which the hours fell, which is no pace.
+const PACE: (usize, f64, f64) = (9, 4.0, 0.05);
+/// The share of a day's growth by which hours lie below yesterday's that fell: a weekend is no rest.
+const FELL: f64 = 0.5;
+/// Spans of which the last one brought hardly any of the growth that is over, hours.
+const ENDED: [i64; 3] = [8, 12, 16];
+/// The share of a day's growth by which use must be above all that it was up to a day ago.
+const HIGHER: f64 = 0.3;
 
 /// The drift that is on, or how near to one it is.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -120,8 +129,9 @@ impl Differences {
     }
 }
 
-/// Whether nearly all hours are above yesterday's, the level is beyond what came back by itself, no reset is due that
-/// always came, the limit is within the horizon, and it is neither one leap or two nor over already.
+/// Whether nearly all hours are above yesterday's, the level is beyond what came back by itself and beyond what there was,
+/// no reset is due that always came, the limit is within the horizon, also at the pace of the newest hours, and it is
+/// neither one leap or two nor over already.
 fn sign(past: &Past) -> bool {
     let Some(level) = past.day(past.hours.last()) else { return false };
     let differences = Differences::of(past);
@@ -134,10 +144,17 @@ fn sign(past: &Past) -> bool {
         && differences.quantile(48, 0.2) > 0.2 * middle
         && past.day_precedent().is_none_or(|peak| level > peak + 0.04 * past.limit)
         && !past.teeth.know(past.now, past.segment.since, past.used, 0.08 * past.limit)
-        && cross(past, middle) < past.policy.warning
+        && cross(past, middle.min(differences.newest(6))) < past.policy.warning
         && middle > 1.3 * restless(past)
         && greatest_piece(past) < 0.5
         && !is_over(past, middle)
+        && is_higher(past, level, middle)
+}
+
+/// Whether the mean of the day is above all that it was up to a day ago: what moves below that moves without growing.
+fn is_higher(past: &Past, level: f64, per_day: f64) -> bool {
+    let before = (past.first_hour()..=past.hours.last() - 24).filter_map(|n| past.day(n));
+    level - before.fold(f64::NEG_INFINITY, f64::max) > HIGHER * per_day
 }
 
 /// The share of the growth of the last days that came within three hours: of a deployment it is all.
@@ -151,20 +168,21 @@ fn greatest_piece(past: &Past) -> f64 {
     pieces.fold(0.0, f64::max) / (now - first).max(1e-9)
 }
 
-/// Whether growth by `per_day` seems over: hardly any of it came in the last eight hours, as they are and against
-/// yesterday's.
+/// Whether growth by `per_day` seems over: hardly any of it came in the last hours, as they are and against yesterday's.
 fn is_over(past: &Past, per_day: f64) -> bool {
     let last = past.hours.last();
-    let usual = per_day / 3.0;
     let level = |n: i64| {
         let hours = || (n - 2..=n).filter_map(|n| past.hours.mean(n));
         let count = hours().map(|_| 1.0).sum::<f64>();
         (count > 1.0).then(|| hours().sum::<f64>() / count)
     };
-    let change = |n: i64| Some(level(n)? - level(n - 8)?);
-    change(last).is_some_and(|now| {
-        let against = change(last - 24).map_or(0.0, |before| now - before + usual);
-        now.max(against) < 0.3 * usual
+    ENDED.into_iter().any(|span| {
+        let usual = per_day * span as f64 / 24.0;
+        let change = |n: i64| Some(level(n)? - level(n - span)?);
+        change(last).is_some_and(|now| {
+            let against = change(last - 24).map_or(0.0, |before| now - before + usual);
+            now.max(against) < 0.3 * usual
+        })
     })
 }
 
@@ -187,14 +205,19 @@ fn hold(past: &Past, on: On, level: f64) -> Option<On> {
     let top = on.top.max(level);
     let fallen = top - level > (0.25 * (top - on.level)).max(0.05 * past.limit);
     let left = trend.left(past, noise);
-    let far = if left > FAR_AWAY * past.policy.warning && !full { on.far + 1 } else { 0 };
+    let is_far = left > FAR_AWAY * past.policy.warning || is_slow(past, on.rate, differences.newest(PACE.0));
+    let far = if is_far && !full { on.far + 1 } else { 0 };
     if fallen || far > FAR || on.rest > REST {
         return None;
     }
     if on.slept.is_some_and(|rate| !full && !wakes(past, &on, (rate, newest, noise))) {
         return Some(On { top, far, rest: on.rest + 1, forecast: None, ..on });
     }
-    let quiet = if full || trend.moves(newest, on.rate) { 0 } else { on.quiet + 1 };
+    let quiet = match on.rate {
+        _ if full || trend.moves(newest, on.rate) => 0,
+        Some(rate) if newest < -FELL * rate => on.quiet,
+        _ => on.quiet + 1,
+    };
     let most = on.rate.map_or(QUIET.2, |rate| (QUIET.0 + QUIET.1 * on.noise / rate.max(1e-9)).min(QUIET.2));
     if !full && (f64::from(quiet) > most || trend.rests(past)) {
         let slept = Some(on.forecast.map_or(newest, |f| f.growth.per_day));
@@ -208,11 +231,20 @@ fn hold(past: &Past, on: On, level: f64) -> Option<On> {
     Some(On { top, quiet, far, rate, slept: None, rest: 0, noise, forecast: Some(trend.forecast(past, left)), ..on })
 }
 
+/// Whether at its pace now, which used to be `rate`, exhaustion is far away.
+fn is_slow(past: &Past, rate: Option<f64>, pace: f64) -> bool {
+    pace > -PACE.2 * rate.unwrap_or(0.0) && cross(past, pace.max(1e-9)) > PACE.1 * past.policy.warning
+}
+
 /// Whether what rests grows again, `newest` units a day by the newest hours: as it grew before, beyond what hours scatter
-/// by.
+/// by, and above all that was there.
 fn wakes(past: &Past, on: &On, (rate, newest, noise): (f64, f64, f64)) -> bool {
     if on.rest >= FRESH {
-        return newest >= 0.5 * rate.max(4.0 * noise);
+        let level = past.day(past.hours.last());
+        return newest >= 0.5 * rate.max(4.0 * noise) && level.is_some_and(|level| is_higher(past, level, newest));
     }
-    past.hours.mean(past.hours.last()).is_some_and(|now| now - on.rested_at > (0.5 * rate).max(4.0 * on.noise))
+    let last = past.hours.last();
+    let rested = last - i64::from(on.rest);
+    let top = (rested - 24..=rested).filter_map(|n| past.hours.mean(n)).fold(on.rested_at, f64::max);
+    past.hours.mean(last).is_some_and(|now| now - top > (0.5 * rate).max(4.0 * on.noise))
 }

@@ -14,6 +14,8 @@ pub enum Kind {
     Climb,
     /// Over days.
     Drift,
+    /// From one day's peak to the next.
+    Peaks,
     /// From restart to restart.
     Sawtooth,
 }

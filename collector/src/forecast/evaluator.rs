@@ -9,6 +9,7 @@ use super::drift::Drift;
 use super::eta::Forecast;
 use super::hours::{HOUR, KEPT};
 use super::past::Past;
+use super::peaks::Peaks;
 use super::policy::Policy;
 use super::row::Row;
 use super::sawtooth::Sawtooth;
@@ -22,6 +23,7 @@ pub struct Evaluator {
     surge: Surge,
     climb: Climb,
     drift: Drift,
+    peaks: Peaks,
     sawtooth: Sawtooth,
     alarm: Alarm,
 }
@@ -43,6 +45,7 @@ impl Evaluator {
         if turn.reset || turn.new_limit {
             self.surge.end();
             self.climb.end();
+            self.peaks.end();
         }
         if turn.new_limit {
             self.drift.limit_changed(&self.past);
@@ -88,6 +91,7 @@ impl Evaluator {
         self.sawtooth.look(&self.past);
         self.climb.look(&self.past);
         self.drift.look(&self.past);
+        self.peaks.look(&self.past);
     }
 
     /// What the most telling reader says: minutes before all, teeth where there are any, days before hours.
@@ -99,7 +103,7 @@ impl Evaluator {
             (Some(days), Some(hours)) if hours.eta < days.eta => Some(days.between(hours, self.past.now)),
             (days, hours) => days.or(hours),
         };
-        self.surge.forecast().or_else(|| self.sawtooth.forecast()).or(days)
+        self.surge.forecast().or_else(|| self.sawtooth.forecast()).or(days).or_else(|| self.peaks.forecast())
     }
 
     fn say(&mut self, tell: &mut impl FnMut(Transition)) {

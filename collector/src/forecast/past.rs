@@ -12,7 +12,11 @@ use super::segment::{Segment, Teeth, Tooth, is_reset};
 use super::swing::Swings;
 
 /// How long a height that was left by itself stays a precedent: long enough for the end of two months.
-const PRECEDENT: f64 = 62.0 * DAY;
+pub const PRECEDENT: f64 = 62.0 * DAY;
+/// Hours after a reset that say nothing of where it comes to rest.
+const REFILL: i64 = 3;
+/// The share of what gathered since a reset that the last day may bring of what came to rest.
+const RESTED: f64 = 0.1;
 /// Runs into the limit that are kept apart from what came back by itself.
 const RUNS: usize = 4;
 
@@ -192,6 +196,7 @@ impl Past {
                 floor: segment.floor,
                 peak: segment.peak,
                 whole,
+                rested: self.has_rested(),
             });
         }
         self.segment.begin(self.now, used, if was_full { segment.floor } else { before });
@@ -199,6 +204,14 @@ impl Past {
         self.days.restart();
         self.swings.restart();
         self.full_at = None;
+    }
+
+    /// Whether what gathered since the last reset came to rest: a day brought hardly any more.
+    fn has_rested(&self) -> bool {
+        let (first, last) = (self.first_hour() + REFILL, self.hours.last());
+        let gathered = self.segment.peak - self.segment.floor;
+        let mean = |n: i64| self.hours.mean(n).filter(|_| n >= first);
+        mean(last).zip(mean(last - 24)).is_some_and(|(now, before)| now - before < RESTED * gathered)
     }
 
     /// The growth that ended at the limit is no precedent: back to the last hour at its foot.

@@ -39,6 +39,8 @@ pub struct Tooth {
     pub peak: f64,
     /// Whether its beginning was a reset as well, not the first row of all.
     pub whole: bool,
+    /// Whether it had come to rest at its peak.
+    pub rested: bool,
 }
 
 impl Tooth {
@@ -93,8 +95,12 @@ impl Teeth {
         &self.teeth
     }
 
-    /// Whether level and age are what resets ended before, so that growth is no news.
+    /// Whether level and age are what resets ended before, or the level is one at which it came to rest, so that growth is
+    /// no news.
     pub fn know(&self, now: f64, since: f64, level: f64, margin: f64) -> bool {
+        if self.teeth.iter().any(|t| t.rested && now - t.end < REMEMBERED && level < t.peak + margin) {
+            return true;
+        }
         let whole = || self.teeth.iter().filter(|t| now - t.end < REMEMBERED && t.whole);
         if self.teeth.len() < 3 || whole().count() < 2 {
             return false;

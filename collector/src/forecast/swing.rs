@@ -67,6 +67,12 @@ impl Swings {
         self.peaks.iter().filter(|p| p.at >= instant).map(|p| p.level).max_by(f64::total_cmp)
     }
 
+    /// The highest peak between two instants.
+    pub fn highest_between(&self, from: f64, until: f64) -> Option<f64> {
+        let within = self.peaks.iter().filter(|p| p.at >= from && p.at <= until);
+        within.map(|p| p.level).max_by(f64::total_cmp)
+    }
+
     fn keep(&mut self, peak: Peak) {
         if self.peaks.len() >= KEPT {
             self.peaks.pop_front();

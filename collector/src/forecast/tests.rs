@@ -1,5 +1,6 @@
 //! Each behaviour by a small telling series.
 
+use super::eta::Kind;
 use super::hours::{DAY, HOUR};
 use super::why::Reason;
 use super::{Evaluator, Event, Policy, Row, Severity, Transition};
@@ -107,6 +108,42 @@ fn a_leak_that_speeds_up_is_expected_sooner_than_a_line_would() {
     let last = series.said().into_iter().rfind(|t| t.at <= at).unwrap();
     let (left, line) = ((last.eta.unwrap() - at) / DAY, (900.0 - 900.0 * 0.49) / (900.0 * 0.49 / 7.0));
     assert!((2.0..4.5).contains(&left) && left < 0.65 * line, "{left} {line}");
+}
+
+#[test]
+fn a_daily_peak_that_grows_is_seen_though_the_nights_stay_as_they_were() {
+    let grows = |d: f64| 150.0 + daily(300.0 + 60.0 * d)(d);
+    let series = Series::new(1_000).days(5.0, |d| 150.0 + daily(300.0)(d)).days(9.0, grows);
+    let turns = series.turns();
+    assert!(turns[0].0 < 10.0 && turns[0].1 && turns.len() == 1, "{turns:?}");
+    let (day, _, Reason::Growth(kind, growth)) = turns[0] else { panic!("{turns:?}") };
+    assert_eq!(kind, Kind::Peaks);
+    assert!((50.0..70.0).contains(&growth.per_day), "{growth:?}");
+    // The cap is 1,000: what peaks at 14:00 reaches it on the tenth day.
+    let eta = (series.said().iter().find(|t| t.raised).unwrap().eta.unwrap() - MONDAY) / DAY;
+    assert!((14.0..16.0).contains(&eta), "flagged on day {day} for day {eta}");
+}
+
+#[test]
+fn what_came_to_rest_does_not_grow_again_as_long_as_it_moves_below_where_it_was() {
+    let wave = |days: f64, period: f64| 15.0 * (days / period * std::f64::consts::TAU + 2.0).sin();
+    let load = |days: f64| 200.0 + daily(180.0)(days) + [1.9, 3.1, 5.3, 7.7].map(|p| wave(days, p)).iter().sum::<f64>();
+    let series = Series::new(1_000)
+        .days(3.0, load)
+        .days(6.0, |d| 60.0 * d + load(3.0 + d))
+        .days(21.0, |d| 360.0 + load(9.0 + d));
+    let turns = series.turns();
+    assert!(turns.len() == 2 && turns[0].1 && turns[0].0 < 9.0 && turns[1].0 < 11.5, "{turns:?}");
+}
+
+#[test]
+fn filling_up_again_after_a_restart_to_where_it_rested_is_no_news() {
+    let fill = |d: f64| 100.0 + 400.0 * (1.0 - (-d / 0.8).exp());
+    let series = [6.0, 5.0, 7.0]
+        .into_iter()
+        .fold(Series::new(1_000).days(5.0, fill), |s, days| s.event(0.0, Event::Reboot).days(days, fill));
+    let turns = series.turns();
+    assert!(turns.iter().all(|(day, up, _)| !up || *day < 5.0), "{turns:?}");
 }
 
 #[test]

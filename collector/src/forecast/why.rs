@@ -83,7 +83,7 @@ impl Why {
         // Writing into a string does not fail.
         let _ = write!(words, "{} of {}{gap}{unit} used", self.used, self.limit);
         words.push_str(match self.reason {
-            Reason::Growth(Kind::Drift, _) => "; nothing like it came back by itself before",
+            Reason::Growth(Kind::Drift | Kind::Peaks, _) => "; nothing like it came back by itself before",
             Reason::Growth(Kind::Climb | Kind::Surge, _) => "; no rise like it came back by itself before",
             Reason::Growth(Kind::Sawtooth, _) => "; a restart will come too late",
             Reason::Tight => "; little room, but no growth that would fill it",
@@ -101,6 +101,7 @@ fn grew(kind: Kind, growth: Growth, unit: &str) -> String {
     let over = span(growth.over);
     match kind {
         Kind::Drift => format!("grew {}{gap}{unit} a day for {over}, nearly each hour of the day; ", much(DAY)),
+        Kind::Peaks => format!("the day's peak grew {}{gap}{unit} a day for {over}; ", much(DAY)),
         Kind::Climb => format!("grew {}{gap}{unit} an hour for {over}, steadily; ", much(HOUR)),
         Kind::Surge => format!("grew {}{gap}{unit} a minute for {over}, steadily; ", much(60.0)),
         Kind::Sawtooth => {
