@@ -14,7 +14,7 @@ use highwater_tests::chance::Chance;
 
 use crate::truth::{Entry, Expected, Of, Place, Told, Truth};
 use crate::world::{Kept, broken};
-use crate::{compare_find, compare_two};
+use crate::{compare_find, compare_lists, compare_two};
 
 /// One host under comparison.
 pub(crate) struct Compared<'w> {
@@ -246,6 +246,10 @@ impl Compared<'_> {
             let (paged, whole) = (paged.get(differs), whole.get(differs));
             return self
                 .wrong(format!("the timeline {span_ms:?} tells in pages {paged:?}, {differs}, and not {whole:?}"));
+        }
+        let (told, lists) = (compare_lists::told(&whole), compare_lists::expected(self.truth, span_ms));
+        if told != lists {
+            return self.wrong(format!("the timeline {span_ms:?} tells of lists {told:?} and not {lists:?}"));
         }
         let expected = self.truth.gaps_between(span_ms.0, span_ms.1);
         let (mut gaps, mut open) = (Vec::new(), 0);

@@ -17,7 +17,8 @@
 //! and counts each owner's. [`compare`] asks the product in one reading: a walk over the whole history (every record
 //! exactly once, in order, with its state, its gap, what was traced, and the sample before it), walks over a part and
 //! from a record on; as-of at samples, beside them, in gaps, before the first and after the last, with position,
-//! covered span, time of receipt and the other stretches that hold the instant; the timeline's gaps, whole and in pages;
+//! covered span, time of receipt and the other stretches that hold the instant; the timeline's gaps, whole and in pages, and of lists that
+//! could not be read ([`compare_lists`]);
 //! [`compare_two`] `diff` (objects, limits, sums of owners, gaps) and `blame` (owners with comm, net and orphans; lists of
 //! which nothing is known); [`compare_find`] `find` now, at an instant and between two, by one or two conditions. After retention
 //! ([`compare_forgotten`]) less may be said and nothing else, and of what came after the last week that went everything.
@@ -36,6 +37,7 @@
 mod compare;
 mod compare_find;
 mod compare_forgotten;
+mod compare_lists;
 mod compare_two;
 mod content;
 mod counting;

@@ -52,6 +52,10 @@ pub(super) fn event(event: &Event) -> EventJson {
         }
         Happened::ClockStep { by_ms } => json.detail.by_ms = Some(*by_ms),
         Happened::Gap(found) => json.detail.gap = Some(gap(found)),
+        Happened::Unread { kind, gap: found } => {
+            json.detail.gap = Some(gap(found));
+            json.detail.unread = Some(kind.name().to_owned());
+        }
         Happened::AgentStarted { epoch } => json.detail.epoch = Some(epoch.0.to_string()),
         Happened::AgentStopped => {}
         Happened::Acted { act, last_ms, transient, limits, names } => {

@@ -88,7 +88,10 @@ fn words(event: &EventJson, zone: &TimeZone) -> String {
                 (None, _) => "still open".to_owned(),
             };
             let more = gap.detail.as_ref().map_or_else(String::new, |d| format!("  {d}"));
-            format!("no samples {until}  {reason}{more}")
+            match &detail.unread {
+                Some(list) => format!("{list} could not be read {until}{more}"),
+                None => format!("no samples {until}  {reason}{more}"),
+            }
         }),
         ("created" | "removed", None, None) => unseen_words(event),
         ("peak", ..) => detail.peak.as_ref().map_or_else(String::new, peak_words),

@@ -158,6 +158,14 @@ pub enum Happened {
     },
     /// Samples are missing.
     Gap(Gap),
+    /// There were samples, but one kind of objects of the namespace could not be read. An open one was not over by the end
+    /// of what was told.
+    Unread {
+        /// Which.
+        kind: Kind,
+        /// Since when and until when.
+        gap: Gap,
+    },
     /// An agent process began to sample.
     AgentStarted {
         /// Its epoch.
@@ -202,6 +210,7 @@ impl Event {
     pub fn concerns(&self, object: (Kind, i32)) -> bool {
         match &self.happened {
             Happened::Acted { act, .. } => act.kind == object.0 && act.ids.contains(&object.1),
+            Happened::Unread { kind, .. } => *kind == object.0,
             _ => self.subject().is_none_or(|subject| subject == object),
         }
     }
@@ -219,7 +228,7 @@ impl Event {
             },
             Happened::Reboot { .. } => EventKind::Reboot,
             Happened::ClockStep { .. } => EventKind::ClockStep,
-            Happened::Gap(_) => EventKind::Gap,
+            Happened::Gap(_) | Happened::Unread { .. } => EventKind::Gap,
             Happened::AgentStarted { .. } => EventKind::AgentStarted,
             Happened::AgentStopped => EventKind::AgentStopped,
             Happened::Flag(told) if told.raised => EventKind::FlagRaised,

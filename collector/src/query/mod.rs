@@ -42,6 +42,7 @@ pub mod story;
 mod story_tests;
 pub mod timeline;
 pub mod trail;
+pub mod unread;
 pub mod walk;
 
 pub use crate::store::fleet::{HostName, TurnedAway};

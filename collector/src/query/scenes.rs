@@ -3,7 +3,7 @@
 //! ```text
 //! sem 5 key=1 nsems=3 uid=33 cuid=0      an array (likewise shm, msg)
 //! limit semmni=128                       a limit
-//! unreadable sem                         that list could not be read
+//! unreadable sem                         that list could not be read (likewise shm)
 //! left_out sem 2                         rows are missing
 //! boot 2                                 another boot
 //! namespace 7                            the host's own is another one
@@ -137,6 +137,10 @@ pub(super) fn show(events: &[Event]) -> String {
             }
             Happened::Reboot { lost: [sem, shm, msg], .. } => format!("reboot, lost {sem} {shm} {msg}"),
             Happened::ClockStep { by_ms } => format!("clock_step {by_ms}"),
+            Happened::Unread { kind, gap } => {
+                let [from, to] = [gap.from_ms, gap.to_ms].map(|ms| ms.map_or_else(|| "?".to_owned(), seconds));
+                format!("unread {} {from}..{to}{}", kind.name(), gap.detail)
+            }
             _ => event.kind().name().to_owned(),
         };
         let what = match (&event.place.own, &event.place.name) {
@@ -242,6 +246,7 @@ pub(super) fn state(text: &str) -> State {
             }),
             ["limit", ..] => namespace.limits.as_mut().unwrap().semmni = field("semmni").into(),
             ["unreadable", "sem"] => namespace.sem = None,
+            ["unreadable", "shm"] => namespace.shm = None,
             ["left_out", "sem", count] => namespace.left_out.sem = count.parse().unwrap(),
             ["name", uid, name] => {
                 state.users.insert(uid.parse().unwrap(), HostText::from(*name));

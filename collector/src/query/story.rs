@@ -12,7 +12,9 @@ use super::change::{Change, Known, What};
 use super::deeds::{Deeds, Judged};
 use super::event::{Event, Happened, Names, Place};
 use super::fold::Said;
+use super::gap::Gap;
 use super::trail::{Anchor, Trail};
+use super::unread::{List, Unread};
 use super::walk::Step;
 use crate::store::history::Stretch;
 
@@ -22,6 +24,7 @@ pub struct Story {
     known: Known,
     last: Option<Last>,
     deeds: Deeds,
+    unread: Unread,
     trail: Trail,
     /// Where it goes on, until the sample before that is told.
     resumed: Option<Anchor>,
@@ -65,6 +68,13 @@ impl Story {
         }
     }
 
+    /// The lists that could not be read at the last sample.
+    pub fn unread(&self) -> Vec<Event> {
+        let Some(last) = &self.last else { return Vec::new() };
+        let open = self.unread.open().map(unread);
+        open.map(|event| Event { place: place(event.namespace, &last.snapshot, None), ..event }).collect()
+    }
+
     fn sample(
         &mut self,
         step: &Step,
@@ -76,6 +86,7 @@ impl Story {
         let last = self.last.replace(Last { snapshot: snapshot.clone(), stretch: step.stretch.clone() });
         if step.opening {
             self.known = Known::new(&snapshot.state);
+            self.unread = Unread::opening(&snapshot.state);
             let knows_all = self.resumed.is_some_and(|anchor| !anchor.opened);
             self.deeds = if knows_all { Deeds::default() } else { Deeds::opening(activity, snapshot) };
             return Vec::new();
@@ -96,6 +107,7 @@ impl Story {
         }
         let Some(last) = last else {
             self.known = Known::new(&snapshot.state);
+            self.unread = Unread::opening(&snapshot.state);
             let judged = self.deeds.judge(activity, snapshot, &[]);
             events.extend(traced(activity, judged, snapshot));
             return events;
@@ -104,6 +116,8 @@ impl Story {
             Some(prev) if last.stretch.place == step.stretch.place => prev,
             _ => last.stretch.end_wall_ms,
         };
+        let read = self.unread.sample((&last.snapshot.state, after_ms), &snapshot.state, at_ms);
+        events.extend(read.into_iter().map(unread));
         if new_epoch && !sees_every_namespace(&snapshot.state) {
             self.known.forget_unseen(&snapshot.state);
         }
@@ -134,9 +148,10 @@ impl Story {
         if is_first {
             self.trail.begin(Anchor { from: step.position, opened: false });
         }
-        let rests = !self.known.carries() && !self.deeds.waits();
+        let rests = !self.known.carries() && !self.deeds.waits() && !self.unread.waits();
         if !self.trail.sample(rests.then_some(from), self.deeds.behind()) {
             self.known.forget_carried();
+            self.unread.forget();
             self.deeds = Deeds::default();
             self.trail.begin(Anchor { from, opened: false });
         }
@@ -158,6 +173,12 @@ impl Event {
     pub(super) fn exact(at_ms: i64, happened: Happened) -> Self {
         Self { at_ms, after_ms: None, namespace: None, place: Place::default(), happened }
     }
+}
+
+/// One kind of objects of one namespace could not be read.
+fn unread(((namespace, kind), gap): (List, Gap)) -> Event {
+    let at_ms = gap.from_ms.or(gap.to_ms).unwrap_or(0);
+    Event { namespace: Some(namespace), ..Event::exact(at_ms, Happened::Unread { kind, gap }) }
 }
 
 /// Whether an agent sees all IPC namespaces, for all it knows: another one may have seen more.

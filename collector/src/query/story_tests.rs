@@ -48,10 +48,32 @@ fn a_list_that_could_not_be_read_is_not_all_removed_and_its_return_not_all_creat
          +
          sem 6 key=2 nsems=3\nsem 7 key=3 nsems=3",
         "1s agent_started
+         1s unread sem 1s..3s
          (2s..3s removed sem 5
          (2s..3s created sem 7",
     );
-    check("unreadable sem\n+\nsem 6 key=2 nsems=3", "1s agent_started");
+    check("unreadable sem\n+\nsem 6 key=2 nsems=3", "1s agent_started\n2s unread sem ?..2s");
+}
+
+#[test]
+fn a_list_is_unread_since_it_was_read_and_until_it_is_again_or_its_namespace_goes() {
+    let said = |samples: &str| {
+        let mut story = Story::default();
+        for (second, text) in (1..).zip(samples.split('+')) {
+            story.tell(&told_step(0, second, state(text), activity(text), None));
+        }
+        show(&story.unread())
+    };
+    assert_eq!(said("sem 5 key=1 nsems=3\n+\nunreadable sem\n+\nunreadable sem"), "1s unread sem 1s..?");
+    assert_eq!(said("sem 5 key=1 nsems=3\n+\nin 8 pause\nunreadable shm"), "2s unread shm 2s..? in pause");
+    assert_eq!(said("unreadable sem"), "0s unread sem ?..?");
+    check(
+        "+\nin 8 pause\nunreadable shm\n+\n",
+        "1s agent_started
+         (1s..2s namespace_appeared in pause
+         2s unread shm 2s..3s in pause
+         (2s..3s namespace_gone, 0 0 0 with 0 bytes in pause",
+    );
 }
 
 #[test]
@@ -200,6 +222,7 @@ fn check_resumed(samples: &str) {
                 let said = page.tell(step);
                 assert!(index < cut || said == told[index], "{samples}\nfrom {cut}, at {index}: {}", show(&said));
             }
+            assert_eq!(page.unread(), whole.unread(), "{samples}\nfrom {cut}");
         }
     }
 }
@@ -215,6 +238,7 @@ fn who_goes_on_knows_what_was_read_before_it_could_not_be_read_any_more() {
          +
          sem 6 key=1 nsems=3\nshm 8 key=0 size=5",
     );
+    check_resumed("unreadable sem\n+\nunreadable sem\nunreadable shm\n+\nunreadable shm\n+\nunreadable shm");
     check_resumed(
         "sem 5 key=1 nsems=3\nsem 6 key=2 nsems=1\n+\nleft_out sem 1\nsem 6 key=2 nsems=1\n+\nshm 1 key=0 size=5\n+\n",
     );
@@ -263,5 +287,6 @@ fn what_was_not_read_for_too_long_is_forgotten_by_whoever_never_paused_too() {
     assert_eq!(story.anchor(), before, "it is remembered");
     story.tell(&hidden(most + 2));
     assert_eq!(story.anchor().map(|anchor| anchor.from), Some(position(0, u64::try_from(most + 3).unwrap())));
-    assert_eq!(story.tell(&sample_step(0, most + 3, state("sem 6 key=1 nsems=1"), None)), []);
+    let again = story.tell(&sample_step(0, most + 3, state("sem 6 key=1 nsems=1"), None));
+    assert_eq!(show(&again), format!("{}s unread sem ?..{0}s", most + 3));
 }

@@ -97,7 +97,7 @@ pub async fn timeline(
             return Ok(pages.paused_at(step.position, since));
         }
     }
-    Ok(pages.finish(open))
+    Ok(pages.finish(story.unread(), open))
 }
 
 /// The closed gaps of a span; [`AskError::TooMuch`] beyond 10,000.
@@ -191,7 +191,9 @@ impl<'q> Pages<'q> {
         }
         here.extend(self.flags_until(position));
         let from_ms = self.question.span_ms.0;
-        here.extend(events.into_iter().filter(|e| e.at_ms >= from_ms));
+        // A gap that ends in the span is told whole.
+        let is_gap = |e: &Event| matches!(e.happened, Happened::Unread { .. });
+        here.extend(events.into_iter().filter(|e| e.at_ms >= from_ms || is_gap(e)));
         let told_before = match self.question.after {
             Some(mark) if mark.position == position => mark.told,
             _ => 0,
@@ -221,10 +223,12 @@ impl<'q> Pages<'q> {
         Timeline { events: self.events, next: Some(Bookmark { position, told: usize::MAX, since }) }
     }
 
-    /// Everything was read: gaps that are closed by a record beyond the span, and the open one, come last.
-    fn finish(mut self, open: Option<Gap>) -> Timeline {
+    /// Everything was read: gaps that are closed by a record beyond the span, what could not be read until its end, and the
+    /// open one, come last.
+    fn finish(mut self, unread: Vec<Event>, open: Option<Gap>) -> Timeline {
         let mut last: Vec<Event> = self.gaps.by_ref().map(|g| gap_event(closed(g))).collect();
         last.extend(self.flags.by_ref().map(|(_, event)| event));
+        last.extend(unread);
         last.extend(open.map(gap_event));
         last.retain(|e| self.wants(e));
         self.events.extend(last);

@@ -190,6 +190,10 @@ pub struct DetailJson {
     /// gap: which.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<GapJson>,
+    /// gap: `sem`, `shm` or `msg` where samples were taken but that list of the namespace could not be read; absent = there
+    /// were no samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
     /// agent_started: its epoch, opaque.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,

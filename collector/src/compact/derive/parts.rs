@@ -2,16 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use highwater_ipc::availability::SysvipcState;
-use highwater_ipc::object::Kind;
 use highwater_ipc::record::EpochNo;
 use highwater_ipc::snapshot::{Namespace, NamespaceId, State};
 
 use super::{Sample, kept};
 use crate::host::HostId;
+use crate::query::unread::{self, List, why};
 use crate::store::gap_part::{GapPart, PartEnd, StretchEnd};
-
-type List = (NamespaceId, Kind);
 
 /// Where a list was last found unreadable: by an earlier step, or in this row.
 #[derive(Clone, Copy, Debug)]
@@ -118,22 +115,7 @@ impl Parts {
     }
 }
 
-/// The lists that could not be read. A host without System V IPC has none: there is nothing to read.
+/// The lists of the namespaces that are kept that could not be read.
 fn unreadable(state: &State) -> impl Iterator<Item = (&Namespace, List)> {
-    let absent = state.availability.state == SysvipcState::Absent;
-    let lists = kept(state).flat_map(|(_, n)| Kind::ALL.map(|kind| (n, (n.id, kind))));
-    lists.filter(move |(n, (_, kind))| !absent && !n.has(*kind))
-}
-
-/// What the agent says of that list's file, else of whatever it could not read there; escaped.
-fn why(namespace: &Namespace, kind: Kind) -> String {
-    let file = format!("/proc/sysvipc/{}", kind.name());
-    let said = namespace.unreadable.iter().take(Namespace::MAX_UNREADABLE);
-    let of_file: Vec<String> =
-        said.clone().filter(|u| u.source.as_bytes() == file.as_bytes()).map(|u| u.error.escaped()).collect();
-    if of_file.is_empty() {
-        said.map(|u| format!("{}: {}", u.source, u.error)).collect::<Vec<_>>().join("; ")
-    } else {
-        of_file.join("; ")
-    }
+    unread::unreadable(state, kept(state).map(|(_, n)| n))
 }
