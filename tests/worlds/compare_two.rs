@@ -69,6 +69,11 @@ fn is_diff(this: &Compared<'_>, diff: &Diff, first: usize, last: usize) -> Optio
     if told != owners {
         return Some(format!("owners {told:?} and not {owners:?}"));
     }
+    let told: BTreeSet<_> = diff.unknown.iter().copied().collect();
+    let unknown = counting::not_whole(&a.state, &b.state);
+    if told != unknown {
+        return Some(format!("unknown {told:?} and not {unknown:?}"));
+    }
     if first > last {
         // The clock was set back: the later instant was sampled earlier, and what lives from one to the other is not
         // followed.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use highwater::query::change::AnyObject;
+use highwater_ipc::availability::SysvipcState;
 use highwater_ipc::limits::Limits;
 use highwater_ipc::object::Kind;
 use highwater_ipc::snapshot::{Namespace, NamespaceId, State};
@@ -170,6 +171,15 @@ pub(crate) fn uid(object: &AnyObject) -> u32 {
         AnyObject::Shm(o) => o.owner.uid,
         AnyObject::Msg(o) => o.owner.uid,
     }
+}
+
+/// The lists that one of two states does not know whole.
+pub(crate) fn not_whole(a: &State, b: &State) -> BTreeSet<(NamespaceId, Kind)> {
+    let lists = places(a, b).into_iter().flat_map(|place| Kind::ALL.map(|kind| (place, kind)));
+    let knows = |state: &State, place, kind| {
+        state.availability.state == SysvipcState::Absent || whole(find(state, place), kind)
+    };
+    lists.filter(|(place, kind)| !knows(a, *place, *kind) || !knows(b, *place, *kind)).collect()
 }
 
 /// Whose sums differ, where both lists are whole.

@@ -277,6 +277,9 @@ pub struct DiffJson {
     pub limits: Vec<LimitChangeJson>,
     /// Owners whose sums differ.
     pub owners: Vec<OwnerChangeJson>,
+    /// Lists that were not whole at one of the instants: not all is told of those.
+    #[serde(default)]
+    pub unknown: Vec<UnknownListJson>,
     /// What a person should know about the choice of host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

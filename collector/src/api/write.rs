@@ -21,6 +21,7 @@ use crate::query::gap::{Gap, GapState};
 use crate::query::host::Resolved;
 use crate::query::owners::Owner;
 use crate::query::remedy::{self, Step};
+use crate::query::unread::List;
 
 /// The most runs that the answer of an import lists.
 const MOST_SPANS: usize = 1_000;
@@ -215,6 +216,7 @@ pub(super) fn diff(resolved: &Resolved, diff: &Diff) -> DiffJson {
             })
             .collect(),
         owners: diff.owners.iter().map(|owner| owner_change(owner, a, b)).collect(),
+        unknown: unknown(&diff.unknown),
         notes: resolved.notes.clone(),
     }
 }
@@ -293,17 +295,18 @@ pub(super) fn blame(resolved: &Resolved, blame: &Blame) -> BlameJson {
         skew_ms: blame.skew_ms,
         gaps: blame.gaps.iter().map(closed_gap).collect(),
         owners: blame.owners.iter().map(|owner| owner_growth(host, owner)).collect(),
-        unknown: blame
-            .unknown
-            .iter()
-            .map(|(namespace, kind)| UnknownListJson { namespace: namespace.inode, kind: kind.name().to_owned() })
-            .collect(),
+        unknown: unknown(&blame.unknown),
         remedy: remedy::steps(&blame.after.state, &blame.owners)
             .into_iter()
             .map(|Step { what, command, risk }| RemedyJson { step: what, command, risk })
             .collect(),
         notes: resolved.notes.clone(),
     }
+}
+
+fn unknown(lists: &[List]) -> Vec<UnknownListJson> {
+    let list = |(namespace, kind): &List| UnknownListJson { namespace: namespace.inode, kind: kind.name().to_owned() };
+    lists.iter().map(list).collect()
 }
 
 fn owner_growth(host: &str, owner: &Owner) -> OwnerGrowthJson {

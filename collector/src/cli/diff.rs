@@ -85,8 +85,14 @@ fn text(json: &DiffJson, zone: &TimeZone, color: bool) -> String {
     for owner in &json.owners {
         line("owner", Tone::Plain, &owner_text(owner));
     }
+    for list in &json.unknown {
+        let rest =
+            format!("{} of namespace {}: it could not be read whole at one of the instants", list.kind, list.namespace);
+        line("unknown", Tone::Warn, &rest);
+    }
     if json.objects.is_empty() && json.limits.is_empty() && json.owners.is_empty() {
-        lines.push("no difference".to_owned());
+        let but = if json.unknown.is_empty() { "" } else { " in what could be read" };
+        lines.push(format!("no difference{but}"));
     }
     lines.join("\n") + "\n"
 }
@@ -155,6 +161,20 @@ changed  sem 2 key 0x00000002  uid 33 -> 48
 added    sem 3 key 0x00000003 nsems 2  owner uid 33
 limit    SEMMNI  128 -> 256
 owner    www-data(33)  1 -> 3 arrays (+2), 2 -> 6 semaphores
+"
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_told_as_no_difference() {
+        let json = r#"{"host":"web-17","host_id":"ab","from":"2026-11-24T03:00:00.000Z","to":"2026-11-24T04:00:00.000Z",
+            "skew_ms":0,"gaps":[],"objects":[],"limits":[],"owners":[],"unknown":[{"namespace":4026531839,"kind":"sem"}]}"#;
+        assert_eq!(
+            text(&serde_json::from_str(json).unwrap(), &TimeZone::UTC, false),
+            "\
+web-17  2026-11-24 03:00:00 +0000 .. 2026-11-24 04:00:00 +0000
+unknown  sem of namespace 4026531839: it could not be read whole at one of the instants
+no difference in what could be read
 "
         );
     }

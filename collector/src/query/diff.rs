@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use highwater_ipc::availability::SysvipcState;
 use highwater_ipc::object::Kind;
 use highwater_ipc::snapshot::{Namespace, NamespaceId, Snapshot, State};
 
@@ -49,6 +50,8 @@ pub struct Diff {
     pub limits: Vec<LimitChange>,
     /// Sums per owner whose sums differ.
     pub owners: Vec<OwnerChange>,
+    /// Lists that one of the instants does not know whole: not all is told of those.
+    pub unknown: Vec<(NamespaceId, Kind)>,
 }
 
 /// An object that differs.
@@ -134,6 +137,7 @@ pub async fn diff(
         objects: object_changes(a, b, &survived),
         limits: limit_changes(a, b),
         owners: owner_changes(a, b),
+        unknown: unknown(a, b),
         before: before.snapshot.clone(),
         after: after.snapshot.clone(),
     })))
@@ -240,6 +244,15 @@ fn readable(state: &State, namespace: NamespaceId, kind: Kind) -> bool {
 /// Whether that list was read and lacks no row.
 fn whole(state: &State, namespace: NamespaceId, kind: Kind) -> bool {
     state.namespaces.iter().find(|n| n.id == namespace).is_none_or(|n| n.has(kind) && is_whole(n, kind))
+}
+
+/// The lists that one of the states lacks, or lacks rows of. Without System V IPC there is nothing to read.
+pub(super) fn unknown(a: &State, b: &State) -> Vec<(NamespaceId, Kind)> {
+    let knows = |state: &State, (namespace, kind): (NamespaceId, Kind)| {
+        state.availability.state == SysvipcState::Absent || whole(state, namespace, kind)
+    };
+    let lists = both(a, b).into_iter().flat_map(|namespace| Kind::ALL.map(|kind| (namespace, kind)));
+    lists.filter(|list| !knows(a, *list) || !knows(b, *list)).collect()
 }
 
 fn limit_changes(a: &State, b: &State) -> Vec<LimitChange> {
