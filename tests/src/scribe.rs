@@ -40,6 +40,7 @@ pub struct Reference {
 }
 
 /// The host.
+#[derive(Clone)]
 pub struct Scribe {
     host: HostId,
     epochs: Vec<SpooledEpoch>,

@@ -3,7 +3,8 @@
 //!
 //! After each kill the marks of `stream` have not gone back, and what a host sent reads back once and as it was; after a
 //! last compaction everything does, all of it out of merged chunks, and no table is left over. Then the first week is
-//! forgotten, killed likewise: whatever lies behind it answers as before.
+//! forgotten, killed likewise: whatever lies behind it answers as before. Before that all that is derived of the records
+//! (use of limits, owners, the present's index) is, row by row, what a database holds in which nobody was killed.
 //!
 //! ```text
 //! HIGHWATER_KILL_SEED=7               the seed; 1 unless given
@@ -77,6 +78,12 @@ fn no_kill_of_a_compactor_loses_or_doubles_a_record_or_leaves_a_partition_behind
         assert_eq!(compact(&cutter, &world, None, (noon_ms, None)), None);
         records += world.check();
         world.check_moved(noon_ms);
+        let mut quiet = world.twin(&server);
+        quiet.feed_all();
+        assert_eq!(compact(&cutter, &quiet, None, (noon_ms, None)), None);
+        let derived = quiet.derived();
+        assert!(["usage|", "usage_hour|", "usage_pack|", "owner_usage|"].iter().all(|table| derived.contains(table)));
+        assert_eq!(world.derived(), derived, "what is derived is what no kill would have left");
         let truth = world.answers();
         assert!(truth.iter().any(|(_, at_ms, held)| *at_ms < BORDER_MS && held.is_some()));
         loop {

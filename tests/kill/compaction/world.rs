@@ -43,6 +43,8 @@ pub(crate) const KEPT_DAYS: i64 = 30;
 const ORPHANS: &str = "SELECT c.relname FROM pg_class AS c WHERE c.relkind = 'r'
     AND c.relname ~ '^(frame|chunk|chunk_fresh|usage|usage_hour|usage_pack|owner_usage)_[0-9]{8}$'
     AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = c.oid)";
+/// Tables of what is derived of the records alone.
+const DERIVED: [&str; 6] = ["usage", "usage_hour", "usage_pack", "owner_usage", "gap_part", "object_now"];
 const MARKS: &str = "SELECT host_id, epoch_no, merged_to, compacted_to, framed_to FROM stream ORDER BY 1, 2";
 const PARTITIONS: &str = "SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
     WHERE i.inhparent IN ('frame'::regclass, 'chunk_fresh'::regclass) AND c.relname ~ '_[0-9]{8}$'
@@ -71,6 +73,8 @@ pub(crate) struct World {
     writer: Option<Writer>,
     clock: Arc<SetClock>,
     hosts: Vec<Scribe>,
+    /// The same before anything was sent.
+    untouched: Vec<Scribe>,
     marks: Vec<[i64; 5]>,
     /// The time of the last compactor's clock.
     compacted_ms: i64,
@@ -78,6 +82,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(server: &Postgres, dice: &mut Dice) -> Self {
+        Self::of(server, (1..=HOSTS).map(|id| host(HostId(id), dice)).collect())
+    }
+
+    /// Another one to whose hosts the same happened, of which nothing was sent.
+    pub(crate) fn twin(&self, server: &Postgres) -> Self {
+        Self::of(server, self.untouched.clone())
+    }
+
+    fn of(server: &Postgres, hosts: Vec<Scribe>) -> Self {
         let (runtime, database) = (Runtime::new().expect("a runtime"), server.database());
         let clock = Arc::new(SetClock(START_MS.into()));
         let url = DatabaseUrl::named(Some(database.url.as_ref())).expect("a URL").expect("a URL");
@@ -91,8 +104,8 @@ impl World {
         database.sql(&format!(
             "INSERT INTO host (host_id, name, enrolled_ms) SELECT n, 'host-' || n, 0 FROM generate_series(1, {HOSTS}) n"
         ));
-        let hosts = (1..=HOSTS).map(|id| host(HostId(id), dice)).collect();
-        Self { runtime, database, db, writer: Some(writer), clock, hosts, marks: Vec::new(), compacted_ms: START_MS }
+        let (untouched, writer, marks) = (hosts.clone(), Some(writer), Vec::new());
+        Self { runtime, database, db, writer, clock, hosts, untouched, marks, compacted_ms: START_MS }
     }
 
     /// Some hosts send some of their records; `false` = all were sent before.
@@ -111,6 +124,24 @@ impl World {
             self.runtime.block_on(host.send(writer, most));
         }
         sent
+    }
+
+    /// All hosts send all of their records.
+    pub(crate) fn feed_all(&mut self) {
+        let writer = self.writer.as_ref().expect("a writer");
+        for host in &mut self.hosts {
+            while let Some(next_ms) = host.next_ms() {
+                self.clock.0.fetch_max(next_ms + 100, Ordering::SeqCst);
+                self.runtime.block_on(host.send(writer, usize::MAX));
+            }
+        }
+    }
+
+    /// All that is derived of the records, row by row.
+    pub(crate) fn derived(&self) -> String {
+        DERIVED
+            .map(|table| self.database.sql(&format!("SELECT '{table}', t FROM {table} AS t ORDER BY t::text")))
+            .concat()
     }
 
     /// A time of the next compactor's clock: up to a day and a half after what was sent last, and far enough after the one
