@@ -25,16 +25,24 @@ pub fn unreadable<'s>(
     lists.filter(move |(n, (_, kind))| !absent && !n.has(*kind))
 }
 
-/// What the agent says of that list's file, else of whatever it could not read there; escaped.
+/// What the agent says of that list's file, else of whatever it could not read there, else how many rows it left out;
+/// escaped.
 pub fn why(namespace: &Namespace, kind: Kind) -> String {
     let file = format!("/proc/sysvipc/{}", kind.name());
     let said = namespace.unreadable.iter().take(Namespace::MAX_UNREADABLE);
     let of_file: Vec<String> =
         said.clone().filter(|u| u.source.as_bytes() == file.as_bytes()).map(|u| u.error.escaped()).collect();
-    if of_file.is_empty() {
-        said.map(|u| format!("{}: {}", u.source, u.error)).collect::<Vec<_>>().join("; ")
-    } else {
-        of_file.join("; ")
+    let left_out = match kind {
+        Kind::Sem => namespace.left_out.sem,
+        Kind::Shm => namespace.left_out.shm,
+        Kind::Msg => namespace.left_out.msg,
+    };
+    match () {
+        () if !of_file.is_empty() => of_file.join("; "),
+        () if namespace.unreadable.is_empty() && left_out > 0 => {
+            format!("{left_out} of them, which were counted and not listed")
+        }
+        () => said.map(|u| format!("{}: {}", u.source, u.error)).collect::<Vec<_>>().join("; "),
     }
 }
 

@@ -6,7 +6,7 @@ use highwater_tests::chance::Chance;
 
 use super::{BEGIN_MS, DAY_MS, HOUR_MS, World, all_of};
 use crate::crooked::{self, Mutation};
-use crate::stage::Which;
+use crate::stage::{Stage, Which};
 use crate::world::{Kept, broken};
 
 impl World<'_> {
@@ -71,17 +71,7 @@ impl World<'_> {
     /// Questions about all hosts, while two compactors work.
     pub(super) async fn ask_beside(&mut self) -> Kept {
         let moment_ms = self.moment();
-        let db = self.stage.db.clone();
-        let moments = (self.stage.now_ms(), self.horizon_ms);
-        let hosts: Vec<_> = self.machines.iter().map(|machine| machine.host).collect();
-        let chances: Vec<_> = hosts.iter().map(|_| Chance::new(self.chance.next())).collect();
-        let Self { stage, truths, .. } = self;
-        let asking = async {
-            for (about, chance) in hosts.into_iter().zip(truths.iter()).zip(chances) {
-                all_of(&db, about, moments, 6, chance).await?;
-            }
-            Ok(())
-        };
+        let (asking, stage) = self.asking();
         let (asked, rounds) = tokio::join!(asking, stage.both(moment_ms));
         asked?;
         rounds.into_iter().try_for_each(|round| self.did(round))
@@ -91,19 +81,23 @@ impl World<'_> {
     pub(super) async fn ask_beside_forgetting(&mut self) -> Kept {
         let moment_ms = self.moment();
         self.horizon_ms = self.horizon_ms.max(Some(self.stage.horizon_ms(moment_ms)));
-        let db = self.stage.db.clone();
-        let moments = (self.stage.now_ms(), self.horizon_ms);
-        let hosts: Vec<_> = self.machines.iter().map(|machine| machine.host).collect();
-        let chances: Vec<_> = hosts.iter().map(|_| Chance::new(self.chance.next())).collect();
-        let Self { stage, truths, .. } = self;
-        let asking = async {
-            for (about, chance) in hosts.into_iter().zip(truths.iter()).zip(chances) {
-                all_of(&db, about, moments, 6, chance).await?;
+        let (asking, stage) = self.asking();
+        let (asked, forgot) = tokio::join!(asking, stage.forget(moment_ms));
+        asked.and(forgot)
+    }
+
+    /// A few questions about each host, and the stage beside them.
+    fn asking(&mut self) -> (impl Future<Output = Kept> + use<'_>, &mut Stage) {
+        let (db, moments) = (self.stage.db.clone(), (self.stage.now_ms(), self.horizon_ms));
+        let hosts: Vec<_> = self.machines.iter().map(|m| (m.host, Chance::new(self.chance.next()))).collect();
+        let truths = &self.truths;
+        let asking = async move {
+            for ((host, chance), truth) in hosts.into_iter().zip(truths) {
+                all_of(&db, (host, truth), moments, 6, chance).await?;
             }
             Ok(())
         };
-        let (asked, forgot) = tokio::join!(asking, stage.forget(moment_ms));
-        asked.and(forgot)
+        (asking, &mut *self.stage)
     }
 
     /// What is older than is kept goes, and nothing else.
