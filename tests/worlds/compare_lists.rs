@@ -8,7 +8,7 @@ use highwater_ipc::availability::SysvipcState;
 use highwater_ipc::object::Kind;
 use highwater_ipc::snapshot::{NamespaceId, Snapshot};
 
-use crate::truth::{Of, Truth};
+use crate::truth::Truth;
 
 type List = (NamespaceId, Kind);
 
@@ -31,30 +31,32 @@ pub(crate) fn expected(truth: &Truth, span_ms: (i64, i64)) -> Vec<Told> {
     let mut open: BTreeMap<u128, (List, Option<i64>)> = BTreeMap::new();
     let mut last: Option<(&Snapshot, crate::truth::Place)> = None;
     let mut expected = Vec::new();
-    for (index, of) in truth.walk(span_ms) {
+    for (index, _) in truth.walk(span_ms) {
         let entry = &truth.entries[index];
         let Some(snapshot) = entry.snapshot() else { continue };
-        let at_ms = snapshot.at.wall_ms;
-        let before = last.replace((snapshot, entry.place)).filter(|_| of == Of::Span);
-        let end_ms = before.map(|(_, place)| match entry.prev_wall_ms {
-            Some(prev_ms) if place == entry.place => prev_ms,
-            _ => truth.stretches.iter().find(|s| s.place == place).map_or(at_ms, |s| s.to_ms),
-        });
-        let unread = unreadable(snapshot);
         let was = std::mem::take(&mut open);
-        for list in &unread {
-            let read_ms = before.map(|(before, _)| {
-                let had = before.state.namespaces.iter().any(|n| n.id == list.0);
-                if had { end_ms.unwrap_or(at_ms) } else { at_ms }
-            });
-            let since = was.get(&number(list)).filter(|_| before.is_some()).map_or(read_ms, |(_, since)| *since);
-            open.insert(number(list), (*list, since));
-        }
-        if before.is_some() {
-            let over = was.into_iter().filter(|(number, _)| !open.contains_key(number));
-            expected.extend(over.map(|(_, (list, since))| (list, since, Some(at_ms))));
+        let unread = unreadable(snapshot);
+        match last.replace((snapshot, entry.place)) {
+            Some((before, place)) if place == entry.place => {
+                let read_ms = entry.prev_wall_ms.unwrap_or(snapshot.at.wall_ms);
+                for list in unread {
+                    let had = before.state.namespaces.iter().any(|n| n.id == list.0);
+                    let since = was.get(&number(&list)).map_or(had.then_some(read_ms), |(_, since)| *since);
+                    open.insert(number(&list), (list, since));
+                }
+                let over = was.into_iter().filter(|(number, _)| !open.contains_key(number));
+                expected.extend(over.map(|(_, (list, since))| (list, since, Some(snapshot.at.wall_ms))));
+            }
+            before => {
+                let place = before.map(|(_, place)| place);
+                let end_ms = truth.stretches.iter().find(|s| Some(s.place) == place).map(|s| s.to_ms);
+                expected.extend(was.into_values().map(|(list, since)| (list, since, end_ms)));
+                open.extend(unread.into_iter().map(|list| (number(&list), (list, None))));
+            }
         }
     }
+    // What was over before the span began is no matter of it.
+    expected.retain(|(.., end_ms)| *end_ms >= Some(span_ms.0));
     expected.extend(open.into_values().map(|(list, since)| (list, since, None)));
     expected.sort_unstable_by_key(key);
     expected

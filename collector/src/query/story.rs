@@ -71,7 +71,8 @@ impl Story {
     /// The lists that could not be read at the last sample.
     pub fn unread(&self) -> Vec<Event> {
         let Some(last) = &self.last else { return Vec::new() };
-        let open = self.unread.open().map(unread);
+        let (state, at_ms) = (&last.snapshot.state, last.snapshot.at.wall_ms);
+        let open = self.unread.open(state).into_iter().map(|(list, gap)| unread(list, gap, at_ms));
         open.map(|event| Event { place: place(event.namespace, &last.snapshot, None), ..event }).collect()
     }
 
@@ -84,14 +85,20 @@ impl Story {
     ) -> Vec<Event> {
         let at_ms = snapshot.at.wall_ms;
         let last = self.last.replace(Last { snapshot: snapshot.clone(), stretch: step.stretch.clone() });
+        let mut events = Vec::new();
+        let goes_on = last.as_ref().is_some_and(|last| last.stretch.place == step.stretch.place);
+        if let Some(last) = last.as_ref().filter(|_| !goes_on) {
+            let ended = self.unread.end(&last.snapshot.state, last.stretch.end_wall_ms);
+            events.extend(ended.into_iter().map(|(list, gap)| unread(list, gap, last.stretch.end_wall_ms)));
+            self.unread = Unread::opening(&snapshot.state);
+        }
         if step.opening {
             self.known = Known::new(&snapshot.state);
             self.unread = Unread::opening(&snapshot.state);
             let knows_all = self.resumed.is_some_and(|anchor| !anchor.opened);
             self.deeds = if knows_all { Deeds::default() } else { Deeds::opening(activity, snapshot) };
-            return Vec::new();
+            return events;
         }
-        let mut events = Vec::new();
         let same_process = matches!(gap, Some(GapReason::Forked | GapReason::HistoryRestored));
         let new_epoch = last.as_ref().is_none_or(|l| l.stretch.place.epoch() != step.position.place.epoch());
         if let Some(last) = &last
@@ -116,8 +123,10 @@ impl Story {
             Some(prev) if last.stretch.place == step.stretch.place => prev,
             _ => last.stretch.end_wall_ms,
         };
-        let read = self.unread.sample((&last.snapshot.state, after_ms), &snapshot.state, at_ms);
-        events.extend(read.into_iter().map(unread));
+        if goes_on {
+            let read = self.unread.sample((&last.snapshot.state, after_ms), &snapshot.state, at_ms);
+            events.extend(read.into_iter().map(|(list, gap)| unread(list, gap, at_ms)));
+        }
         if new_epoch && !sees_every_namespace(&snapshot.state) {
             self.known.forget_unseen(&snapshot.state);
         }
@@ -175,9 +184,9 @@ impl Event {
     }
 }
 
-/// One kind of objects of one namespace could not be read.
-fn unread(((namespace, kind), gap): (List, Gap)) -> Event {
-    let at_ms = gap.from_ms.or(gap.to_ms).unwrap_or(0);
+/// One kind of objects of one namespace could not be read, and still not at `last_ms`.
+fn unread((namespace, kind): List, gap: Gap, last_ms: i64) -> Event {
+    let at_ms = gap.from_ms.unwrap_or(last_ms);
     Event { namespace: Some(namespace), ..Event::exact(at_ms, Happened::Unread { kind, gap }) }
 }
 

@@ -65,14 +65,23 @@ fn a_list_is_unread_since_it_was_read_and_until_it_is_again_or_its_namespace_goe
         show(&story.unread())
     };
     assert_eq!(said("sem 5 key=1 nsems=3\n+\nunreadable sem\n+\nunreadable sem"), "1s unread sem 1s..?");
-    assert_eq!(said("sem 5 key=1 nsems=3\n+\nin 8 pause\nunreadable shm"), "2s unread shm 2s..? in pause");
-    assert_eq!(said("unreadable sem"), "0s unread sem ?..?");
+    assert_eq!(said("sem 5 key=1 nsems=3\n+\nin 8 pause\nunreadable shm"), "2s unread shm ?..? in pause");
+    assert_eq!(said("unreadable sem"), "1s unread sem ?..?");
     check(
         "+\nin 8 pause\nunreadable shm\n+\n",
         "1s agent_started
          (1s..2s namespace_appeared in pause
-         2s unread shm 2s..3s in pause
+         3s unread shm ?..3s in pause
          (2s..3s namespace_gone, 0 0 0 with 0 bytes in pause",
+    );
+    // It ends with its stretch, here a boot: no sample between that one and the next tells anything of it.
+    check(
+        "sem 5 key=1 nsems=3\n+\nunreadable sem\n+\nboot 2\nunreadable sem\n+\nboot 2",
+        "1s agent_started
+         1s unread sem 1s..1s
+         (1s..3s reboot, lost 1 0 0
+         3s agent_started
+         4s unread sem ?..4s",
     );
 }
 

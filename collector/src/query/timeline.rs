@@ -191,9 +191,9 @@ impl<'q> Pages<'q> {
         }
         here.extend(self.flags_until(position));
         let from_ms = self.question.span_ms.0;
-        // A gap that ends in the span is told whole.
-        let is_gap = |e: &Event| matches!(e.happened, Happened::Unread { .. });
-        here.extend(events.into_iter().filter(|e| e.at_ms >= from_ms || is_gap(e)));
+        // A gap that reaches into the span is told whole.
+        let reaches = |e: &Event| matches!(&e.happened, Happened::Unread { gap, .. } if gap.to_ms >= Some(from_ms));
+        here.extend(events.into_iter().filter(|e| e.at_ms >= from_ms || reaches(e)));
         let told_before = match self.question.after {
             Some(mark) if mark.position == position => mark.told,
             _ => 0,

@@ -1,8 +1,7 @@
-//! Lists that could not be read, and since when: gaps of one kind of objects of one namespace, while samples were taken.
-//! Pure.
+//! Lists that could not be read, or had more rows than are listed, and since when: gaps of one kind of objects of one
+//! namespace, while samples were taken. Pure.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use highwater_ipc::availability::SysvipcState;
 use highwater_ipc::object::Kind;
@@ -25,7 +24,7 @@ pub fn unreadable<'s>(
     lists.filter(move |(n, (_, kind))| !absent && !n.has(*kind))
 }
 
-/// What the agent says of that list's file, else of whatever it could not read there, else how many rows it left out;
+/// What the agent says of that list's file, else how many rows it left out, else what else it could not read there;
 /// escaped.
 pub fn why(namespace: &Namespace, kind: Kind) -> String {
     let file = format!("/proc/sysvipc/{}", kind.name());
@@ -39,7 +38,7 @@ pub fn why(namespace: &Namespace, kind: Kind) -> String {
     };
     match () {
         () if !of_file.is_empty() => of_file.join("; "),
-        () if namespace.unreadable.is_empty() && left_out > 0 => {
+        () if left_out > 0 => {
             format!("{left_out} of them, which were counted and not listed")
         }
         () => said.map(|u| format!("{}: {}", u.source, u.error)).collect::<Vec<_>>().join("; "),
@@ -49,72 +48,64 @@ pub fn why(namespace: &Namespace, kind: Kind) -> String {
 /// The lists that are unreadable now.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    open: BTreeMap<List, Since>,
-}
-
-#[derive(Debug)]
-struct Since {
-    /// The last sample that read it, else the first that shows its namespace; host's wall clock, milliseconds. `None` = it
-    /// was so before anything told here.
-    from_ms: Option<i64>,
-    why: String,
+    /// With the last sample that read each, host's wall clock, milliseconds; `None` = none of its stretch that was told here
+    /// did.
+    open: BTreeMap<List, Option<i64>>,
 }
 
 impl Unread {
-    /// What was there before anything is told.
+    /// What the first sample of a stretch, or the last one before what is told of it, lacks.
     pub(super) fn opening(state: &State) -> Self {
-        let mut this = Self::default();
-        this.learn(state, |_| None);
-        this
+        Self { open: unreadable(state, state.namespaces.iter()).map(|(_, list)| (list, None)).collect() }
     }
 
     /// Whether it is known since when one of them is.
     pub(super) fn waits(&self) -> bool {
-        self.open.values().any(|since| since.from_ms.is_some())
+        self.open.values().any(Option::is_some)
     }
 
     /// Forgets that.
     pub(super) fn forget(&mut self) {
-        self.open.values_mut().for_each(|since| since.from_ms = None);
+        self.open.values_mut().for_each(|read_ms| *read_ms = None);
     }
 
-    /// The next sample, at `at_ms`; says what can be read again. `before` is the last one, which was confirmed until then.
+    /// The next sample of the stretch, at `at_ms`; says what can be read again, or went. `before` is the last one, which was
+    /// confirmed until then.
     pub(super) fn sample(&mut self, before: (&State, i64), state: &State, at_ms: i64) -> Vec<(List, Gap)> {
         let was = std::mem::take(&mut self.open);
-        let had = |list: &List| before.0.namespaces.iter().any(|n| n.id == list.0);
-        self.learn(state, |list| Some(if had(list) { before.1 } else { at_ms }));
-        let mut over = Vec::new();
-        for (list, since) in was {
-            match self.open.get_mut(&list) {
-                Some(now) => *now = since,
-                None => over.push((list, gap(&since, Some(at_ms)))),
-            }
+        for (_, list) in unreadable(state, state.namespaces.iter()) {
+            let read_ms = was.get(&list).copied();
+            let read_ms = read_ms.unwrap_or_else(|| find(before.0, &list).is_some().then_some(before.1));
+            self.open.insert(list, read_ms);
         }
-        over
+        let over = was.into_iter().filter(|(list, _)| !self.open.contains_key(list));
+        over.map(|(list, read_ms)| (list, gap(before.0, &list, (read_ms, Some(at_ms))))).collect()
     }
 
-    /// What was not read again until the last sample.
-    pub(super) fn open(&self) -> impl Iterator<Item = (List, Gap)> {
-        self.open.iter().map(|(list, since)| (*list, gap(since, None)))
+    /// The stretch of `last` ended at `end_ms`: what could not be read to its end.
+    pub(super) fn end(&mut self, last: &State, end_ms: i64) -> Vec<(List, Gap)> {
+        let open = std::mem::take(&mut self.open);
+        open.into_iter().map(|(list, read_ms)| (list, gap(last, &list, (read_ms, Some(end_ms))))).collect()
     }
 
-    fn learn(&mut self, state: &State, from_ms: impl Fn(&List) -> Option<i64>) {
-        for (namespace, list) in unreadable(state, state.namespaces.iter()) {
-            // A state that names a namespace twice is believed once.
-            if let Entry::Vacant(entry) = self.open.entry(list) {
-                entry.insert(Since { from_ms: from_ms(&list), why: why(namespace, list.1) });
-            }
-        }
+    /// What was not read again until `last`, the last sample.
+    pub(super) fn open(&self, last: &State) -> Vec<(List, Gap)> {
+        self.open.iter().map(|(list, read_ms)| (*list, gap(last, list, (*read_ms, None)))).collect()
     }
 }
 
-fn gap(since: &Since, to_ms: Option<i64>) -> Gap {
+fn find<'s>(state: &'s State, list: &List) -> Option<&'s Namespace> {
+    state.namespaces.iter().find(|n| n.id == list.0)
+}
+
+/// `last` is the last sample that lacks it.
+fn gap(last: &State, list: &List, (from_ms, to_ms): (Option<i64>, Option<i64>)) -> Gap {
     Gap {
-        from_ms: since.from_ms,
+        from_ms,
         to_ms,
         state: if to_ms.is_some() { GapState::Closed } else { GapState::Open },
         reason: Some(GapReason::Unreadable),
-        detail: since.why.clone(),
+        detail: find(last, list).map(|namespace| why(namespace, list.1)).unwrap_or_default(),
         backlog_from_ms: None,
     }
 }
