@@ -10,7 +10,7 @@ const MOST: usize = 8 << 20;
 /// Most series are flat, and then it does not matter; of the others more effort gains nothing.
 const EFFORT: u8 = 3;
 /// The first byte: how what follows is written. Another version's state begins anew.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Packs it.
 pub fn pack<T: Serialize>(state: &T) -> Option<Vec<u8>> {

@@ -144,7 +144,7 @@ fn sign(past: &Past) -> bool {
         && differences.quantile(48, 0.2) > 0.2 * middle
         && past.day_precedent().is_none_or(|peak| level > peak + 0.04 * past.limit)
         && !past.teeth.know(past.now, past.segment.since, past.used, 0.08 * past.limit)
-        && cross(past, middle.min(differences.newest(6))) < past.policy.warning
+        && cross(past, middle.min(differences.newest(6)).max(1e-9)) < past.policy.warning
         && middle > 1.3 * restless(past)
         && greatest_piece(past) < 0.5
         && !is_over(past, middle)
@@ -153,7 +153,8 @@ fn sign(past: &Past) -> bool {
 
 /// Whether the mean of the day is above all that it was up to a day ago: what moves below that moves without growing.
 fn is_higher(past: &Past, level: f64, per_day: f64) -> bool {
-    let before = (past.first_hour()..=past.hours.last() - 24).filter_map(|n| past.day(n));
+    let first = past.first_hour().max(past.hours.oldest());
+    let before = (first..=past.hours.last() - 24).filter_map(|n| past.day(n));
     level - before.fold(f64::NEG_INFINITY, f64::max) > HIGHER * per_day
 }
 

@@ -13,10 +13,8 @@ use super::swing::Swings;
 
 /// How long a height that was left by itself stays a precedent: long enough for the end of two months.
 pub const PRECEDENT: f64 = 62.0 * DAY;
-/// Hours after a reset that say nothing of where it comes to rest.
-const REFILL: i64 = 3;
-/// The share of what gathered since a reset that the last day may bring of what came to rest.
-const RESTED: f64 = 0.1;
+/// The share of the limit, and of what gathered since a reset, that the last day may bring of what came to rest.
+const RESTED: (f64, f64) = (0.01, 0.1);
 /// Runs into the limit that are kept apart from what came back by itself.
 const RUNS: usize = 4;
 
@@ -206,17 +204,17 @@ impl Past {
         self.full_at = None;
     }
 
-    /// Whether what gathered since the last reset came to rest: a day brought hardly any more.
+    /// Whether what gathered since the last reset came to rest: a day brought hardly any more, by its mean.
     fn has_rested(&self) -> bool {
-        let (first, last) = (self.first_hour() + REFILL, self.hours.last());
+        let last = self.hours.last();
         let gathered = self.segment.peak - self.segment.floor;
-        let mean = |n: i64| self.hours.mean(n).filter(|_| n >= first);
-        mean(last).zip(mean(last - 24)).is_some_and(|(now, before)| now - before < RESTED * gathered)
+        let most = (RESTED.0 * self.limit).min(RESTED.1 * gathered);
+        self.day(last).zip(self.day(last - 24)).is_some_and(|(now, before)| now - before < most)
     }
 
     /// The growth that ended at the limit is no precedent: back to the last hour at its foot.
     fn forget_run(&mut self) {
-        let (first, last) = (self.first_hour(), self.hours.last());
+        let (first, last) = (self.first_hour().max(self.hours.oldest()), self.hours.last());
         let means = || (first..=last).filter_map(|n| self.hours.mean(n).map(|mean| (n, mean)));
         let low = means().map(|(_, mean)| mean).fold(f64::INFINITY, f64::min);
         let foot = low + 0.1 * (self.cap() - low);

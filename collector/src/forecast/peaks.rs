@@ -14,6 +14,10 @@ const DAYS: i64 = 13;
 const OF_A_DAY: usize = 18;
 /// Hours without growth of the peak after which it is over.
 const QUIET: u32 = 6;
+/// And where the peak is nearly at the limit: one day more.
+const PATIENCE: u32 = 30;
+/// Hours for which too little may be seen of the last days until it is over as well.
+const UNKNOWN: u32 = 24;
 /// Exhaustion is far away that is so many times beyond what is asked for.
 const FAR_AWAY: f64 = 1.4;
 /// How uneven days are taken to be: the peak of one holds all its noise.
@@ -99,9 +103,12 @@ fn sign(past: &Past, days: &[Range]) -> Option<On> {
     (newest.most > before + 0.04 * past.limit && is_soon).then_some(on)
 }
 
-/// Goes on while the peak grows; it is over when it grew no more, fell back by a quarter, or is far from the limit.
+/// Goes on while the peak grows; it is over when it grew no more, fell back by a quarter, is far from the limit, or
+/// nobody knows.
 fn hold(past: &Past, days: &[Range], on: On) -> Option<On> {
-    let (Some(newest), Some(before)) = (days.first(), days.get(1)) else { return Some(on) };
+    let (Some(newest), Some(before)) = (days.first(), days.get(1)) else {
+        return (on.quiet < UNKNOWN).then_some(On { quiet: on.quiet + 1, ..on });
+    };
     let top = on.top.max(newest.most);
     let quiet = if newest.most - before.most > 0.25 * on.rate { 0 } else { on.quiet + 1 };
     let grown = days.iter().take_while(|day| day.most > on.base).count();
@@ -111,8 +118,8 @@ fn hold(past: &Past, days: &[Range], on: On) -> Option<On> {
     let forecast = forecast(past, newest.most, rate, grown);
     let fallen = top - newest.most > (0.25 * (top - on.base)).max(0.05 * past.limit);
     let far = forecast.eta - past.now > FAR_AWAY * past.policy.warning;
-    let full = newest.most >= 0.9 * past.limit;
-    (!fallen && (full || quiet <= QUIET && !far)).then_some(On { top, rate, quiet, forecast, ..on })
+    let patience = if newest.most >= 0.9 * past.limit { PATIENCE } else { QUIET };
+    (!fallen && quiet <= patience && !far).then_some(On { top, rate, quiet, forecast, ..on })
 }
 
 /// The cap is reached at the hour of the peak of the day on which the peak would be as high.

@@ -137,6 +137,18 @@ fn what_came_to_rest_does_not_grow_again_as_long_as_it_moves_below_where_it_was(
 }
 
 #[test]
+fn a_slow_leak_that_a_restart_ended_did_not_come_to_rest() {
+    let leak = |days: f64| 100.0 + 40.0 * days + daily(40.0)(days);
+    let series = Series::new(1_000).days(19.0, leak).event(0.0, Event::Reboot).days(21.0, leak);
+    let again = series.turns().into_iter().find(|(day, up, _)| *up && *day > 19.1);
+    assert!(
+        again.is_some_and(|(day, ..)| day < 19.0 + 16.5),
+        "seven days before, as the first time: {:?}",
+        series.turns()
+    );
+}
+
+#[test]
 fn filling_up_again_after_a_restart_to_where_it_rested_is_no_news() {
     let fill = |d: f64| 100.0 + 400.0 * (1.0 - (-d / 0.8).exp());
     let series = [6.0, 5.0, 7.0]
