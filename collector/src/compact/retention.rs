@@ -4,11 +4,10 @@
 //! What goes when is decided purely ([`Keep::is_expired`]); each transaction checks the lease. Killed anywhere, it goes
 //! on where it was: baselines are keyed, stretches are cut once, a partition is there or not.
 
-use tracing::info;
+use tracing::{info, warn};
 
-use super::baseline::rest;
+use super::baseline::{Rest, rest};
 use super::partitions::drop_patiently;
-use crate::store::StoreError;
 use crate::store::chunk::Chunk;
 use crate::store::day::Day;
 use crate::store::keep::Keep;
@@ -19,30 +18,6 @@ use crate::store::tx::Dedicated;
 
 /// Rows of small tables in one transaction, and stretches looked up at once.
 const BATCH: i64 = 500;
-
-/// Why nothing was forgotten.
-#[derive(Debug, thiserror::Error)]
-pub enum RetentionError {
-    /// The lease is somebody else's, or the database did not answer.
-    #[error(transparent)]
-    Lease(#[from] LeaseError),
-    /// A chunk cannot be read: its week stays.
-    #[error("a chunk of host {host} epoch {epoch} cannot be read: {why}; its week stays until it can")]
-    Chunk {
-        /// Of which host.
-        host: crate::host::HostId,
-        /// Of which epoch.
-        epoch: u64,
-        /// What is wrong.
-        why: highwater_ipc::chunk::ChunkError,
-    },
-}
-
-impl From<StoreError> for RetentionError {
-    fn from(error: StoreError) -> Self {
-        Self::Lease(LeaseError::Store(error))
-    }
-}
 
 /// Forgets, for the holder of one lease.
 pub struct Retention {
@@ -56,7 +31,7 @@ pub struct Retention {
 
 impl Retention {
     /// Forgets all that is older than is kept; says how many partitions went. What is in use is left for another time.
-    pub async fn run(&self, connection: &mut Dedicated, now_ms: i64) -> Result<usize, RetentionError> {
+    pub async fn run(&self, connection: &mut Dedicated, now_ms: i64) -> Result<usize, LeaseError> {
         let mut gone = 0;
         for table in Table::AGED {
             // The oldest again and again: what goes on from it lies in the next one, which may be too old as well.
@@ -81,7 +56,7 @@ impl Retention {
     }
 
     /// Whether records of before the partition's end still wait to be moved into it.
-    async fn is_awaited(&self, connection: &mut Dedicated, table: Table, first: Day) -> Result<bool, RetentionError> {
+    async fn is_awaited(&self, connection: &mut Dedicated, table: Table, first: Day) -> Result<bool, LeaseError> {
         for tail in [Table::Frame, Table::ChunkFresh] {
             for day in partition::list(connection, tail).await? {
                 if day < table.next(first) && partition::is_wanted(connection, tail, day).await? {
@@ -94,7 +69,7 @@ impl Retention {
     }
 
     /// Writes the baselines and drops one partition.
-    async fn drop(&self, connection: &mut Dedicated, table: Table, first: Day) -> Result<Dropped, RetentionError> {
+    async fn drop(&self, connection: &mut Dedicated, table: Table, first: Day) -> Result<Dropped, LeaseError> {
         partition::ensure(connection, table, table.next(first)).await?;
         if table == Table::Chunk {
             self.begin_stretches(connection, first).await?;
@@ -109,7 +84,7 @@ impl Retention {
     }
 
     /// Lets every stretch that goes on begin with its baseline.
-    async fn begin_stretches(&self, connection: &mut Dedicated, first: Day) -> Result<(), RetentionError> {
+    async fn begin_stretches(&self, connection: &mut Dedicated, first: Day) -> Result<(), LeaseError> {
         loop {
             let going_on = retention::going_on(connection, first, BATCH).await?;
             for which in &going_on {
@@ -121,35 +96,26 @@ impl Retention {
         }
     }
 
-    async fn begin_stretch(&self, connection: &mut Dedicated, which: Which, first: Day) -> Result<(), RetentionError> {
+    async fn begin_stretch(&self, connection: &mut Dedicated, which: Which, first: Day) -> Result<(), LeaseError> {
         let border = Table::Chunk.next(first);
-        let damaged = |why| RetentionError::Chunk { host: which.host, epoch: which.epoch.0, why };
-        let Some(body) = retention::last_of_week(connection, which, first).await? else { return Ok(()) };
-        let rest = rest(&body, border.start_ms()).map_err(damaged)?;
-        let Some(rest) = rest else { return Ok(()) };
-        let baseline = Chunk {
-            host: which.host,
-            epoch: which.epoch,
-            stretch: which.stretch,
-            from_wall_ms: rest.from_wall_ms,
-            from: rest.from,
-            part: border,
-            to: rest.to,
-            to_wall_ms: rest.to_wall_ms,
-            prev_wall_ms: rest.prev_wall_ms,
-            records: rest.records,
-            baseline: true,
-            objects: rest.objects,
-            body: rest.body,
+        let Some(last) = retention::last_of_week(connection, which, first).await? else { return Ok(()) };
+        let (baseline, at) = match rest(&last.body, border.start_ms()) {
+            Ok(Some(rest)) => (beginning(last, &rest), Some(rest.at)),
+            // One that does not read keeps no week: what it holds goes on as it is.
+            Ok(None) => (last, None),
+            Err(why) => {
+                warn!(host = %which.host, epoch = which.epoch.0, %why, "a chunk that cannot be read is kept whole");
+                (last, None)
+            }
         };
         let mut tx = connection.write().await?;
         lease::check(&mut tx, &self.lease, self.fence).await?;
-        retention::begin_at_baseline(&mut tx, &baseline, rest.at).await?;
+        retention::begin_at_baseline(&mut tx, &baseline, at).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    async fn forget_ended(&self, connection: &mut Dedicated, first: Day) -> Result<(), RetentionError> {
+    async fn forget_ended(&self, connection: &mut Dedicated, first: Day) -> Result<(), LeaseError> {
         loop {
             let mut tx = connection.write().await?;
             lease::check(&mut tx, &self.lease, self.fence).await?;
@@ -161,7 +127,7 @@ impl Retention {
         }
     }
 
-    async fn forget_small(&self, connection: &mut Dedicated, horizon_ms: i64) -> Result<(), RetentionError> {
+    async fn forget_small(&self, connection: &mut Dedicated, horizon_ms: i64) -> Result<(), LeaseError> {
         loop {
             let mut tx = connection.write().await?;
             lease::check(&mut tx, &self.lease, self.fence).await?;
@@ -173,7 +139,7 @@ impl Retention {
         }
     }
 
-    async fn forget_flags(&self, connection: &mut Dedicated, horizon_ms: i64) -> Result<(), RetentionError> {
+    async fn forget_flags(&self, connection: &mut Dedicated, horizon_ms: i64) -> Result<(), LeaseError> {
         loop {
             let mut tx = connection.write().await?;
             lease::check(&mut tx, &self.lease, self.fence).await?;
@@ -183,5 +149,20 @@ impl Retention {
                 return Ok(());
             }
         }
+    }
+}
+
+/// A chunk cut down to what stays of it.
+fn beginning(last: Chunk, rest: &Rest) -> Chunk {
+    Chunk {
+        from_wall_ms: rest.from_wall_ms,
+        from: rest.from,
+        to: rest.to,
+        to_wall_ms: rest.to_wall_ms,
+        prev_wall_ms: rest.prev_wall_ms,
+        records: rest.records,
+        objects: rest.objects.clone(),
+        body: rest.body.clone(),
+        ..last
     }
 }

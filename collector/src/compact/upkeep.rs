@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::lease::{Keeper, Now};
-use super::retention::{Retention, RetentionError};
+use super::retention::Retention;
 use crate::clock::WallClock;
 use crate::health::{Health, Part};
 use crate::store::Db;
@@ -49,13 +49,13 @@ impl Upkeep {
                     EVERY
                 }
                 Err(error) => {
-                    if let RetentionError::Lease(LeaseError::Lost { .. }) = error {
+                    if let LeaseError::Lost { .. } = error {
                         keeper.lost(self.now(started));
                     }
                     warn!(%error, "looking after partitions; trying again");
                     let sqlstate = match &error {
-                        RetentionError::Lease(LeaseError::Store(error)) => error.sqlstate(),
-                        _ => None,
+                        LeaseError::Store(error) => error.sqlstate(),
+                        LeaseError::Lost { .. } => None,
                     };
                     let failed_ms = self.now(started).wall_ms;
                     self.health.failed(Part::Retention, failed_ms, error.to_string(), sqlstate);
@@ -70,7 +70,7 @@ impl Upkeep {
         keeper.release(&self.db).await;
     }
 
-    async fn round(&self, keeper: &mut Keeper, now: Now) -> Result<(), RetentionError> {
+    async fn round(&self, keeper: &mut Keeper, now: Now) -> Result<(), LeaseError> {
         let Some(fence) = keeper.hold(&self.db, now).await? else { return Ok(()) };
         let mut connection = self.db.dedicated().await?;
         self.retention(fence).run(&mut connection, now.wall_ms).await?;

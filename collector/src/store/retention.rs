@@ -45,7 +45,7 @@ const GOING_ON_SQL: &str =
 pub(super) const CHUNK_WANTED_SQL: &str = going_on!("count(*) > 0", "");
 const MISSING_SQL: &str = going_on!("count(*)", "");
 
-const LAST_OF_WEEK_SQL: &str = "SELECT body FROM chunk WHERE host_id = $1 AND epoch_no = $2 AND stretch = $3
+const LAST_OF_WEEK_SQL: &str = "SELECT from_wall_ms, from_seq, to_seq, to_wall_ms, prev_wall_ms, records, objects, body FROM chunk WHERE host_id = $1 AND epoch_no = $2 AND stretch = $3
     AND week >= DATE '1970-01-01' + $4::int AND week < DATE '1970-01-01' + $5::int
     ORDER BY from_wall_ms DESC, to_seq DESC LIMIT 1";
 
@@ -57,7 +57,7 @@ const BASELINE_SQL: &str = "INSERT INTO chunk (host_id, epoch_no, stretch, from_
 const OLD_BASELINE_SQL: &str = "DELETE FROM chunk WHERE host_id = $1 AND epoch_no = $2 AND stretch = $3
     AND week = DATE '1970-01-01' + $4::int AND baseline AND to_seq < $5";
 
-const CUT_SQL: &str = "UPDATE stretch SET from_seq = $4, from_wall_ms = $5, from_boot_us = $6
+const CUT_SQL: &str = "UPDATE stretch SET from_seq = $4, from_wall_ms = $5, from_boot_us = COALESCE($6, from_boot_us)
     WHERE host_id = $1 AND epoch_no = $2 AND stretch = $3 AND from_seq < $4";
 
 const FORGET_GAPS_SQL: &str = "DELETE FROM gap WHERE host_id = $1 AND (epoch_no, seq) < ($2, $3) AND to_wall_ms <= $4";
@@ -215,19 +215,35 @@ pub(super) async fn missing(connection: &mut Connection, first: Day) -> Result<i
     Ok(query.fetch_one(connection).await?)
 }
 
-/// The body of a stretch's last chunk in the week from `first`.
-pub async fn last_of_week(connection: &mut Dedicated, which: Which, first: Day) -> Result<Option<Vec<u8>>, StoreError> {
+/// A stretch's last chunk in the week from `first`, as a baseline of the week after.
+pub async fn last_of_week(connection: &mut Dedicated, which: Which, first: Day) -> Result<Option<Chunk>, StoreError> {
+    type Row = (i64, i64, i64, i64, Option<i64>, i32, Vec<u8>, Vec<u8>);
     let mut tx = connection.write().await?;
-    let query = sqlx::query_scalar(LAST_OF_WEEK_SQL).bind(which.host.0).bind(bigint(which.epoch.0));
+    let query = sqlx::query_as(LAST_OF_WEEK_SQL).bind(which.host.0).bind(bigint(which.epoch.0));
     let query = query.bind(int(which.stretch)).bind(first.0).bind(Table::Chunk.next(first).0);
-    let body = query.fetch_optional(tx.connection()).await?;
+    let row: Option<Row> = query.fetch_optional(tx.connection()).await?;
     tx.commit().await?;
-    Ok(body)
+    let Some((from_wall_ms, from, to, to_wall_ms, prev_wall_ms, records, objects, body)) = row else { return Ok(None) };
+    Ok(Some(Chunk {
+        host: which.host,
+        epoch: which.epoch,
+        stretch: which.stretch,
+        from_wall_ms,
+        from: Seq(unsigned("chunk.from_seq", from)?),
+        part: Table::Chunk.next(first),
+        to: Seq(unsigned("chunk.to_seq", to)?),
+        to_wall_ms,
+        prev_wall_ms,
+        records: u32::try_from(records).unwrap_or(0),
+        baseline: true,
+        objects,
+        body,
+    }))
 }
 
-/// Adds a baseline, unless it is there, in place of an older one, and lets its stretch begin with it, at `at`; says with a
-/// gap why nothing is known before. All of it in the caller's transaction.
-pub async fn begin_at_baseline(tx: &mut Write<'_>, baseline: &Chunk, at: At) -> Result<(), StoreError> {
+/// Adds a baseline, unless it is there, in place of an older one, and lets its stretch begin with it, at `at` as far as that
+/// is known; says with a gap why nothing is known before. All of it in the caller's transaction.
+pub async fn begin_at_baseline(tx: &mut Write<'_>, baseline: &Chunk, at: Option<At>) -> Result<(), StoreError> {
     let b = baseline;
     sqlx::query(BASELINE_SQL)
         .bind(b.host.0)
@@ -258,7 +274,7 @@ pub async fn begin_at_baseline(tx: &mut Write<'_>, baseline: &Chunk, at: At) -> 
         .bind(int(b.stretch))
         .bind(bigint(b.from.0))
         .bind(b.from_wall_ms)
-        .bind(bigint(at.boot_us))
+        .bind(at.map(|at| bigint(at.boot_us)))
         .execute(tx.connection())
         .await?;
     nothing_before(tx, (b.host, b.epoch, b.from), b.from_wall_ms).await

@@ -211,3 +211,27 @@ fn why_a_sample_came_after_a_gap_is_known_of_what_retention_leaves_of_its_stretc
         assert!(matches!(first.said, Said::Sample { gap: Some(GapReason::BeforeFirst), .. }), "{first:?}");
     });
 }
+
+/// Found in review: one host's damaged chunk kept every host's weeks.
+#[test]
+fn a_chunk_that_does_not_read_is_kept_whole_and_keeps_no_week_of_others() {
+    let hosts = [HostId(1), HostId(2)];
+    let begin_ms = (now_ms() / DAY_MS - DAYS) * DAY_MS;
+    let mut stage = Stage::new(&hosts, begin_ms);
+    for mut scribe in hosts.map(Scribe::new) {
+        scribe.begin_epoch(BootId([1; 16]));
+        for hour in 0..3_u16 {
+            let at = At { wall_ms: begin_ms + i64::from(hour) * HOUR_MS, boot_us: u64::from(hour + 1) * 3_600_000_000 };
+            scribe.sample(at, &held(hour), (hour == 0).then_some(GapReason::BeforeFirst));
+        }
+        stage.send(&mut scribe, usize::MAX);
+    }
+    stage.compact_all();
+    stage.pass(2 * DAY_MS);
+    stage.compact_all();
+    stage.database.sql("UPDATE chunk SET body = '\\xfedcba' WHERE host_id = 1");
+    stage.pass(DAYS * DAY_MS);
+    assert!(forget(&stage, Keep { chunks: Days(40), ..Keep::default() }) >= 1);
+    let left = "SELECT host_id, baseline, week > DATE '1970-01-01' + 100, body = '\\xfedcba', from_seq, to_seq FROM chunk ORDER BY 1";
+    assert_eq!(stage.database.sql(left), "1|t|t|t|0|2\n2|t|t|f|2|2\n");
+}

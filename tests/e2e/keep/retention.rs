@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use highwater::compact::retention::{Retention, RetentionError};
+use highwater::compact::retention::Retention;
 use highwater::host::HostId;
 use highwater::query::Reading;
 use highwater::query::as_of::{Answer, Instant, as_of};
@@ -100,7 +100,7 @@ fn told(collector: &Collector, host: HostId, instant: Instant) -> Result<u64, St
     })
 }
 
-fn retain(collector: &Collector, fence: Fence, now_ms: i64) -> Result<usize, RetentionError> {
+fn retain(collector: &Collector, fence: Fence, now_ms: i64) -> Result<usize, LeaseError> {
     let retention = Retention { keep: Keep::default(), lease: "retention".into(), fence };
     collector.runtime.block_on(async {
         let mut connection = collector.db.dedicated().await.unwrap();
@@ -173,7 +173,7 @@ fn an_array_unchanged_for_longer_than_is_kept_is_still_there_and_what_is_older_s
     assert_eq!(drop.baselines, Some(2));
 
     let lost = retain(&collector, Fence(9), now).unwrap_err();
-    assert!(matches!(lost, RetentionError::Lease(LeaseError::Lost { .. })), "{lost}");
+    assert!(matches!(lost, LeaseError::Lost { .. }), "{lost}");
     assert_eq!(everything(&collector), before, "without the lease nothing goes");
 
     let fence = take(&collector, now);
@@ -334,7 +334,7 @@ fn flags_that_are_over_are_forgotten_with_their_transitions_and_one_that_is_up_n
         boot = "00".repeat(16)
     ));
     let fence = take(&collector, now);
-    assert!(matches!(retain(&collector, Fence(9), now), Err(RetentionError::Lease(LeaseError::Lost { .. }))));
+    assert!(matches!(retain(&collector, Fence(9), now), Err(LeaseError::Lost { .. })));
     assert_eq!(collector.count("flag"), 6, "without the lease nothing goes");
     // What of the epochs goes with the chunks is another matter.
     let keep = Keep { chunks: "100y".parse().unwrap(), ..Keep::default() };
