@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use highwater_agent::agent::{AgentHandle, spawn_sampling};
-use highwater_agent::clock::SystemClock;
+use highwater_agent::agent::AgentHandle;
+use highwater_agent::clock::{HostClock, SystemClock};
 use highwater_agent::config::{Config, Interval};
 use highwater_agent::kernel::fake::FakeKernel;
 use highwater_agent::spool::FsyncPolicy;
@@ -23,7 +23,12 @@ use tempfile::TempDir;
 
 use crate::collector::Up;
 use crate::postgres::Database;
+use crate::sampling;
 use crate::wait::{PATIENCE, until};
+
+fn clock() -> Arc<dyn HostClock> {
+    Arc::new(SystemClock)
+}
 
 /// Enrolments under way at once.
 const AT_ONCE: usize = 8;
@@ -100,8 +105,7 @@ impl Fleet {
         for member in &mut self.members {
             let config =
                 Config { state_dir: member.state.clone(), interval, fsync: FsyncPolicy::Segment, ..Config::default() };
-            let kernel = Box::new(member.kernel());
-            member.handle = Some(spawn_sampling(config, kernel, Arc::new(SystemClock)).expect("an agent"));
+            member.handle = Some(sampling::start(&config, || Box::new(member.kernel()), &clock()));
         }
     }
 
@@ -135,7 +139,7 @@ impl Fleet {
         let mut again = Vec::new();
         for member in unacked {
             let config = Config { state_dir: member.state.clone(), ..Config::default() };
-            again.push(spawn_sampling(config, Box::new(FakeKernel::new()), Arc::new(SystemClock)).expect("an agent"));
+            again.push(sampling::start(&config, || Box::new(FakeKernel::new()), &clock()));
         }
         if !again.is_empty() {
             until("the last records are acked", 4 * PATIENCE, || self.held(database).wrong.is_empty());

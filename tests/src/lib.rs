@@ -23,6 +23,7 @@ pub mod ipc_namespace;
 pub mod mail_sink;
 pub mod postgres;
 pub mod process;
+pub mod sampling;
 pub mod scribe;
 pub mod small_disk;
 pub mod stand_in;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use highwater_agent::agent::{AgentHandle, SPOOL_DIR, spawn_sampling};
+use highwater_agent::agent::{AgentHandle, SPOOL_DIR};
 use highwater_agent::clock::{HostClock, SystemClock};
 use highwater_agent::config::{Config, Interval};
 use highwater_agent::kernel::fake::FakeKernel;
@@ -19,6 +19,7 @@ use highwater_ipc::text::HostText;
 use highwater_ipc::time::{At, Clock};
 use highwater_proto::token::Token;
 use highwater_tests::collector::Up;
+use highwater_tests::sampling;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -96,8 +97,11 @@ impl FakeHost {
             spool_bytes: self.spool_bytes,
             ..Config::default()
         };
-        let kernel = Box::new(Shared { kernel: Arc::clone(&self.kernel), busy: Arc::clone(&self.busy) });
-        self.agent = Some(spawn_sampling(config, kernel, Arc::clone(&self.clock) as Arc<dyn HostClock>).unwrap());
+        let kernel = || -> Box<dyn Kernel> {
+            Box::new(Shared { kernel: Arc::clone(&self.kernel), busy: Arc::clone(&self.busy) })
+        };
+        let clock = Arc::clone(&self.clock) as Arc<dyn HostClock>;
+        self.agent = Some(sampling::start(&config, kernel, &clock));
     }
 
     /// Ends it in order.
