@@ -9,16 +9,16 @@
 //! their state directory; hosts stall, sleep, reboot, wake twice from one memory image; spools overflow. [`world`] draws
 //! what happens next, and in between, at moments that need not be now: compaction by one of two compactors or by both at
 //! once, by one without its lease, merging, dropping of days, retention, questions beside a compaction and beside
-//! retention. Wall times spread over
-//! several days, a week's, a month's and a year's end. In the end all arrives, is compacted and merged.
+//! retention. Wall times spread over several days, a week's, a month's and a year's end. In the end all arrives, is
+//! compacted and merged.
 //!
 //! # What is compared
 //! [`truth`] keeps each durable record in a plain list and answers by looking at all of it; [`counting`] follows each object
 //! and counts each owner's. [`compare`] asks the product in one reading: a walk over the whole history (every record
 //! exactly once, in order, with its state, its gap, what was traced, and the sample before it), walks over a part and
 //! from a record on; as-of at samples, beside them, in gaps, before the first and after the last, with position,
-//! covered span, time of receipt and the other stretches that hold the instant; the timeline's gaps, whole and in pages, and of lists that
-//! could not be read ([`compare_lists`]);
+//! covered span, time of receipt and the other stretches that hold the instant; the timeline's gaps, whole and in pages,
+//! and of lists that could not be read ([`compare_lists`]);
 //! [`compare_two`] `diff` (objects, limits, sums of owners, gaps) and `blame` (owners with comm, net and orphans; lists of
 //! which nothing is known); [`compare_find`] `find` now, at an instant and between two, by one or two conditions. After retention
 //! ([`compare_forgotten`]) less may be said and nothing else, and of what came after the last week that went everything.

@@ -125,6 +125,52 @@ fn a_daily_peak_that_grows_is_seen_though_the_nights_stay_as_they_were() {
 }
 
 #[test]
+fn a_growing_peak_that_nobody_sees_any_more_is_let_go() {
+    let grows = |d: f64| 150.0 + daily(300.0 + 60.0 * d)(d);
+    let mut series = Series::new(1_000).days(5.0, |d| 150.0 + daily(300.0)(d)).days(5.0, grows);
+    // Too little of any day is seen since, and nothing grows.
+    for _ in 0..5 {
+        series = series.hours(16.0, |_| 400.0).event(400.0, Event::GapStart);
+        series.at += 8.0 * HOUR;
+        series = series.event(400.0, Event::GapEnd);
+    }
+    let turns = series.turns();
+    assert!(turns.len() == 2 && turns[0].1 && !turns[1].1 && turns[1].0 < 12.5, "{turns:?}");
+}
+
+#[test]
+fn peaks_that_stay_high_do_not_grow_they_are_tight() {
+    let grows = |d: f64| 150.0 + daily((300.0 + 60.0 * d).min(800.0))(d);
+    let series = Series::new(1_000).days(5.0, |d| 150.0 + daily(300.0)(d)).days(24.0, grows);
+    let told = |days: std::ops::Range<f64>| {
+        let within = series.said().into_iter().filter(|t| days.contains(&((t.at - MONDAY) / DAY)));
+        within.filter(|t| matches!(t.why.reason, Reason::Growth(Kind::Peaks, _))).count()
+    };
+    assert!(told(5.0..14.0) > 0 && told(17.0..29.0) == 0, "{:?}", series.turns());
+}
+
+#[test]
+fn a_weekend_under_a_leak_is_no_rest() {
+    let office = |days: f64| if (MONDAY / DAY + days).floor() % 7.0 < 5.0 { 200.0 } else { 100.0 };
+    let load = |days: f64| 100.0 + daily(office(days))(days);
+    let series = Series::new(1_000).days(5.0, load).days(12.0, |d| 60.0 * d + load(5.0 + d));
+    let turns = series.turns();
+    assert!(turns.len() == 1 && turns[0].1 && turns[0].0 < 11.0, "up once, and over the days of less load: {turns:?}");
+}
+
+#[test]
+fn what_hardly_grows_any_more_is_let_go_where_there_is_much_room() {
+    let wave = |days: f64, period: f64| 15.0 * (days / period * std::f64::consts::TAU + 2.0).sin();
+    let load = |days: f64| 150.0 + daily(100.0)(days) + [0.7, 1.9, 3.1].map(|p| wave(days, p)).iter().sum::<f64>();
+    let series = Series::new(1_000)
+        .days(3.0, load)
+        .days(7.0, |d| 60.0 * d + load(3.0 + d))
+        .days(6.0, |d| 420.0 + load(10.0 + d));
+    let turns = series.turns();
+    assert!(turns.last().is_some_and(|(day, up, _)| !up && *day < 13.0), "{turns:?}");
+}
+
+#[test]
 fn what_came_to_rest_does_not_grow_again_as_long_as_it_moves_below_where_it_was() {
     let wave = |days: f64, period: f64| 15.0 * (days / period * std::f64::consts::TAU + 2.0).sin();
     let load = |days: f64| 200.0 + daily(180.0)(days) + [1.9, 3.1, 5.3, 7.7].map(|p| wave(days, p)).iter().sum::<f64>();

@@ -247,7 +247,7 @@ fn whole(state: &State, namespace: NamespaceId, kind: Kind) -> bool {
 }
 
 /// The lists that one of the states lacks, or lacks rows of. Without System V IPC there is nothing to read.
-pub(super) fn unknown(a: &State, b: &State) -> Vec<(NamespaceId, Kind)> {
+fn unknown(a: &State, b: &State) -> Vec<(NamespaceId, Kind)> {
     let knows = |state: &State, (namespace, kind): (NamespaceId, Kind)| {
         state.availability.state == SysvipcState::Absent || whole(state, namespace, kind)
     };
